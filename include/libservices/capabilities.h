@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The optional abilities of a libservice: one small concept for each operation or group.
+//
+// A type that cannot do something does not have the member; nobody writes a member that always
+// fails. A layer offers an ability exactly when those below can carry it, which it says with one
+// `requires` on the member. `capabilities_of<S>()` lists what a type offers, at compile time.
+#ifndef LIBSERVICES_CAPABILITIES_H_
+#define LIBSERVICES_CAPABILITIES_H_
+
+#include <chrono>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "libservices/libservice.h"
+
+namespace libservices {
+
+// How long what a libservice said stays true, when others may change the storage behind it.
+struct Coherence {
+  enum class Kind : std::uint8_t {
+    kNeverChanges,            // the content is fixed
+    kChangesOnlyThroughMe,    // this instance is the only one that changes it
+    kGivesNotice,             // others change it, and the libservice tells (OffersNotices)
+    kAskAgain,                // others change it; true for `ask_again_after`, then ask again
+  };
+
+  Kind kind = Kind::kAskAgain;
+  std::chrono::nanoseconds ask_again_after{0};
+
+  friend constexpr bool operator==(const Coherence&, const Coherence&) = default;
+};
+
+// start, stop: all I/O that begins and ends an instance. `stop` is called once after a successful
+// `start`, when no operation is running.
+template <class S>
+concept HasLifecycle = requires(S& s) {
+  { s.start() } -> std::same_as<absl::Status>;
+  { s.stop() } -> std::same_as<absl::Status>;
+};
+
+// coherence: constant after start(). Without it a libservice counts as {kAskAgain, 0}.
+template <class S>
+concept DeclaresCoherence = requires(const S& s) {
+  { s.coherence() } -> std::same_as<Coherence>;
+};
+
+// readlink: the target, never longer than 4095 bytes, into `into`; returns its length.
+template <class S>
+concept OffersReadlink = HasNodes<S> && requires(S& s, const Context& context,
+                                                 const typename S::Node& node,
+                                                 std::span<char> into) {
+  { s.readlink(context, node, into) } -> std::same_as<Result<std::size_t>>;
+};
+
+template <class S>
+concept OffersSymlink =
+    OffersReadlink<S> && requires(S& s, const Context& context, const typename S::Node& directory,
+                                  std::string_view name, std::string_view target,
+                                  const NewNode& fresh) {
+      {
+        s.symlink(context, directory, name, target, fresh)
+      } -> std::same_as<Result<Entry<typename S::Node>>>;
+    };
+
+// link: a further name for `node`, which may have none left if it came from `tmpfile`.
+template <class S>
+concept OffersLink = HasNodes<S> && requires(S& s, const Context& context,
+                                             const typename S::Node& node,
+                                             const typename S::Node& directory,
+                                             std::string_view name) {
+  { s.link(context, node, directory, name) } -> std::same_as<Result<Entry<typename S::Node>>>;
+};
+
+// mknod: fifos, sockets, devices, and regular files without opening them.
+template <class S>
+concept OffersMknod =
+    HasNodes<S> && requires(S& s, const Context& context, const typename S::Node& directory,
+                            std::string_view name, const NewNode& fresh) {
+      {
+        s.mknod(context, directory, name, fresh)
+      } -> std::same_as<Result<Entry<typename S::Node>>>;
+    };
+
+// tmpfile: a regular file without a name, on the volume of `directory` (O_TMPFILE).
+template <class S>
+concept OffersTmpfile =
+    HasNodes<S> && requires(S& s, const Context& context, const typename S::Node& directory,
+                            const NewNode& fresh, OpenFlags flags) {
+      {
+        s.tmpfile(context, directory, fresh, flags)
+      } -> std::same_as<Result<Created<typename S::Node, typename S::File>>>;
+    };
+
+// staging: a directory outside the tree but on its volume, from which `rename` into the tree and
+// back is atomic. Only this instance sees it; it is empty after start().
+template <class S>
+concept OffersStaging = HasNodes<S> && requires(S& s, const Context& context) {
+  { s.staging(context) } -> std::same_as<Result<Entry<typename S::Node>>>;
+};
+
+template <class S>
+concept OffersStatfs = HasNodes<S> && requires(S& s, const Context& context,
+                                               const typename S::Node& node) {
+  { s.statfs(context, node) } -> std::same_as<Result<VolumeInfo>>;
+};
+
+// Extended attributes. getxattr and listxattr return the size of the whole answer; with an empty
+// `into` they only ask for it. listxattr gives the names one after the other, each with its NUL.
+// ERRORS: ERANGE when `into` is too small, ENODATA, EEXIST, ENOTSUP for a namespace.
+template <class S>
+concept OffersXattrs =
+    HasNodes<S> && requires(S& s, const Context& context, const typename S::Node& node,
+                            std::string_view name, std::span<std::byte> into,
+                            std::span<const std::byte> value, std::span<char> names,
+                            XattrMode mode) {
+      { s.getxattr(context, node, name, into) } -> std::same_as<Result<std::size_t>>;
+      { s.setxattr(context, node, name, value, mode) } -> std::same_as<Result<void>>;
+      { s.listxattr(context, node, names) } -> std::same_as<Result<std::size_t>>;
+      { s.removexattr(context, node, name) } -> std::same_as<Result<void>>;
+    };
+
+// append: writes behind the end atomically, also against writers that this instance does not
+// know; returns the offset behind what was written. Without it `Filesystem` orders the appends of
+// its own callers.
+template <class S>
+concept OffersAppend = HasNodes<S> && requires(S& s, const Context& context,
+                                               typename S::File& file,
+                                               std::span<const std::byte> from,
+                                               std::size_t& written) {
+  { s.append(context, file, from, written) } -> std::same_as<Result<std::uint64_t>>;
+};
+
+// fallocate: `mode` is that of fallocate(2). ERRORS: ENOTSUP for a mode it does not know.
+template <class S>
+concept OffersFallocate =
+    HasNodes<S> && requires(S& s, const Context& context, typename S::File& file, int mode,
+                            std::uint64_t offset, std::uint64_t length) {
+      { s.fallocate(context, file, mode, offset, length) } -> std::same_as<Result<void>>;
+    };
+
+// seek: the next data or hole at or behind `offset`. ERRORS: ENXIO at and behind the end.
+template <class S>
+concept OffersSeek = HasNodes<S> && requires(S& s, const Context& context, typename S::File& file,
+                                             std::uint64_t offset, SeekTarget target) {
+  { s.seek(context, file, offset, target) } -> std::same_as<Result<std::uint64_t>>;
+};
+
+// copy_range: within the instance, without the bytes passing through the caller. May copy less.
+template <class S>
+concept OffersCopyRange =
+    HasNodes<S> && requires(S& s, const Context& context, typename S::File& from,
+                            std::uint64_t from_offset, typename S::File& to,
+                            std::uint64_t to_offset, std::uint64_t length) {
+      {
+        s.copy_range(context, from, from_offset, to, to_offset, length)
+      } -> std::same_as<Result<std::uint64_t>>;
+    };
+
+// A descriptor that holds a file's bytes at the file's own offsets. It stays the libservice's.
+struct Backing {
+  int descriptor = -1;
+};
+
+template <class S>
+concept OffersBacking = HasNodes<S> && requires(S& s, const Context& context,
+                                                typename S::File& file) {
+  { s.backing(context, file) } -> std::same_as<Result<Backing>>;
+};
+
+struct Capabilities {
+  bool writable, readlink, symlink, link, mknod, tmpfile, staging, statfs, xattrs, append,
+      fallocate, seek, copy_range, backing;
+
+  friend constexpr bool operator==(const Capabilities&, const Capabilities&) = default;
+};
+
+template <HasNodes S>
+constexpr Capabilities capabilities_of() {
+  return {.writable = WritableService<S>,
+          .readlink = OffersReadlink<S>,
+          .symlink = OffersSymlink<S>,
+          .link = OffersLink<S>,
+          .mknod = OffersMknod<S>,
+          .tmpfile = OffersTmpfile<S>,
+          .staging = OffersStaging<S>,
+          .statfs = OffersStatfs<S>,
+          .xattrs = OffersXattrs<S>,
+          .append = OffersAppend<S>,
+          .fallocate = OffersFallocate<S>,
+          .seek = OffersSeek<S>,
+          .copy_range = OffersCopyRange<S>,
+          .backing = OffersBacking<S>};
+}
+
+template <class S>
+absl::Status start_service(S& service) {
+  if constexpr (HasLifecycle<S>) return service.start();
+  return absl::OkStatus();
+}
+
+template <class S>
+absl::Status stop_service(S& service) {
+  if constexpr (HasLifecycle<S>) return service.stop();
+  return absl::OkStatus();
+}
+
+template <class S>
+Coherence coherence_of(const S& service) {
+  if constexpr (DeclaresCoherence<S>) return service.coherence();
+  return {};
+}
+
+}  // namespace libservices
+
+#endif  // LIBSERVICES_CAPABILITIES_H_

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who asks, until when, and on whose account: the first argument of every operation.
+//
+// The transport fills it from what the kernel says of the peer, and every layer passes it down
+// unchanged. `Filesystem` has checked the caller's permissions before a libservice is called; a
+// libservice does not check them again.
+#ifndef LIBSERVICES_CONTEXT_H_
+#define LIBSERVICES_CONTEXT_H_
+
+#include <sys/types.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <span>
+
+namespace libservices {
+
+struct Identity {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::span<const gid_t> groups;  // supplementary; owned by the session
+
+  // User 0 stands for all capabilities, as in a container without capability bounds.
+  bool is_superuser() const { return uid == 0; }
+  bool in_group(gid_t group) const {
+    return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end();
+  }
+};
+
+struct Context {
+  Identity caller;
+  mode_t umask = 0;            // used by `Filesystem` alone
+  std::uint64_t tenant = 0;    // the container pool
+  std::uint64_t request = 0;   // number of the request in its session, for traces
+  std::uint64_t process = 0;   // owner of POSIX record locks: one number for each process
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+};
+
+}  // namespace libservices
+
+#endif  // LIBSERVICES_CONTEXT_H_
