@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one type-erased boundary: a filesystem instance of any stack behind virtual calls.
+//
+// The service's filesystem table and the C interface use it. Who knows the stack's type uses
+// `Filesystem<Stack>` itself, which has the same operations, and pays nothing.
+//
+// Every operation means what POSIX's call of that name means for the caller in `context`, with
+// permissions, umask, sticky bits and symbolic links dealt with. What the stack has not is
+// answered with EROFS (changes) or EOPNOTSUPP (abilities). THREADS: all calls may run at once.
+#ifndef LIBSERVICES_ANY_FILESYSTEM_H_
+#define LIBSERVICES_ANY_FILESYSTEM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "libservices/attributes.h"
+#include "libservices/capabilities.h"
+#include "libservices/context.h"
+#include "libservices/dir_entry.h"
+#include "libservices/open_file.h"
+#include "libservices/result.h"
+
+namespace libservices {
+
+// Advisory locks. `kRecord` locks belong to Context::process and end with any close of the file by
+// that process; `kOpenFile` (flock and F_OFD_SETLK) belong to the open file.
+struct LockRequest {
+  enum class Owner : std::uint8_t { kRecord, kOpenFile, kFlock };
+  enum class Type : std::uint8_t { kShared, kExclusive, kUnlock };
+
+  Owner owner = Owner::kRecord;
+  Type type = Type::kShared;
+  std::uint64_t start = 0;
+  std::uint64_t end = UINT64_MAX;  // last byte locked; UINT64_MAX = to the end of any file
+  std::uint64_t process = 0;       // in answers: who holds it (Context::process; 0 = an open file)
+};
+
+struct FilesystemCounters {
+  std::uint64_t open_files = 0;
+  std::uint64_t known_objects = 0;  // inodes in memory
+  std::uint64_t cached_names = 0;
+  std::uint64_t locks = 0;
+};
+
+class AnyFilesystem {
+ public:
+  virtual ~AnyFilesystem() = default;
+
+  virtual absl::Status start() = 0;
+  virtual absl::Status stop() = 0;
+
+  // `mode` counts when O_CREAT or O_TMPFILE make a file. O_PATH opens anything, for use as a base.
+  virtual Result<OpenFilePtr> open(const Context&, const Location&, OpenFlags, mode_t mode) = 0;
+  // Ends one use of `file`, which drops the process's record locks on it; the last one closes.
+  virtual Result<void> close(const Context&, OpenFilePtr file) = 0;
+
+  virtual Result<std::size_t> read(const Context&, OpenFile&, std::span<std::byte> into) = 0;
+  virtual Result<std::size_t> pread(const Context&, OpenFile&, std::uint64_t offset,
+                                    std::span<std::byte> into) = 0;
+  virtual Result<std::size_t> write(const Context&, OpenFile&, std::span<const std::byte>) = 0;
+  virtual Result<std::size_t> pwrite(const Context&, OpenFile&, std::uint64_t offset,
+                                     std::span<const std::byte> from) = 0;
+  // `whence` is SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA or SEEK_HOLE.
+  virtual Result<std::uint64_t> lseek(const Context&, OpenFile&, std::int64_t offset,
+                                      int whence) = 0;
+  // Goes on at the open directory's position and moves it; "." and ".." are among the entries.
+  virtual Result<void> readdir(const Context&, OpenFile&, Listing, EntrySink) = 0;
+  virtual Result<void> fsync(const Context&, OpenFile&, SyncScope) = 0;
+  virtual Result<void> fallocate(const Context&, OpenFile&, int mode, std::uint64_t offset,
+                                 std::uint64_t length) = 0;
+  virtual Result<std::uint64_t> copy_range(const Context&, OpenFile& from,
+                                           std::uint64_t from_offset, OpenFile& to,
+                                           std::uint64_t to_offset, std::uint64_t length) = 0;
+
+  virtual Result<Attributes> stat(const Context&, const Location&) = 0;
+  // chmod, chown, utimensat and truncate; with the location of an open file their f-forms.
+  virtual Result<void> setattr(const Context&, const Location&, const AttributeChanges&) = 0;
+  virtual Result<void> access(const Context&, const Location&, int mode) = 0;
+  virtual Result<VolumeInfo> statfs(const Context&, const Location&) = 0;
+
+  virtual Result<void> mkdir(const Context&, const Location&, mode_t mode) = 0;
+  virtual Result<void> mknod(const Context&, const Location&, mode_t mode,
+                             std::uint64_t special_device) = 0;
+  virtual Result<void> symlink(const Context&, std::string_view target, const Location&) = 0;
+  virtual Result<std::size_t> readlink(const Context&, const Location&, std::span<char> into) = 0;
+  virtual Result<void> link(const Context&, const Location& from, const Location& to) = 0;
+  virtual Result<void> unlink(const Context&, const Location&) = 0;
+  virtual Result<void> rmdir(const Context&, const Location&) = 0;
+  virtual Result<void> rename(const Context&, const Location& from, const Location& to,
+                              RenameMode) = 0;
+
+  virtual Result<std::size_t> getxattr(const Context&, const Location&, std::string_view name,
+                                       std::span<std::byte> into) = 0;
+  virtual Result<void> setxattr(const Context&, const Location&, std::string_view name,
+                                std::span<const std::byte> value, XattrMode) = 0;
+  virtual Result<std::size_t> listxattr(const Context&, const Location&, std::span<char> into) = 0;
+  virtual Result<void> removexattr(const Context&, const Location&, std::string_view name) = 0;
+
+  // Never waits: ERRORS: EAGAIN when another holds a conflicting lock.
+  virtual Result<void> lock(const Context&, OpenFile&, const LockRequest&) = 0;
+  // The first conflicting lock, or `type == kUnlock` when the lock could be had.
+  virtual Result<LockRequest> test_lock(const Context&, OpenFile&, const LockRequest&) = 0;
+  // Drops what a process that is gone has left: its record locks on every file.
+  virtual void forget_process(std::uint64_t process) = 0;
+
+  // The path of an open directory from the root of the instance ("/" for the root itself).
+  // ERRORS: ENOENT when it was removed.
+  virtual Result<std::string> path_of(const Context&, OpenFile&) = 0;
+  virtual FilesystemCounters counters() const = 0;
+};
+
+}  // namespace libservices
+
+#endif  // LIBSERVICES_ANY_FILESYSTEM_H_
