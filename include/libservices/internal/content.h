@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Open files: reading, writing, appending, seeking, listing and locking over any stack.
+//
+// Lock order: an open file's offset mutex → Inode::content. The stack is called with both held at
+// most, so two calls on one open file that use its offset never overlap, and an append never lands
+// inside a write.
+#ifndef LIBSERVICES_INTERNAL_CONTENT_H_
+#define LIBSERVICES_INTERNAL_CONTENT_H_
+
+#include <dirent.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <utility>
+#include <vector>
+
+#include "libservices/internal/open_state.h"
+#include "libservices/internal/tree.h"
+
+namespace libservices::internal {
+
+template <ReadableService Stack>
+class Content {
+ public:
+  using T = Tree<Stack>;
+  using State = OpenState<Stack>;
+  using File = typename Stack::File;
+  using Pointer = typename T::Pointer;
+
+  explicit Content(T& tree) : tree_(tree) {}
+
+  OpenFilePtr keep(OpenFlags flags, Pointer inode, std::optional<File> file) {
+    flags.bits &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC);
+    return std::make_shared<State>(flags, std::move(inode), std::move(file), open_files_);
+  }
+
+  Result<void> close(const Context& context, OpenFilePtr file) {
+    auto& open = state(*file);
+    if (open.inode->has_locks.load(std::memory_order_relaxed)) {
+      open.inode->locks.drop({context.process, nullptr});
+    }
+    // With other users, or calls under way, it ends with the last of them.
+    if (file.use_count() > 1 || !open.file) return {};
+    return tree_.stack().close(context, *open.file);
+  }
+
+  Result<std::size_t> read(const Context& context, OpenFile& file, std::span<std::byte> into) {
+    auto& open = state(file);
+    std::lock_guard lock(open.offset_mutex());
+    LIBSERVICES_TRY(const std::size_t count, pread(context, file, open.offset(), into));
+    open.offset() += count;
+    return count;
+  }
+
+  Result<std::size_t> pread(const Context& context, OpenFile& file, std::uint64_t offset,
+                            std::span<std::byte> into) {
+    auto& open = state(file);
+    if (!open.file || !open.flags().reads()) return Errno{EBADF};
+    if (open.inode->is_directory()) return Errno{EISDIR};
+    if (offset > kMostBytes) return Errno{EINVAL};
+    LIBSERVICES_TRY(const std::size_t count,
+                    tree_.stack().read(context, *open.file, offset, into));
+    if (count != 0 && open.inode->unread.load(std::memory_order_relaxed) &&
+        open.inode->unread.exchange(false)) {
+      open.inode->attributes.content_changed();
+    }
+    return count;
+  }
+
+  Result<std::size_t> write(const Context& context, OpenFile& file,
+                            std::span<const std::byte> from) {
+    auto& open = state(file);
+    std::lock_guard lock(open.offset_mutex());
+    if (!open.flags().has(O_APPEND)) {
+      LIBSERVICES_TRY(const std::size_t count, write_at(context, open, open.offset(), from));
+      open.offset() += count;
+      return count;
+    }
+    LIBSERVICES_TRY(const Appended appended, append(context, open, from));
+    open.offset() = appended.end;
+    return appended.count;
+  }
+
+  Result<std::size_t> pwrite(const Context& context, OpenFile& file, std::uint64_t offset,
+                             std::span<const std::byte> from) {
+    auto& open = state(file);
+    if (!open.flags().has(O_APPEND)) return write_at(context, open, offset, from);
+    LIBSERVICES_TRY(const Appended appended, append(context, open, from));  // as on Linux
+    return appended.count;
+  }
+
+  Result<std::uint64_t> lseek(const Context& context, OpenFile& file, std::int64_t offset,
+                              int whence);
+  Result<void> readdir(const Context& context, OpenFile& file, Listing wanted, EntrySink sink);
+
+  Result<void> fsync(const Context& context, OpenFile& file, SyncScope scope) {
+    auto& open = state(file);
+    if (!open.file) return Errno{EBADF};
+    if constexpr (WritableService<Stack>) return tree_.stack().fsync(context, *open.file, scope);
+    return {};
+  }
+
+  Result<void> fallocate(const Context& context, OpenFile& file, int mode, std::uint64_t offset,
+                         std::uint64_t length) {
+    auto& open = state(file);
+    if (!open.file || !open.flags().writes()) return Errno{EBADF};
+    if (length == 0 || offset > kMostBytes || length > kMostBytes) return Errno{EINVAL};
+    if (offset + length > kMostBytes) return Errno{EFBIG};
+    if constexpr (WritableService<Stack> && OffersFallocate<Stack>) {
+      std::unique_lock lock(open.inode->content);
+      auto done = tree_.stack().fallocate(context, *open.file, mode, offset, length);
+      content_changed(*open.inode);
+      return done;
+    }
+    return Errno{EOPNOTSUPP};
+  }
+
+  Result<std::uint64_t> copy_range(const Context& context, OpenFile& from,
+                                   std::uint64_t from_offset, OpenFile& to,
+                                   std::uint64_t to_offset, std::uint64_t length);
+
+  Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request) {
+    auto& open = state(file);
+    if (!open.file) return Errno{EBADF};
+    if (request.owner != LockRequest::Owner::kFlock) {
+      const bool shared = request.type == LockRequest::Type::kShared;
+      const bool exclusive = request.type == LockRequest::Type::kExclusive;
+      if (shared && !open.flags().reads()) return Errno{EBADF};
+      if (exclusive && !open.flags().writes()) return Errno{EBADF};
+    }
+    if (request.end < request.start) return Errno{EINVAL};
+    if (request.type != LockRequest::Type::kUnlock &&
+        !open.inode->has_locks.exchange(true, std::memory_order_relaxed)) {
+      remember_locked(open.inode);
+    }
+    return open.inode->locks.set(LockTable::owner_of(request, context.process, &file), request);
+  }
+
+  Result<LockRequest> test_lock(const Context& context, OpenFile& file,
+                                const LockRequest& request) {
+    auto& open = state(file);
+    if (!open.file) return Errno{EBADF};
+    return open.inode->locks.test(LockTable::owner_of(request, context.process, &file), request);
+  }
+
+  void forget_process(std::uint64_t process) {
+    for (const Pointer& inode : locked()) inode->locks.drop({process, nullptr});
+  }
+
+  // After a change of the content by `context.caller`, or a truncation at open.
+  Result<void> drop_set_id(const Context& context, typename T::Object& inode) {
+    if (context.caller.is_superuser() || !inode.attributes.may_have_set_id()) return {};
+    if constexpr (WritableService<Stack>) {
+      LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, inode, false));
+      const std::uint32_t left = without_set_id(now.mode);
+      if (left == now.permissions()) return {};
+      AttributeChanges changes;
+      changes.which = AttributeChanges::kMode;
+      changes.mode = left;
+      auto changed = tree_.stack().setattr(context, inode.node, changes);
+      inode.attributes.all_changed();
+      if (!changed.ok()) return changed.error();
+    }
+    return {};
+  }
+
+  std::uint64_t open_files() const { return open_files_.load(std::memory_order_relaxed); }
+  std::uint64_t locks() const {
+    std::uint64_t count = 0;
+    for (const Pointer& inode : locked()) count += inode->locks.size();
+    return count;
+  }
+
+ private:
+  static constexpr std::uint64_t kMostBytes = INT64_MAX;
+  // "." and "..": the stack's cookies come after these two.
+  static constexpr std::uint64_t kDot = 1;
+  static constexpr std::uint64_t kDotDot = 2;
+
+  struct Appended {
+    std::size_t count;
+    std::uint64_t end;
+  };
+
+  static State& state(OpenFile& file) { return static_cast<State&>(file); }
+
+  void content_changed(typename T::Object& inode) {
+    inode.unread.store(true, std::memory_order_relaxed);
+    inode.attributes.content_changed();
+    tree_.count_change();
+  }
+
+  static Result<void> check_write(const State& open, std::uint64_t offset, std::size_t size) {
+    if (!open.file || !open.flags().writes()) return Errno{EBADF};
+    if (offset > kMostBytes) return Errno{EINVAL};
+    if (size > kMostBytes - offset) return Errno{EFBIG};
+    return {};
+  }
+
+  Result<std::size_t> write_at(const Context& context, State& open, std::uint64_t offset,
+                               std::span<const std::byte> from) {
+    LIBSERVICES_CHECK_OK(check_write(open, offset, from.size()));
+    if constexpr (WritableService<Stack>) {
+      LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
+      std::shared_lock lock(open.inode->content);
+      auto written = tree_.stack().write(context, *open.file, offset, from);
+      content_changed(*open.inode);
+      return written;
+    }
+    return Errno{EROFS};
+  }
+
+  Result<Appended> append(const Context& context, State& open, std::span<const std::byte> from) {
+    LIBSERVICES_CHECK_OK(check_write(open, 0, from.size()));
+    if constexpr (WritableService<Stack>) {
+      LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
+      std::unique_lock lock(open.inode->content);
+      if constexpr (OffersAppend<Stack>) {
+        std::size_t count = 0;
+        auto end = tree_.stack().append(context, *open.file, from, count);
+        content_changed(*open.inode);
+        if (!end.ok()) return end.error();
+        return Appended{count, *end};
+      } else {
+        LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode));
+        LIBSERVICES_CHECK_OK(check_write(open, now.size, from.size()));
+        auto written = tree_.stack().write(context, *open.file, now.size, from);
+        content_changed(*open.inode);
+        if (!written.ok()) return written.error();
+        return Appended{*written, now.size + *written};
+      }
+    }
+    return Errno{EROFS};
+  }
+
+  // The objects that may have locks, for those who must find all of a process.
+  void remember_locked(const Pointer& inode) {
+    std::lock_guard lock(locked_mutex_);
+    std::erase_if(locked_, [](const auto& weak) { return weak.expired(); });
+    locked_.push_back(inode);
+  }
+  std::vector<Pointer> locked() const {
+    std::lock_guard lock(locked_mutex_);
+    std::vector<Pointer> held;
+    for (const auto& weak : locked_) {
+      if (Pointer inode = weak.lock()) held.push_back(std::move(inode));
+    }
+    return held;
+  }
+
+  T& tree_;
+  std::atomic<std::uint64_t> open_files_{0};
+  mutable std::mutex locked_mutex_;
+  std::vector<std::weak_ptr<typename T::Object>> locked_;  // guarded by locked_mutex_
+};
+
+}  // namespace libservices::internal
+
+#include "libservices/internal/content_calls.h"  // IWYU pragma: export
+
+#endif  // LIBSERVICES_INTERNAL_CONTENT_H_

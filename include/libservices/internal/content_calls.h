@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The longer calls of `Content<Stack>`: seek, listing and copying. Included by content.h alone.
+#ifndef LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
+#define LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
+
+#include "libservices/internal/content.h"
+
+namespace libservices::internal {
+
+template <ReadableService Stack>
+Result<std::uint64_t> Content<Stack>::lseek(const Context& context, OpenFile& file,
+                                            std::int64_t offset, int whence) {
+  auto& open = state(file);
+  if (!open.file) return Errno{EBADF};
+  std::lock_guard lock(open.offset_mutex());
+  if (open.inode->is_directory()) {  // the offset is a cookie
+    if (whence == SEEK_CUR && offset == 0) return open.offset();
+    if (whence != SEEK_SET) return Errno{EINVAL};
+    return open.offset() = static_cast<std::uint64_t>(offset);
+  }
+  std::uint64_t start = 0;
+  switch (whence) {
+    case SEEK_SET:
+      break;
+    case SEEK_CUR:
+      start = open.offset();
+      break;
+    case SEEK_END: {
+      LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode));
+      start = now.size;
+      break;
+    }
+    case SEEK_DATA:
+    case SEEK_HOLE: {
+      LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode));
+      if (offset < 0 || static_cast<std::uint64_t>(offset) >= now.size) return Errno{ENXIO};
+      const auto from = static_cast<std::uint64_t>(offset);
+      if constexpr (OffersSeek<Stack>) {
+        LIBSERVICES_TRY(open.offset(),
+                        tree_.stack().seek(context, *open.file, from,
+                                           whence == SEEK_DATA ? SeekTarget::kData
+                                                               : SeekTarget::kHole));
+      } else {  // one run of data, with the hole that every file has behind its end
+        open.offset() = whence == SEEK_DATA ? from : now.size;
+      }
+      return open.offset();
+    }
+    default:
+      return Errno{EINVAL};
+  }
+  std::int64_t target = 0;
+  if (__builtin_add_overflow(static_cast<std::int64_t>(start), offset, &target)) {
+    return Errno{EOVERFLOW};
+  }
+  if (target < 0) return Errno{EINVAL};
+  return open.offset() = static_cast<std::uint64_t>(target);
+}
+
+template <ReadableService Stack>
+Result<void> Content<Stack>::readdir(const Context& context, OpenFile& file, Listing wanted,
+                                     EntrySink sink) {
+  auto& open = state(file);
+  if (!open.file || !open.flags().reads()) return Errno{EBADF};
+  if (!open.inode->is_directory()) return Errno{ENOTDIR};
+  std::lock_guard lock(open.offset_mutex());
+  std::uint64_t& position = open.offset();
+  {
+    std::shared_lock places(tree_.places_mutex());
+    if (open.inode->removed) return Errno{ENOENT};
+  }
+  auto give = [&](std::string_view name, const typename T::Object& object, std::uint64_t cookie) {
+    if (!sink(DirEntry{.name = name, .inode = object.key.number, .type = DT_DIR,
+                       .cookie = cookie})) {
+      return false;
+    }
+    position = cookie;
+    return true;
+  };
+  if (position < kDot && !give(".", *open.inode, kDot)) return {};
+  if (position < kDotDot) {
+    const Pointer parent = tree_.parent_of(open.inode);
+    if (!give("..", parent ? *parent : *open.inode, kDotDot)) return {};
+  }
+  return tree_.stack().readdir(context, *open.file, position - kDotDot, wanted,
+                               [&](const DirEntry& below) {
+                                 DirEntry entry = below;
+                                 entry.cookie = below.cookie + kDotDot;
+                                 if (!sink(entry)) return false;
+                                 position = entry.cookie;
+                                 return true;
+                               });
+}
+
+template <ReadableService Stack>
+Result<std::uint64_t> Content<Stack>::copy_range(const Context& context, OpenFile& from,
+                                                 std::uint64_t from_offset, OpenFile& to,
+                                                 std::uint64_t to_offset, std::uint64_t length) {
+  auto& source = state(from);
+  auto& target = state(to);
+  if (!source.file || !source.flags().reads() || !target.file || !target.flags().writes() ||
+      target.flags().has(O_APPEND)) {
+    return Errno{EBADF};
+  }
+  if (source.inode->is_directory()) return Errno{EISDIR};
+  if (from_offset > kMostBytes || to_offset > kMostBytes || length > kMostBytes - to_offset) {
+    return Errno{from_offset > kMostBytes ? EINVAL : EFBIG};
+  }
+  const bool overlap = source.inode == target.inode && from_offset < to_offset + length &&
+                       to_offset < from_offset + length;
+  if (overlap) return Errno{EINVAL};
+  if constexpr (WritableService<Stack> && OffersCopyRange<Stack>) {
+    LIBSERVICES_CHECK_OK(drop_set_id(context, *target.inode));
+    std::shared_lock lock(target.inode->content);
+    auto copied = tree_.stack().copy_range(context, *source.file, from_offset, *target.file,
+                                           to_offset, length);
+    content_changed(*target.inode);
+    return copied;
+  }
+  std::vector<std::byte> buffer(std::min<std::uint64_t>(length, 1U << 20U));
+  std::uint64_t done = 0;
+  while (done < length) {
+    const auto chunk = std::min<std::uint64_t>(buffer.size(), length - done);
+    LIBSERVICES_TRY(const std::size_t count, pread(context, from, from_offset + done,
+                                                   std::span(buffer).first(chunk)));
+    if (count == 0) break;
+    auto written = write_at(context, target, to_offset + done, std::span(buffer).first(count));
+    if (!written.ok()) {
+      if (done == 0) return written.error();
+      break;
+    }
+    done += *written;
+    if (*written < count) break;
+  }
+  return done;
+}
+
+}  // namespace libservices::internal
+
+#endif  // LIBSERVICES_INTERNAL_CONTENT_CALLS_H_

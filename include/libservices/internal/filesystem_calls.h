@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The calls of `Filesystem<Stack>` that are longer than a few lines: open, the attribute changes
+// and the extended attributes. Included by filesystem.h alone.
+#ifndef LIBSERVICES_INTERNAL_FILESYSTEM_CALLS_H_
+#define LIBSERVICES_INTERNAL_FILESYSTEM_CALLS_H_
+
+#include "libservices/filesystem.h"
+
+namespace libservices {
+
+template <ReadableService Stack>
+Result<OpenFilePtr> Filesystem<Stack>::open(const Context& context, const Location& asked,
+                                            OpenFlags flags, mode_t mode) {
+  Location location = asked;
+  if (flags.has(O_PATH)) flags.bits &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  if (flags.has(O_NOFOLLOW)) location.follow = Follow::kNo;
+  if (flags.has(O_TMPFILE)) {
+    if (!flags.writes() || flags.has(O_CREAT)) return Errno{EINVAL};
+    LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
+    LIBSERVICES_TRY(auto made, changes_.tmpfile(context, at.target, flags, mode));
+    flags.bits &= ~O_TMPFILE;
+    return content_.keep(flags, std::move(made.inode), std::move(made.file));
+  }
+  const bool creates = flags.has(O_CREAT);
+  if (creates && flags.directory()) return Errno{EINVAL};
+  if (creates && flags.has(O_EXCL)) location.follow = Follow::kNo;
+  for (;;) {
+    LIBSERVICES_TRY(auto at,
+                    walk(context, location, creates ? T::Walk::kCreate : T::Walk::kObject));
+    if (!at.target.inode) {
+      if (at.trailing_slash) return Errno{EISDIR};
+      auto made = changes_.create(context, at, flags, mode);
+      if (made.ok()) return content_.keep(flags, std::move(made->inode), std::move(made->file));
+      if (made.error() == Errno{EEXIST} && !flags.has(O_EXCL)) continue;  // lost a race: open it
+      return made.error();
+    }
+    if (creates && flags.has(O_EXCL)) return Errno{EEXIST};
+    const Attributes& object = at.target.attributes;
+    if (flags.directory() && !object.is_directory()) return Errno{ENOTDIR};
+    if (flags.has(O_PATH)) return content_.keep(flags, std::move(at.target.inode), std::nullopt);
+    if (object.is_symlink()) return Errno{ELOOP};
+    if (object.is_directory() && (flags.writes() || creates)) return Errno{EISDIR};
+    const bool changes = flags.writes() || flags.truncates();
+    if (!WritableService<Stack> && changes && !is_special(object)) return Errno{EROFS};
+    LIBSERVICES_CHECK_OK(internal::check_access(
+        context.caller, object,
+        (flags.reads() ? R_OK : 0) | (changes ? W_OK : 0)));
+    if (flags.has(O_NOATIME) && !internal::owns(context.caller, object)) return Errno{EPERM};
+    if (is_special(object)) return Errno{ENXIO};  // a fifo or device needs the kernel's own file
+    auto opened = stack().open(context, at.target.inode->node, flags);
+    if (!opened.ok()) {
+      // Removed between the walk and here, by us or by others: as if the walk had come later.
+      if (creates && opened.error() == Errno{ENOENT}) continue;
+      return opened.error();
+    }
+    if (flags.truncates()) {
+      at.target.inode->attributes.all_changed();
+      tree_.count_change();
+      LIBSERVICES_CHECK_OK(content_.drop_set_id(context, *at.target.inode));
+    }
+    return content_.keep(flags, std::move(at.target.inode), std::move(opened->file));
+  }
+}
+
+template <ReadableService Stack>
+Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& location,
+                                        const AttributeChanges& asked) {
+  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
+  AttributeChanges changes = asked;
+  bool by_path = true;
+  if (location.itself) {
+    const OpenFlags flags = location.base->flags();
+    if (flags.has(O_PATH)) return Errno{EBADF};
+    if (changes.has(AttributeChanges::kSize)) {
+      if (!flags.writes()) return Errno{EINVAL};
+      by_path = false;
+    }
+  }
+  if constexpr (WritableService<Stack>) {
+    auto& inode = *at.target.inode;
+    LIBSERVICES_CHECK_OK(
+        internal::check_changes(context.caller, at.target.attributes, by_path, changes));
+    if (changes.which == 0) return {};
+    const std::uint64_t ticket = inode.attributes.ticket();
+    LIBSERVICES_TRY(const Attributes after, stack().setattr(context, inode.node, changes));
+    inode.attributes.store_changed(after, ticket, tree_.now());
+    tree_.count_change();
+    return {};
+  }
+  return Errno{EROFS};
+}
+
+namespace internal {
+
+enum class XattrUse : std::uint8_t { kRead, kWrite };
+
+// SOURCE: xattr(7). The access lists of system.posix_acl_* are not evaluated by `Filesystem`, so
+// it does not take them: an access list that nobody obeys would be worse than none.
+inline Result<void> check_xattr(const Identity& caller, const Attributes& object,
+                                std::string_view name, XattrUse use) {
+  if (name.empty() || name.size() > 255) return Errno{ERANGE};
+  if (name.starts_with("trusted.")) {
+    if (caller.is_superuser()) return {};
+    return Errno{use == XattrUse::kRead ? ENODATA : EPERM};
+  }
+  if (name.starts_with("security.")) {
+    if (use == XattrUse::kRead || caller.is_superuser()) return {};
+    return Errno{EPERM};
+  }
+  if (name.starts_with("user.")) {
+    if (!object.is_regular() && !object.is_directory()) {
+      return Errno{use == XattrUse::kRead ? ENODATA : EPERM};
+    }
+    if (use == XattrUse::kWrite && object.is_directory() && (object.mode & S_ISVTX) != 0 &&
+        !owns(caller, object)) {
+      return Errno{EPERM};
+    }
+    return check_access(caller, object, use == XattrUse::kRead ? R_OK : W_OK);
+  }
+  return Errno{EOPNOTSUPP};
+}
+
+}  // namespace internal
+
+template <ReadableService Stack>
+Result<std::size_t> Filesystem<Stack>::getxattr(const Context& context, const Location& location,
+                                                std::string_view name,
+                                                std::span<std::byte> into) {
+  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
+  LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
+                                             internal::XattrUse::kRead));
+  if constexpr (OffersXattrs<Stack>) {
+    return stack().getxattr(context, at.target.inode->node, name, into);
+  }
+  return Errno{EOPNOTSUPP};
+}
+
+template <ReadableService Stack>
+Result<void> Filesystem<Stack>::setxattr(const Context& context, const Location& location,
+                                         std::string_view name, std::span<const std::byte> value,
+                                         XattrMode mode) {
+  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
+  LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
+                                             internal::XattrUse::kWrite));
+  if constexpr (WritableService<Stack> && OffersXattrs<Stack>) {
+    LIBSERVICES_CHECK_OK(stack().setxattr(context, at.target.inode->node, name, value, mode));
+    at.target.inode->attributes.content_changed();
+    return {};
+  }
+  return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
+}
+
+template <ReadableService Stack>
+Result<std::size_t> Filesystem<Stack>::listxattr(const Context& context, const Location& location,
+                                                 std::span<char> into) {
+  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
+  if constexpr (OffersXattrs<Stack>) {
+    const auto& node = at.target.inode->node;
+    std::string all;
+    for (;;) {  // it may grow between the question for its size and the listing
+      LIBSERVICES_TRY(const std::size_t size, stack().listxattr(context, node, {}));
+      all.resize(size);
+      if (size == 0) break;
+      auto listed = stack().listxattr(context, node, all);
+      if (!listed.ok() && listed.error() == Errno{ERANGE}) continue;
+      LIBSERVICES_TRY(const std::size_t length, std::move(listed));
+      all.resize(length);
+      break;
+    }
+    std::string shown;
+    for (std::size_t start = 0; start < all.size();) {
+      const std::string_view name(all.c_str() + start);
+      const bool hidden = name.starts_with("trusted.") && !context.caller.is_superuser();
+      if (!hidden && !name.starts_with("system.")) shown.append(name).push_back('\0');
+      start += name.size() + 1;
+    }
+    if (into.empty()) return shown.size();
+    if (into.size() < shown.size()) return Errno{ERANGE};
+    shown.copy(into.data(), shown.size());
+    return shown.size();
+  }
+  return std::size_t{0};
+}
+
+template <ReadableService Stack>
+Result<void> Filesystem<Stack>::removexattr(const Context& context, const Location& location,
+                                            std::string_view name) {
+  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
+  LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
+                                             internal::XattrUse::kWrite));
+  if constexpr (WritableService<Stack> && OffersXattrs<Stack>) {
+    LIBSERVICES_CHECK_OK(stack().removexattr(context, at.target.inode->node, name));
+    at.target.inode->attributes.content_changed();
+    return {};
+  }
+  return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
+}
+
+}  // namespace libservices
+
+#endif  // LIBSERVICES_INTERNAL_FILESYSTEM_CALLS_H_

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A service open file of one stack: what OpenFile hides.
+#ifndef LIBSERVICES_INTERNAL_OPEN_STATE_H_
+#define LIBSERVICES_INTERNAL_OPEN_STATE_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "libservices/internal/inode.h"
+#include "libservices/open_file.h"
+
+namespace libservices::internal {
+
+template <class Stack>
+class OpenState final : public OpenFile {
+ public:
+  using Object = Inode<typename Stack::Node>;
+  using File = typename Stack::File;
+
+  OpenState(OpenFlags flags, std::shared_ptr<Object> inode, std::optional<File> file,
+            std::atomic<std::uint64_t>& open_files)
+      : OpenFile(flags), inode(std::move(inode)), file(std::move(file)), open_files_(open_files) {
+    open_files_.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~OpenState() override {
+    if (inode->has_locks.load(std::memory_order_relaxed)) inode->locks.drop({0, this});
+    open_files_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  std::mutex& offset_mutex() { return offset_mutex_; }
+  std::uint64_t& offset() { return offset_; }  // REQUIRES: offset_mutex()
+
+  const std::shared_ptr<Object> inode;
+  std::optional<File> file;  // none: opened with O_PATH
+
+ private:
+  std::atomic<std::uint64_t>& open_files_;
+};
+
+}  // namespace libservices::internal
+
+#endif  // LIBSERVICES_INTERNAL_OPEN_STATE_H_

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// POSIX's file permission rules as pure functions of a caller and attributes.
+//
+// SOURCE: POSIX.1-2017, XBD 4.5 "File Access Permissions"; where POSIX leaves a choice (set-id
+// bits, sticky directories) it is Linux's.
+#ifndef LIBSERVICES_INTERNAL_PERMISSIONS_H_
+#define LIBSERVICES_INTERNAL_PERMISSIONS_H_
+
+#include <unistd.h>
+
+#include "libservices/attributes.h"
+#include "libservices/context.h"
+#include "libservices/result.h"
+
+namespace libservices::internal {
+
+// `wanted` is an or of R_OK, W_OK and X_OK. ERRORS: EACCES.
+inline Result<void> check_access(const Identity& caller, const Attributes& object, int wanted) {
+  const auto bits = static_cast<unsigned>(wanted);
+  if (caller.is_superuser()) {
+    const bool executable = object.is_directory() || (object.mode & 0111U) != 0;
+    if ((bits & X_OK) != 0 && !executable) return Errno{EACCES};
+    return {};
+  }
+  unsigned granted = object.mode & 7U;
+  if (caller.uid == object.uid) {
+    granted = (object.mode >> 6U) & 7U;
+  } else if (caller.in_group(object.gid)) {
+    granted = (object.mode >> 3U) & 7U;
+  }
+  if ((bits & ~granted) != 0) return Errno{EACCES};
+  return {};
+}
+
+inline bool owns(const Identity& caller, const Attributes& object) {
+  return caller.is_superuser() || caller.uid == object.uid;
+}
+
+// Whether `caller` may remove or rename `object` in `directory`, write access given.
+// ERRORS: EPERM in a sticky directory.
+inline Result<void> check_sticky(const Identity& caller, const Attributes& directory,
+                                 const Attributes& object) {
+  if ((directory.mode & S_ISVTX) == 0 || caller.is_superuser() || caller.uid == object.uid ||
+      caller.uid == directory.uid) {
+    return {};
+  }
+  return Errno{EPERM};
+}
+
+// Owner, group and mode of what `caller` makes in `directory`; `mode` has the type.
+inline NewNode new_node(const Context& context, const Attributes& directory, std::uint32_t mode) {
+  const bool inherits_group = (directory.mode & S_ISGID) != 0;
+  NewNode fresh;
+  fresh.mode = mode & ~static_cast<std::uint32_t>(context.umask & 0777U);
+  fresh.uid = context.caller.uid;
+  fresh.gid = inherits_group ? directory.gid : context.caller.gid;
+  if (inherits_group && S_ISDIR(mode)) {
+    fresh.mode |= S_ISGID;
+  } else if ((mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
+             !context.caller.is_superuser() && !context.caller.in_group(fresh.gid)) {
+    fresh.mode &= ~static_cast<std::uint32_t>(S_ISGID);
+  }
+  return fresh;
+}
+
+// The permission bits that are left when someone without privilege changes the content, or anyone
+// the owner, of a file with set-id bits.
+inline std::uint32_t without_set_id(std::uint32_t mode) {
+  std::uint32_t left = mode & ~static_cast<std::uint32_t>(S_ISUID);
+  if ((mode & S_IXGRP) != 0) left &= ~static_cast<std::uint32_t>(S_ISGID);
+  return left & 07777U;
+}
+
+// What chmod, chown, utimensat and truncate may do, and what they change besides: `changes` is
+// adjusted. `by_path` is false for the f-forms, which have checked access at open.
+inline Result<void> check_changes(const Identity& caller, const Attributes& object, bool by_path,
+                                  AttributeChanges& changes) {
+  using C = AttributeChanges;
+  if (changes.has(C::kSize)) {
+    if (object.is_directory()) return Errno{EISDIR};
+    if (!object.is_regular()) return Errno{EINVAL};
+    if (changes.size > static_cast<std::uint64_t>(INT64_MAX)) return Errno{EINVAL};
+    if (by_path) LIBSERVICES_CHECK_OK(check_access(caller, object, W_OK));
+  }
+  if (changes.has(C::kUid) || changes.has(C::kGid)) {
+    const bool keeps_uid = !changes.has(C::kUid) || changes.uid == object.uid;
+    const bool keeps_gid = !changes.has(C::kGid) || changes.gid == object.gid;
+    if (!caller.is_superuser()) {
+      if (!keeps_uid || caller.uid != object.uid) return Errno{EPERM};
+      if (!keeps_gid && !caller.in_group(changes.gid)) return Errno{EPERM};
+    }
+    if (!object.is_directory() && !changes.has(C::kMode)) {
+      const std::uint32_t left = without_set_id(object.mode);
+      if (left != object.permissions()) {
+        changes.which |= C::kMode;
+        changes.mode = left;
+        return {};
+      }
+    }
+  }
+  if (changes.has(C::kMode)) {
+    if (object.is_symlink()) return Errno{EOPNOTSUPP};
+    if (!owns(caller, object)) return Errno{EPERM};
+    changes.mode &= 07777U;
+    const std::uint32_t gid = changes.has(C::kGid) ? changes.gid : object.gid;
+    if (!caller.is_superuser() && !caller.in_group(gid) && !object.is_directory()) {
+      changes.mode &= ~static_cast<std::uint32_t>(S_ISGID);
+    }
+  }
+  if (changes.has(C::kAtime) || changes.has(C::kMtime)) {
+    if (!owns(caller, object)) return Errno{EPERM};
+  } else if (changes.has(C::kAtimeNow) || changes.has(C::kMtimeNow)) {
+    const bool both = changes.has(C::kAtimeNow) && changes.has(C::kMtimeNow);
+    if (!owns(caller, object)) {
+      if (!both) return Errno{EPERM};
+      LIBSERVICES_CHECK_OK(check_access(caller, object, W_OK));
+    }
+  }
+  if (changes.has(C::kSize) && !caller.is_superuser() && !changes.has(C::kMode)) {
+    const std::uint32_t left = without_set_id(object.mode);
+    if (left != object.permissions()) {
+      changes.which |= C::kMode;
+      changes.mode = left;
+    }
+  }
+  return {};
+}
+
+}  // namespace libservices::internal
+
+#endif  // LIBSERVICES_INTERNAL_PERMISSIONS_H_

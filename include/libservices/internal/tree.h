@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The tree of a `Filesystem`: known objects and names over a stack, and the walk along a path.
+// Here is the one place of the project that knows what "..", a symbolic link and a trailing
+// slash mean.
+//
+// Lock order: rename_mutex_ → Inode::entries (a parent's before its child's) → places_mutex_ → the caches' own.
+// The stack is called with at most rename_mutex_ and `entries` held.
+#ifndef LIBSERVICES_INTERNAL_TREE_H_
+#define LIBSERVICES_INTERNAL_TREE_H_
+
+#include <algorithm>
+#include <climits>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "libservices/capabilities.h"
+#include "libservices/internal/inode.h"
+#include "libservices/internal/name_cache.h"
+#include "libservices/internal/permissions.h"
+#include "libservices/open_file.h"
+
+namespace libservices::internal {
+
+template <ReadableService Stack>
+class Tree {
+ public:
+  using Node = typename Stack::Node;
+  using Object = Inode<Node>;
+  using Pointer = std::shared_ptr<Object>;
+
+  // An object, with attributes of which at least type, mode and owner are true.
+  struct Here {
+    Pointer inode;
+    Attributes attributes;
+  };
+
+  enum class Last : std::uint8_t { kName, kRoot, kDot, kDotDot, kItself };
+
+  // Where a path led: `target.inode` is null if the last name does not exist.
+  struct Walked {
+    Here parent;  // set when last == kName
+    Here target;
+    std::string name;
+    Last last = Last::kName;
+    bool trailing_slash = false;
+  };
+
+  // What becomes of the last component.
+  enum class Walk : std::uint8_t {
+    kObject,   // it must exist; a link is followed if the location or a trailing slash says so
+    kCreate,   // as kObject, but it may be missing (open with O_CREAT)
+    kEntry,    // the entry itself, which may be missing; never followed
+  };
+
+  Tree(typename Stack::Config config, std::size_t cached_names)
+      : stack_(std::move(config)), names_(cached_names) {}
+
+  Stack& stack() { return stack_; }
+  std::shared_mutex& places_mutex() { return places_mutex_; }
+  std::mutex& rename_mutex() { return rename_mutex_; }
+  std::size_t known_objects() const { return inodes_.size(); }
+  std::size_t cached_names() const { return names_.size(); }
+
+  absl::Status start() {
+    if (absl::Status started = start_service(stack_); !started.ok()) return started;
+    coherence_ = coherence_of(stack_);
+    auto root = stack_.root(Context{});
+    if (!root.ok()) {
+      (void)stop_service(stack_);
+      return absl::ErrnoToStatus(root.error().value, "the stack has no root directory");
+    }
+    root_ = inodes_.intern(root->node, root->attributes).object;
+    return absl::OkStatus();
+  }
+
+  absl::Status stop() {
+    names_.clear();
+    root_.reset();
+    return stop_service(stack_);
+  }
+
+  // Attributes that are true now (kAll), or true as far as access goes.
+  Result<Attributes> attributes(const Context& context, Object& inode, bool all = true) {
+    const std::uint64_t oldest = oldest_valid();
+    if (auto known = all ? inode.attributes.all(oldest) : inode.attributes.for_access(oldest)) {
+      return *known;
+    }
+    const std::uint64_t ticket = inode.attributes.ticket();
+    LIBSERVICES_TRY(const Attributes asked, stack_.getattr(context, inode.node));
+    inode.attributes.store(asked, ticket, now());
+    return asked;
+  }
+
+  Result<Here> here(const Context& context, Pointer inode) {
+    LIBSERVICES_TRY(const Attributes seen, attributes(context, *inode, false));
+    return Here{std::move(inode), seen};
+  }
+
+  // The object that the stack just named: known from now on as `name` in `directory`.
+  // REQUIRES: directory->entries held.
+  Here admit(const Pointer& directory, std::string_view name, const Entry<Node>& entry,
+             std::uint64_t epoch) {
+    auto [inode, made] = inodes_.intern(entry.node, entry.attributes);
+    if ((made && epoch == changes()) || !caches()) {
+      inode->attributes.store(entry.attributes, inode->attributes.ticket(), now());
+    }
+    if (inode->is_directory()) place(inode, directory, name);
+    if (caches()) names_.put(directory->id, name, inode, now());
+    return Here{inode, entry.attributes};
+  }
+
+  // An object without a name (O_TMPFILE).
+  Pointer admit_nameless(const Node& node, const Attributes& attributes) {
+    return inodes_.intern(node, attributes).object;
+  }
+
+  // The name is gone, or has become another object. REQUIRES: directory->entries exclusively.
+  void forget_name(const Pointer& directory, std::string_view name) {
+    if (caches()) names_.put(directory->id, name, nullptr, now());
+  }
+  void drop_name(const Pointer& directory, std::string_view name) {
+    names_.erase(directory->id, name);
+  }
+
+  // Any change of content or attributes: answers that are under way will not be kept as new.
+  void count_change() { changes_.fetch_add(1, std::memory_order_acq_rel); }
+  std::uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
+
+  std::uint64_t now() const {
+    if (coherence_.kind != Coherence::Kind::kAskAgain || coherence_.ask_again_after.count() == 0) {
+      return 0;
+    }
+    return static_cast<std::uint64_t>(
+        std::chrono::steady_clock::now().time_since_epoch().count());
+  }
+
+  void place(const Pointer& inode, const Pointer& parent, std::string_view name) {
+    {
+      std::shared_lock lock(places_mutex_);
+      if (inode->parent == parent && inode->name == name && !inode->removed) return;
+    }
+    std::unique_lock lock(places_mutex_);
+    if (inode == root_) return;
+    inode->parent = parent;
+    inode->name.assign(name);
+    inode->removed = false;
+  }
+
+  // Whether `directory` is `ancestor` or below it. REQUIRES: rename_mutex_.
+  bool is_within(const Pointer& directory, const Pointer& ancestor) {
+    std::shared_lock lock(places_mutex_);
+    for (const Object* at = directory.get(); at != nullptr; at = at->parent.get()) {
+      if (at == ancestor.get()) return true;
+    }
+    return false;
+  }
+
+  Pointer parent_of(const Pointer& directory) {
+    std::shared_lock lock(places_mutex_);
+    return directory->parent ? directory->parent : (directory == root_ ? root_ : nullptr);
+  }
+
+  // "/a/b" from the root. ERRORS: ENOENT for a directory that was removed.
+  Result<std::string> path_of(const Pointer& directory) {
+    std::shared_lock lock(places_mutex_);
+    std::string path;
+    for (const Object* at = directory.get(); at != root_.get(); at = at->parent.get()) {
+      if (at->removed || !at->parent) return Errno{ENOENT};
+      path.insert(0, "/" + at->name);
+    }
+    return path.empty() ? std::string("/") : path;
+  }
+
+  const Pointer& root() const { return root_; }
+
+  // The object `name` in `directory`. ERRORS: ENOENT, and the stack's.
+  Result<Here> step(const Context& context, const Here& directory, std::string_view name) {
+    if (auto known = cached(context, directory.inode, name)) return *std::move(known);
+    std::shared_lock lock(directory.inode->entries);
+    return step_locked(context, directory.inode, name);
+  }
+
+  // REQUIRES: directory->entries held.
+  Result<Here> step_locked(const Context& context, const Pointer& directory,
+                           std::string_view name) {
+    if (auto known = cached(context, directory, name)) return *std::move(known);
+    const std::uint64_t epoch = changes();
+    auto found = stack_.lookup(context, directory->node, name);
+    if (!found.ok()) {
+      if (found.error() == Errno{ENOENT} && caches()) {
+        names_.put(directory->id, name, nullptr, now());
+      }
+      return found.error();
+    }
+    return admit(directory, name, *found, epoch);
+  }
+
+  // `base` is the inode of location.base, null for the root.
+  Result<Walked> walk(const Context& context, const Location& location, const Pointer& base,
+                      Walk kind);
+
+ private:
+  std::uint64_t oldest_valid() const {
+    switch (coherence_.kind) {
+      case Coherence::Kind::kNeverChanges:
+      case Coherence::Kind::kChangesOnlyThroughMe:
+        return 0;
+      case Coherence::Kind::kGivesNotice:
+        return UINT64_MAX;  // not trusted until notices arrive here
+      case Coherence::Kind::kAskAgain:
+        break;
+    }
+    if (coherence_.ask_again_after.count() == 0) return UINT64_MAX;
+    const auto age = static_cast<std::uint64_t>(coherence_.ask_again_after.count());
+    const std::uint64_t time = now();
+    return time > age ? time - age : 0;
+  }
+  bool caches() const { return oldest_valid() != UINT64_MAX; }
+
+  // nullopt: the stack must be asked.
+  std::optional<Result<Here>> cached(const Context& context, const Pointer& directory,
+                                     std::string_view name) {
+    const std::uint64_t oldest = oldest_valid();
+    if (oldest == UINT64_MAX) return std::nullopt;
+    auto hit = names_.find(directory->id, name);
+    if (!hit || hit->filled < oldest) return std::nullopt;
+    if (!hit->object) return Result<Here>(Errno{ENOENT});
+    return here(context, std::move(hit->object));
+  }
+
+  static Errno leave(const Location& location, std::string_view up, std::string_view rest) {
+    location.outside->assign(up);
+    if (!rest.empty()) {
+      if (rest.front() != '/' && !up.empty()) location.outside->push_back('/');
+      location.outside->append(rest);
+    }
+    return Errno{EXDEV};
+  }
+
+  Result<std::string> link_target(const Context& context, const Object& link) {
+    if constexpr (OffersReadlink<Stack>) {
+      std::string target(PATH_MAX, '\0');
+      LIBSERVICES_TRY(const std::size_t length, stack_.readlink(context, link.node, target));
+      if (length == 0) return Errno{ENOENT};
+      target.resize(length);
+      return target;
+    }
+    return Errno{EIO};
+  }
+
+  Stack stack_;
+  Coherence coherence_;
+  InodeTable<Node> inodes_;  // outlives every pointer to its objects: root_ and names_ below
+  Pointer root_;
+  NameCache<Object> names_;
+  std::shared_mutex places_mutex_;  // guards parent, name and removed of every Inode
+  std::mutex rename_mutex_;         // held while a directory moves to another parent
+  std::atomic<std::uint64_t> changes_{0};
+};
+
+template <ReadableService Stack>
+Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
+                                                       const Location& location,
+                                                       const Pointer& base, Walk kind) {
+  constexpr int kMostLinks = 40;  // SOURCE: Linux, path_resolution(7)
+  Walked walked;
+  if (location.itself) {
+    LIBSERVICES_TRY(walked.target, here(context, base));
+    walked.last = Last::kItself;
+    return walked;
+  }
+  std::string_view rest = location.path;
+  if (rest.empty()) return Errno{ENOENT};
+  if (rest.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
+  LIBSERVICES_TRY(Here at, here(context, base && rest.front() != '/' ? base : root_));
+  walked.last = Last::kRoot;
+  std::string expansion;
+  int links = 0;
+  for (;;) {
+    rest.remove_prefix(std::min(rest.find_first_not_of('/'), rest.size()));
+    if (rest.empty()) break;
+    const std::string_view name = rest.substr(0, rest.find('/'));
+    rest.remove_prefix(name.size());
+    const bool last = rest.find_first_not_of('/') == std::string_view::npos;
+    if (!at.attributes.is_directory()) return Errno{ENOTDIR};
+    if (name.size() > NAME_MAX) return Errno{ENAMETOOLONG};
+    LIBSERVICES_CHECK_OK(check_access(context.caller, at.attributes, X_OK));
+    if (name == ".") {
+      walked.last = Last::kDot;
+      continue;
+    }
+    if (name == "..") {
+      walked.last = Last::kDotDot;
+      if (at.inode == root_) {
+        if (location.outside != nullptr) return leave(location, "..", rest);
+        continue;
+      }
+      Pointer parent = parent_of(at.inode);
+      if (!parent) return Errno{ENOENT};
+      LIBSERVICES_TRY(at, here(context, std::move(parent)));
+      continue;
+    }
+    auto found = step(context, at, name);
+    if (!found.ok()) {
+      if (found.error() != Errno{ENOENT} || !last || kind == Walk::kObject) return found.error();
+      walked.parent = std::move(at);
+      walked.name.assign(name);
+      walked.last = Last::kName;
+      walked.trailing_slash = !rest.empty();
+      return walked;
+    }
+    const bool is_link = found->attributes.is_symlink();
+    const bool follow = !last || (kind != Walk::kEntry &&
+                                  (location.follow == Follow::kYes || !rest.empty()));
+    if (is_link && follow) {
+      if (++links > kMostLinks) return Errno{ELOOP};
+      LIBSERVICES_TRY(std::string target, link_target(context, *found->inode));
+      if (target.front() == '/' && location.outside != nullptr) {
+        return leave(location, target, rest);
+      }
+      if (target.size() + rest.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
+      if (target.front() == '/') {
+        LIBSERVICES_TRY(at, here(context, root_));
+      }
+      target.append(rest);
+      expansion.swap(target);
+      rest = expansion;
+      walked.last = Last::kRoot;
+      continue;
+    }
+    if (last) {
+      walked.trailing_slash = !rest.empty();
+      if (walked.trailing_slash && kind != Walk::kEntry && !found->attributes.is_directory()) {
+        return Errno{ENOTDIR};
+      }
+      walked.parent = std::move(at);
+      walked.name.assign(name);
+      walked.target = *std::move(found);
+      walked.last = Last::kName;
+      return walked;
+    }
+    at = *std::move(found);
+  }
+  walked.target = std::move(at);
+  return walked;
+}
+
+}  // namespace libservices::internal
+
+#endif  // LIBSERVICES_INTERNAL_TREE_H_

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The calls that change the tree: create, mkdir, mknod, symlink, link, unlink, rmdir and rename by
+// path, with POSIX's checks, over any stack. Over a stack that cannot, EROFS or EOPNOTSUPP.
+//
+// Each change holds its directory's `entries` exclusively from the last look at the name until the
+// name cache knows the outcome, so a name that was looked up in between cannot come back stale.
+#ifndef LIBSERVICES_INTERNAL_TREE_CHANGES_H_
+#define LIBSERVICES_INTERNAL_TREE_CHANGES_H_
+
+#include <mutex>
+#include <shared_mutex>
+#include <string_view>
+#include <utility>
+
+#include "libservices/internal/tree.h"
+
+namespace libservices::internal {
+
+template <ReadableService Stack>
+class TreeChanges {
+ public:
+  using T = Tree<Stack>;
+  using Node = typename Stack::Node;
+  using File = typename Stack::File;
+  using Pointer = typename T::Pointer;
+  using Here = typename T::Here;
+  using Walked = typename T::Walked;
+
+  explicit TreeChanges(Tree<Stack>& tree) : tree_(tree) {}
+
+  struct NewFile {
+    Pointer inode;
+    File file;
+  };
+  // ERRORS: EEXIST when the name has appeared since the walk.
+  Result<NewFile> create(const Context& context, const Walked& at, OpenFlags flags, mode_t mode) {
+    if constexpr (WritableService<Stack>) {
+      LIBSERVICES_CHECK_OK(may_change(context, at.parent));
+      const NewNode fresh =
+          new_node(context, at.parent.attributes, S_IFREG | (mode & 07777U));
+      std::unique_lock lock(at.parent.inode->entries);
+      LIBSERVICES_CHECK_OK(still_there(at.parent));
+      LIBSERVICES_CHECK_OK(still_free(context, at));
+      const std::uint64_t epoch = tree_.changes();
+      LIBSERVICES_TRY(auto made, tree_.stack().create(context, at.parent.inode->node, at.name,
+                                                      permissions_of(fresh), flags));
+      Here here = tree_.admit(at.parent.inode, at.name, {std::move(made.node), made.attributes},
+                              epoch);
+      changed(*at.parent.inode);
+      return NewFile{std::move(here.inode), std::move(made.file)};
+    }
+    return Errno{EROFS};
+  }
+
+  Result<NewFile> tmpfile(const Context& context, const Here& directory, OpenFlags flags,
+                          mode_t mode) {
+    if constexpr (OffersTmpfile<Stack>) {
+      LIBSERVICES_CHECK_OK(may_change(context, directory));
+      const NewNode fresh = new_node(context, directory.attributes, S_IFREG | (mode & 07777U));
+      LIBSERVICES_TRY(auto made, tree_.stack().tmpfile(context, directory.inode->node,
+                                                       permissions_of(fresh), flags));
+      return NewFile{tree_.admit_nameless(made.node, made.attributes), std::move(made.file)};
+    }
+    return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
+  }
+
+  Result<void> mkdir(const Context& context, const Walked& at, mode_t mode) {
+    if constexpr (WritableService<Stack>) {
+      return make(context, at, S_IFDIR | (mode & 07777U), true, [&](const NewNode& fresh) {
+        return tree_.stack().mkdir(context, at.parent.inode->node, at.name,
+                                   permissions_of(fresh));
+      });
+    }
+    return Errno{at.target.inode ? EEXIST : EROFS};
+  }
+
+  Result<void> mknod(const Context& context, const Walked& at, mode_t mode,
+                     std::uint64_t special_device) {
+    const mode_t type = mode & S_IFMT;
+    if (type == S_IFDIR || type == S_IFLNK) return Errno{EPERM};
+    if ((type == S_IFCHR || type == S_IFBLK) && !context.caller.is_superuser()) {
+      return Errno{EPERM};
+    }
+    if constexpr (OffersMknod<Stack>) {
+      return make(context, at, type == 0 ? mode | S_IFREG : mode, false, [&](NewNode fresh) {
+        fresh.special_device = special_device;
+        return tree_.stack().mknod(context, at.parent.inode->node, at.name, fresh);
+      });
+    }
+    return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
+  }
+
+  Result<void> symlink(const Context& context, std::string_view target, const Walked& at) {
+    if (target.empty()) return Errno{ENOENT};
+    if (target.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
+    if constexpr (OffersSymlink<Stack>) {
+      Context no_umask = context;
+      no_umask.umask = 0;
+      return make(no_umask, at, S_IFLNK | 0777U, false, [&](const NewNode& fresh) {
+        return tree_.stack().symlink(context, at.parent.inode->node, at.name, target,
+                                     permissions_of(fresh));
+      });
+    }
+    return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
+  }
+
+  Result<void> link(const Context& context, const Here& from, const Walked& to) {
+    if (from.attributes.is_directory()) return Errno{EPERM};
+    if constexpr (OffersLink<Stack>) {
+      auto linked = make(context, to, from.attributes.mode, false, [&](const NewNode&) {
+        return tree_.stack().link(context, from.inode->node, to.parent.inode->node, to.name);
+      });
+      from.inode->attributes.content_changed();
+      return linked;
+    }
+    return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
+  }
+
+  Result<void> unlink(const Context& context, const Walked& at) {
+    if (at.last != T::Last::kName) return Errno{EISDIR};
+    return remove(context, at, false);
+  }
+
+  Result<void> rmdir(const Context& context, const Walked& at) {
+    if (at.last == T::Last::kDot) return Errno{EINVAL};
+    if (at.last == T::Last::kDotDot) return Errno{ENOTEMPTY};
+    if (at.last != T::Last::kName) return Errno{EBUSY};
+    return remove(context, at, true);
+  }
+
+  Result<void> rename(const Context& context, const Walked& from, const Walked& to,
+                      RenameMode mode);
+
+ private:
+  static NewNode permissions_of(NewNode fresh) {
+    fresh.mode &= 07777U;
+    return fresh;
+  }
+
+  static Result<void> may_change(const Context& context, const Here& directory) {
+    if (!directory.attributes.is_directory()) return Errno{ENOTDIR};
+    return check_access(context.caller, directory.attributes, W_OK | X_OK);
+  }
+
+  Result<void> still_there(const Here& directory) {
+    std::shared_lock lock(tree_.places_mutex());
+    if (directory.inode->removed) return Errno{ENOENT};
+    return {};
+  }
+
+  // REQUIRES: parent's entries held.
+  Result<void> still_free(const Context& context, const Walked& at) {
+    auto there = tree_.step_locked(context, at.parent.inode, at.name);
+    if (there.ok()) return Errno{EEXIST};
+    if (there.error() != Errno{ENOENT}) return there.error();
+    return {};
+  }
+
+  void changed(typename T::Object& directory) {
+    directory.attributes.content_changed();
+    tree_.count_change();
+  }
+
+  template <class Make>
+  Result<void> make(const Context& context, const Walked& at, std::uint32_t mode,
+                    bool slash_allowed, Make&& make_it) {
+    if (at.last != T::Last::kName || at.target.inode) return Errno{EEXIST};
+    if (at.trailing_slash && !slash_allowed) return Errno{ENOENT};
+    LIBSERVICES_CHECK_OK(may_change(context, at.parent));
+    const NewNode fresh = new_node(context, at.parent.attributes, mode);
+    std::unique_lock lock(at.parent.inode->entries);
+    LIBSERVICES_CHECK_OK(still_there(at.parent));
+    LIBSERVICES_CHECK_OK(still_free(context, at));
+    const std::uint64_t epoch = tree_.changes();
+    LIBSERVICES_TRY(Entry<Node> made, make_it(fresh));
+    tree_.admit(at.parent.inode, at.name, made, epoch);
+    changed(*at.parent.inode);
+    return {};
+  }
+
+  Result<void> remove(const Context& context, const Walked& at, bool directory) {
+    if (!at.target.inode) return Errno{ENOENT};
+    if (at.trailing_slash && !at.target.attributes.is_directory()) return Errno{ENOTDIR};
+    LIBSERVICES_CHECK_OK(may_change(context, at.parent));
+    LIBSERVICES_CHECK_OK(
+        check_sticky(context.caller, at.parent.attributes, at.target.attributes));
+    if constexpr (WritableService<Stack>) {
+      if (directory != at.target.attributes.is_directory()) {
+        return Errno{directory ? ENOTDIR : EISDIR};
+      }
+      std::unique_lock lock(at.parent.inode->entries);
+      LIBSERVICES_TRY(Here now, tree_.step_locked(context, at.parent.inode, at.name));
+      const Node& parent = at.parent.inode->node;
+      if (directory) {
+        std::unique_lock inside(now.inode->entries);  // nobody makes an entry in it meanwhile
+        LIBSERVICES_CHECK_OK(tree_.stack().rmdir(context, parent, at.name));
+        std::unique_lock places(tree_.places_mutex());
+        now.inode->removed = true;
+      } else {
+        LIBSERVICES_CHECK_OK(tree_.stack().unlink(context, parent, at.name));
+      }
+      tree_.forget_name(at.parent.inode, at.name);
+      now.inode->attributes.content_changed();
+      changed(*at.parent.inode);
+      return {};
+    }
+    return Errno{EROFS};
+  }
+
+  Tree<Stack>& tree_;
+};
+
+template <ReadableService Stack>
+Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& from,
+                                        const Walked& to, RenameMode mode) {
+  if (from.last != T::Last::kName || to.last != T::Last::kName) return Errno{EBUSY};
+  if (!from.target.inode) return Errno{ENOENT};
+  if (mode == RenameMode::kNoReplace && to.target.inode) return Errno{EEXIST};
+  if (mode == RenameMode::kExchange && !to.target.inode) return Errno{ENOENT};
+  const bool moves_directory = from.target.attributes.is_directory();
+  if ((from.trailing_slash || to.trailing_slash) && !moves_directory) return Errno{ENOTDIR};
+  LIBSERVICES_CHECK_OK(may_change(context, from.parent));
+  LIBSERVICES_CHECK_OK(may_change(context, to.parent));
+  LIBSERVICES_CHECK_OK(
+      check_sticky(context.caller, from.parent.attributes, from.target.attributes));
+  if (to.target.inode) {
+    LIBSERVICES_CHECK_OK(check_sticky(context.caller, to.parent.attributes, to.target.attributes));
+  }
+  const bool other_parent = from.parent.inode != to.parent.inode;
+  if (other_parent && moves_directory) {  // its ".." changes
+    LIBSERVICES_CHECK_OK(check_access(context.caller, from.target.attributes, W_OK));
+  }
+  if constexpr (WritableService<Stack>) {
+    std::unique_lock renaming(tree_.rename_mutex(), std::defer_lock);
+    if (other_parent) {
+      renaming.lock();
+      if (moves_directory && tree_.is_within(to.parent.inode, from.target.inode)) {
+        return Errno{EINVAL};
+      }
+      if (to.target.inode && tree_.is_within(from.parent.inode, to.target.inode)) {
+        return Errno{mode == RenameMode::kExchange ? EINVAL : ENOTEMPTY};
+      }
+    }
+    // Parents before children, as rmdir does; only one rename at a time holds two directories.
+    auto* first = from.parent.inode.get();
+    auto* second = to.parent.inode.get();
+    if (other_parent && tree_.is_within(from.parent.inode, to.parent.inode)) {
+      std::swap(first, second);
+    }
+    std::unique_lock lock_first(first->entries);
+    std::unique_lock lock_second(second->entries, std::defer_lock);
+    if (other_parent) lock_second.lock();
+    LIBSERVICES_CHECK_OK(still_there(to.parent));
+    LIBSERVICES_TRY(Here moved, tree_.step_locked(context, from.parent.inode, from.name));
+    auto replaced = tree_.step_locked(context, to.parent.inode, to.name);
+    LIBSERVICES_CHECK_OK(tree_.stack().rename(context, from.parent.inode->node, from.name,
+                                              to.parent.inode->node, to.name, mode));
+    // Two names of one object: POSIX's rename has left both in place.
+    const bool nothing = mode != RenameMode::kExchange && replaced.ok() &&
+                         replaced->inode == moved.inode;
+    tree_.drop_name(from.parent.inode, from.name);
+    tree_.drop_name(to.parent.inode, to.name);
+    if (replaced.ok() && mode != RenameMode::kExchange && replaced->attributes.is_directory()) {
+      std::unique_lock places(tree_.places_mutex());
+      replaced->inode->removed = true;
+    }
+    if (!nothing && moved.attributes.is_directory()) {
+      tree_.place(moved.inode, to.parent.inode, to.name);
+    }
+    if (mode == RenameMode::kExchange && replaced.ok() && replaced->attributes.is_directory()) {
+      tree_.place(replaced->inode, from.parent.inode, from.name);
+    }
+    moved.inode->attributes.content_changed();
+    if (replaced.ok()) replaced->inode->attributes.content_changed();
+    changed(*from.parent.inode);
+    changed(*to.parent.inode);
+    return {};
+  }
+  return Errno{EROFS};
+}
+
+}  // namespace libservices::internal
+
+#endif  // LIBSERVICES_INTERNAL_TREE_CHANGES_H_
