@@ -1,0 +1,541 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs measurements beside their peers in one run, prints rows, and writes bench/results/NAME.json.
+
+usage: tools/bench [OPTION]... [NAME]...
+
+  calls      single file calls on union(local, local), beside kernel overlayfs and fuse-overlayfs
+  programs   untar, grep -r, find, diff -r on the same, beside those and unionfs-fuse
+  stack      1 to 8 pass-through layers composed at compile time, beside virtual calls (no root needed)
+  NAME       any other program //bench:NAME that prints rows as JSON, as bench/README.md says
+
+`calls` and `programs` make a tmpfs with a lower tree and one upper directory for each system, in a mount
+namespace of their own, so that nothing stays mounted whatever happens. Systems take turns in each round, and a
+figure is the median of the rounds. `plain` is the tmpfs itself. A ratio is the peer's time over ours: above 1, ours is faster.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import random
+import select
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+STANDARD = ["stack", "calls", "programs"]
+MOUNTING = {"calls", "programs"}
+PROGRAMS = "LIBSERVICES_BENCH_PROGRAMS"  # set once they are built, and in the mount namespace if one is needed
+OURS = "libservices"
+OURS_MOUNT = "/mnt/libservices-bench"  # must not exist: only programs under the preload library see it
+
+# How many times faster than kernel overlayfs, client and service on two cores, with requests alone.
+GOALS = {
+    "stat": 4, "stat-missing-new": 4, "open+close": 2.5, "readdir1000+stat": 6, "read4K": 1, "read1M": 1,
+    "write4K": 2, "create+unlink": 0.8, "grep -r": 1.2, "find": 1.2, "diff -r": 1.2, "untar": 0.8,
+}
+
+# A client that says nothing for so long is stuck; the slowest step takes seconds.
+SILENCE_SECONDS = 120
+
+
+class Failure(Exception):
+    pass
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def output_of(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+                          cwd=ROOT).stdout.strip()
+
+
+# ---- building and recording
+
+
+def build(names):
+    """Builds what `names` need and puts the directory of the programs into the environment.
+
+    It happens before there is a mount namespace: a Bazel server that is started here outlives this run.
+    """
+    targets = {f"//bench:{name}" for name in set(names) - MOUNTING}
+    if MOUNTING & set(names):
+        targets |= {"//src/cli:libservices", "//src/preload:libservices-preload.so", "//bench:calls"}
+    command = ["bazel", "build", "--config=opt", "--ui_event_filters=-info", *sorted(targets)]
+    say("building " + " ".join(sorted(targets)))
+    if subprocess.run(command, stdin=subprocess.DEVNULL, cwd=ROOT, check=False).returncode != 0:
+        raise Failure("the build failed")
+    os.environ[PROGRAMS] = output_of("bazel", "info", "--config=opt", "bazel-bin")
+
+
+def built(path):
+    return pathlib.Path(os.environ[PROGRAMS]) / path
+
+
+def circumstances():
+    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
+                if line.startswith("model name")), platform.machine())
+    return {
+        "commit": output_of("git", "rev-parse", "HEAD"),
+        "uncommitted_changes": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "cpu": cpu,
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "compiler": output_of("g++", "--version").splitlines()[0],
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def record(name, rows, settings):
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    document = {"benchmark": name, **circumstances(), "settings": settings, "rows": rows}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    say(f"written: {path.relative_to(ROOT)}\n")
+
+
+def duration(nanoseconds):
+    for unit, size in (("s ", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / size:.3g} {unit}"
+    return f"{nanoseconds:.3g} ns"
+
+
+def print_rows(title, rows):
+    """Rows: name, ours and peers {name: value} in nanoseconds, None for what could not be measured."""
+    peers = list(dict.fromkeys(peer for row in rows for peer in row["peers"]))
+    say(f"\n{title}")
+    header = f"{'':18}{'ours':>10}"
+    for peer in peers:
+        header += f"{peer:>16}{'ratio':>7}"
+    say(header)
+    for row in rows:
+        ours = row["ours"]
+        line = f"{row['name']:18}{duration(ours) if ours else '-':>10}"
+        for peer in peers:
+            theirs = row["peers"].get(peer)
+            ratio = f"{theirs / ours:.2f}" if ours and theirs else "-"
+            line += f"{duration(theirs) if theirs else '-':>16}{ratio:>7}"
+        if row.get("goal") and ours and row["peers"].get("overlayfs"):
+            reached = row["peers"]["overlayfs"] / ours >= row["goal"]
+            line += f"   goal {row['goal']} {'reached' if reached else 'missed'}"
+        say(line)
+
+
+# ---- the systems that are measured
+
+
+class Client:
+    """A program that takes lines and answers with lines."""
+
+    def __init__(self, command, environment):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.unread = b""
+
+    def tell(self, line):
+        try:
+            os.write(self.process.stdin.fileno(), line.encode() + b"\n")
+        except BrokenPipeError:
+            raise Failure(f"its client ended with status {self.process.wait()}") from None
+
+    def hear(self):
+        while b"\n" not in self.unread:
+            if not select.select([self.process.stdout], [], [], SILENCE_SECONDS)[0]:
+                raise Failure(f"no answer for {SILENCE_SECONDS} s")
+            more = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not more:
+                raise Failure(f"its client ended with status {self.process.wait()}")
+            self.unread += more
+        line, self.unread = self.unread.split(b"\n", 1)
+        return line.decode()
+
+    def stop(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process.stdout.close()
+
+
+class System:
+    """A union of `lower` and an upper directory of its own, mounted at `self.at`. Its processes run on `cpus`."""
+
+    name = ""
+
+    def __init__(self, base, lower, cpus):
+        self.lower, self.cpus = lower, cpus
+        self.home = base / self.name
+        self.upper, self.work, self.at = self.home / "upper", self.home / "work", self.home / "at"
+        for directory in (self.upper, self.work, self.at):
+            directory.mkdir(parents=True)
+        self.daemon = None
+        self.clients = []
+
+    def on_cpus(self, command):
+        return ["taskset", "-c", self.cpus, *map(str, command)]
+
+    def start(self):
+        raise NotImplementedError
+
+    def client(self, command):
+        """Starts a program that works on the union."""
+        client = Client(self.on_cpus(self.enter() + command), self.environment())
+        self.clients.append(client)
+        return client
+
+    def enter(self):
+        return []
+
+    def environment(self):
+        return {**os.environ, "LC_ALL": "C"}
+
+    def stop(self):
+        for client in self.clients:
+            client.stop()
+        self.clients = []
+        if os.path.ismount(self.at):
+            subprocess.run(["umount", str(self.at)], check=False)
+            if os.path.ismount(self.at):
+                subprocess.run(["umount", "-l", str(self.at)], check=False)
+        if self.daemon is not None:
+            try:
+                self.daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                self.daemon.kill()
+                self.daemon.wait()
+            self.daemon = None
+
+
+class Plain(System):
+    name = "plain"
+
+    def start(self):
+        # The lower tree itself, which is on the same tmpfs; what the calls write goes beside it and is removed.
+        subprocess.run(["cp", "-a", f"{self.lower}/.", str(self.at)], check=True)
+
+
+class Overlayfs(System):
+    name = "overlayfs"
+
+    def start(self):
+        options = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.work}"
+        done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(self.at)],
+                              stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            raise Failure(done.stderr.strip() or "mount failed")
+
+
+class Fuse(System):
+    def command(self):
+        raise NotImplementedError
+
+    def start(self):
+        command = self.command()
+        if shutil.which(command[0]) is None:
+            raise Failure(f"{command[0]} is not installed")
+        if not os.path.exists("/dev/fuse"):
+            raise Failure("there is no /dev/fuse")
+        self.daemon = subprocess.Popen(self.on_cpus(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not os.path.ismount(self.at):
+            if self.daemon.poll() is not None:
+                raise Failure(f"{command[0]} ended with status {self.daemon.returncode}")
+            if time.monotonic() > deadline:
+                raise Failure(f"{command[0]} has not mounted within 10 s")
+            time.sleep(0.02)
+
+
+class FuseOverlayfs(Fuse):
+    name = "fuse-overlayfs"
+
+    def command(self):
+        return ["fuse-overlayfs", "-f", "-o",
+                f"allow_other,lowerdir={self.lower},upperdir={self.upper},workdir={self.work}", self.at]
+
+
+class UnionfsFuse(Fuse):
+    name = "unionfs-fuse"
+
+    def command(self):
+        return ["unionfs", "-f", "-o", "cow,allow_other,use_ino,suid,dev", f"{self.upper}=RW:{self.lower}=RO", self.at]
+
+
+class Ours(System):
+    name = OURS
+
+    def start(self):
+        self.at.rmdir()
+        self.at = pathlib.Path(OURS_MOUNT)
+        if self.at.exists():
+            raise Failure(f"{self.at} exists; it must not, so that a call that goes past the library fails")
+
+    def enter(self):
+        return [str(built("src/cli/libservices")), "with", "--mount",
+                f"{self.at}=union(local:{self.upper}, local:{self.lower})", "--"]
+
+    def environment(self):
+        return {**super().environment(), "LIBSERVICES_PRELOAD": str(built("src/preload/libservices-preload.so"))}
+
+    def stop(self):
+        self.at = self.home / "at"
+        super().stop()
+
+
+class Measurement:
+    """Starts the systems, gives them rounds in turn, collects samples; a system that fails is left out and said."""
+
+    def __init__(self, base, lower, kinds, cpus, command):
+        self.systems, self.failures, self.samples = {}, {}, {}
+        self.order = [kind.name for kind in kinds]
+        for kind in kinds:
+            system = kind(base, lower, cpus)
+            try:
+                system.start()
+                self.systems[system.name] = (system, system.client(command(system)))
+            except (Failure, OSError) as failure:
+                self.give_up(system, failure)
+
+    def give_up(self, system, failure):
+        say(f"libservices: bench: {system.name} is left out: {failure}")
+        self.failures[system.name] = str(failure)
+        self.systems.pop(system.name, None)
+        for client in system.clients:
+            client.process.terminate()
+        system.stop()
+
+    def run(self, rounds, one_round):
+        """one_round(system, client) returns {name: nanoseconds}. The first round only warms up."""
+        for number in range(rounds + 1):
+            turn = list(self.systems.values())
+            random.shuffle(turn)
+            for system, client in turn:
+                try:
+                    values = one_round(system, client)
+                except (Failure, OSError, ValueError) as failure:
+                    self.give_up(system, failure)
+                    continue
+                if number > 0:
+                    for name, value in values.items():
+                        self.samples.setdefault(name, {}).setdefault(system.name, []).append(value)
+
+    def stop(self):
+        for system, _ in self.systems.values():
+            system.stop()
+
+    def rows(self, cores):
+        rows = []
+        for name, by_system in self.samples.items():
+            medians = {system: statistics.median(by_system[system]) for system in self.order
+                       if system in by_system and system not in self.failures}
+            row = {"name": name, "cores": cores, "unit": "ns", "ours": medians.pop(OURS, None), "peers": medians,
+                   "range": {system: [min(values), max(values)] for system, values in by_system.items()}}
+            if cores == 2 and name in GOALS:
+                row["goal"] = GOALS[name]
+            rows.append(row)
+        return rows
+
+
+# ---- the trees
+
+
+def make_calls_tree(lower):
+    for directory in range(10):
+        (lower / "d" / str(directory)).mkdir(parents=True)
+        for file in range(100):
+            (lower / "d" / str(directory) / str(file)).write_bytes(b"x" * 4096)
+    (lower / "r1000").mkdir()
+    for file in range(1000):
+        (lower / "r1000" / f"entry-{file:04}").write_bytes(b"")
+    with open(lower / "big", "wb") as big:
+        for _ in range(64):
+            big.write(os.urandom(1 << 20))
+
+
+def make_programs_tree(lower, files, bytes_each=32 << 10):
+    """Copies headers of the system: a tree of some thousands of small files; `b` differs from `a` in 100 of them."""
+    chosen = []
+    for directory, names, leaves in os.walk("/usr/include"):
+        names.sort()
+        for leaf in sorted(leaves):
+            path = pathlib.Path(directory, leaf)
+            if path.is_file() and not path.is_symlink() and path.stat().st_size <= bytes_each:
+                chosen.append(path)
+    chosen = chosen[:files]
+    for tree in ("a", "b"):
+        for path in chosen:
+            target = lower / tree / path.relative_to("/usr/include")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    for path in chosen[:: max(1, len(chosen) // 100)]:
+        with open(lower / "b" / path.relative_to("/usr/include"), "a", encoding="utf-8") as changed:
+            changed.write("/* changed */\n")
+    subprocess.run(["tar", "cf", str(lower.parent / "a.tar"), "-C", str(lower), "a"], check=True)
+    return len(chosen)
+
+
+# ---- the benchmarks
+
+
+def cpus_of(cores):
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < cores:
+        raise Failure(f"this machine lets us have {len(allowed)} processors, not {cores}")
+    return ",".join(map(str, allowed[:cores]))
+
+
+def on_unions(name, options, make_tree, kinds, command, one_round):
+    base = pathlib.Path(tempfile.mkdtemp(prefix="libservices-bench."))
+    failed, left_out, rows = False, {}, []
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70%,mode=755", "libservices-bench", str(base)], check=True)
+        for cores in options.cores:
+            home = base / f"{cores}-cores"
+            lower = home / "lower"
+            lower.mkdir(parents=True)
+            make_tree(lower)
+            measurement = Measurement(home, lower, kinds, cpus_of(cores), command)
+            try:
+                measurement.run(options.rounds, one_round)
+            finally:
+                measurement.stop()
+            failed |= OURS in measurement.failures
+            left_out |= measurement.failures
+            some = measurement.rows(cores)
+            plural = "s" if cores > 1 else ""
+            print_rows(f"{name}, client and service on {cores} core{plural}, median of {options.rounds} rounds", some)
+            rows += some
+            shutil.rmtree(home, ignore_errors=True)
+    finally:
+        subprocess.run(["umount", "-l", str(base)], check=False)
+        base.rmdir()
+    record(name, rows, {"rounds": options.rounds, "milliseconds_per_call": options.ms, "files": options.files,
+                        "left_out": left_out})
+    return not failed
+
+
+def bench_calls(options):
+    def command(system):
+        return [str(built("bench/calls")), str(system.at), str(options.ms)]
+
+    def one_round(_, client):
+        client.tell("round")
+        values = {}
+        while (line := client.hear()) != "end":
+            call, nanoseconds = line.split()
+            values[call] = float(nanoseconds)
+        return values
+
+    return on_unions("calls", options, make_calls_tree, [Overlayfs, FuseOverlayfs, Plain, Ours], command, one_round)
+
+
+def bench_programs(options):
+    expected = {}
+
+    def run_in(client, text):
+        """Has the shell of `client` run `text`; returns its output and how long it took."""
+        start = time.monotonic_ns()
+        client.tell(text + "; echo END $?")
+        output = []
+        while not (line := client.hear()).startswith("END "):
+            output.append(line)
+        taken = time.monotonic_ns() - start
+        if line != "END 0":
+            raise Failure(f"'{text}' ended with status {line[4:]}")
+        return output, taken
+
+    def one_round(system, client):
+        at = system.at
+        tar = system.home.parent / "a.tar"
+        values = {}
+        run_in(client, f"rm -rf {at}/out && mkdir {at}/out")
+        for name, text in {
+                "untar": f"tar xf {tar} -C {at}/out && find {at}/out -type f | wc -l",
+                "grep -r": f"grep -r EINVAL {at}/a | wc -l",
+                "find": f"find {at}/a -type f | wc -l",
+                "find -size": f"find {at}/a -size +15 | wc -l",
+                "diff -r": f"diff -r {at}/a {at}/b | grep -c '^diff'",
+        }.items():
+            if name == "untar":
+                _, values[name] = run_in(client, text.split(" && ")[0])
+                output, _ = run_in(client, text.split(" && ")[1])
+            else:
+                output, values[name] = run_in(client, text)
+            if expected.setdefault(name, output) != output:
+                raise Failure(f"'{text}' printed {output}, elsewhere {expected[name]}")
+        return values
+
+    return on_unions("programs", options, lambda lower: make_programs_tree(lower, options.files),
+                     [Overlayfs, FuseOverlayfs, UnionfsFuse, Plain, Ours], lambda _: ["sh"], one_round)
+
+
+def bench_program(name, _):
+    """A program that prints {"title", "settings", "rows"} as JSON."""
+    done = subprocess.run([str(built(f"bench/{name}"))], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise Failure(f"{name} ended with status {done.returncode}")
+    document = json.loads(done.stdout)
+    print_rows(document["title"], document["rows"])
+    record(name, document["rows"], document.get("settings", {}))
+    return True
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(STANDARD)}")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that count, after one to warm up (7)")
+    parser.add_argument("--ms", type=int, default=60, help="milliseconds for each call and round (60)")
+    parser.add_argument("--files", type=int, default=4000, help="files in the tree of `programs` (4000)")
+    parser.add_argument("--cores", type=lambda text: [int(c) for c in text.split(",")], default=[2, 1],
+                        help="numbers of cores to measure on (2,1)")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of everything; -20 on a busy machine (0)")
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
+    names = options.names or STANDARD
+    if options.nice:
+        os.nice(options.nice)
+    if PROGRAMS not in os.environ:
+        mounting = MOUNTING & set(names)
+        if mounting and os.geteuid() != 0:
+            raise Failure("calls and programs mount filesystems, which needs root (stack does not)")
+        build(names)
+        if mounting:
+            os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "--", sys.executable, *sys.argv])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
+    good = True
+    for name in names:
+        run = {"calls": bench_calls, "programs": bench_programs}.get(name)
+        good &= run(options) if run else bench_program(name, options)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        print(f"libservices: bench: {failure}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
