@@ -75,7 +75,7 @@ class Content {
                             std::span<const std::byte> from) {
     auto& open = state(file);
     std::lock_guard lock(open.offset_mutex());
-    if (!open.flags().has(O_APPEND)) {
+    if (!open.flags().has(O_APPEND) || from.empty()) {
       LIBSERVICES_TRY(const std::size_t count, write_at(context, open, open.offset(), from));
       open.offset() += count;
       return count;
@@ -88,7 +88,9 @@ class Content {
   Result<std::size_t> pwrite(const Context& context, OpenFile& file, std::uint64_t offset,
                              std::span<const std::byte> from) {
     auto& open = state(file);
-    if (!open.flags().has(O_APPEND)) return write_at(context, open, offset, from);
+    if (!open.flags().has(O_APPEND) || from.empty()) {
+      return write_at(context, open, offset, from);
+    }
     LIBSERVICES_TRY(const Appended appended, append(context, open, from));  // as on Linux
     return appended.count;
   }
@@ -204,6 +206,7 @@ class Content {
   Result<std::size_t> write_at(const Context& context, State& open, std::uint64_t offset,
                                std::span<const std::byte> from) {
     LIBSERVICES_CHECK_OK(check_write(open, offset, from.size()));
+    if (from.empty()) return std::size_t{0};  // changes nothing, set-id bits neither
     if constexpr (WritableService<Stack>) {
       LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
       std::shared_lock lock(open.inode->content);
