@@ -4,8 +4,8 @@
 //
 // For each line on standard input it runs one round: every call for MILLISECONDS, in batches of
 // about 20 us so that reading the clock costs nothing, and prints `CALL NANOSECONDS` (the median
-// batch, for each call) and at last `end`. bench/harness.py starts one for each filesystem and gives
-// rounds in turn, so all of them see the same machine.
+// batch, for each call) and at last `end`. bench/harness.py starts one for each filesystem and
+// gives rounds in turn, so all of them see the same machine.
 //
 // DIRECTORY holds what bench/harness.py makes: d/D/F (10 x 100 files of 4 KiB), r1000/ with 1,000
 // files, and big of 64 MiB, all in the lower layer. It is plain C and libc: what is measured is the
@@ -188,8 +188,7 @@ static void prepare(const char* directory) {
     }
   }
   snprintf(listed, sizeof listed, "%s/r1000", directory);
-  missing_digits =
-      missing + snprintf(missing, sizeof missing, "%s/d/3/missing-", directory);
+  missing_digits = missing + snprintf(missing, sizeof missing, "%s/d/3/missing-", directory);
   fresh_digits = fresh + snprintf(fresh, sizeof fresh, "%s/d/5/fresh-", directory);
   char path[kPathBytes];
   snprintf(path, sizeof path, "%s/big", directory);
