@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/back_driver.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "ipc/session.h"
+
+namespace libservices::ipc {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr unsigned kFewestThreads = 2;
+constexpr timespec kTick{0, 1'000'000};
+constexpr std::uint64_t kHeldUpTicks = 2;
+constexpr int kQuietTicks = 100;
+constexpr auto kSuperfluousAfter = std::chrono::seconds(2);
+
+// The processor from which the last request of this thread came.
+thread_local std::uint32_t client_cpu = kNoCpu;
+
+}  // namespace
+
+int BackDriver::start() {
+  if (const int error = region_.make("libservices-queue", sizeof(RequestQueue)); error != 0) {
+    return error;
+  }
+  for (unsigned i = 0; i < kFewestThreads; ++i) add_thread();
+  return 0;
+}
+
+void BackDriver::stop() {
+  if (region_.address() == nullptr || stopping_.exchange(true)) return;
+  queue().ring();
+  be_alert();
+  standby_word_.fetch_add(1);
+  futex_wake(&standby_word_, INT32_MAX);
+  std::vector<std::thread> threads;
+  {
+    std::lock_guard lock(threads_mutex_);
+    threads.swap(threads_);
+  }
+  for (std::thread& thread : threads) thread.join();
+  queue().closed.store(1);
+}
+
+void BackDriver::add_thread() {
+  std::lock_guard lock(threads_mutex_);
+  if (stopping_.load()) return;
+  if (thread_count_.load() >= std::max(options_.most_threads, kFewestThreads)) return;
+  for (std::size_t i = 0; i < workers_.size(); ++i) {  // in the order of threads_
+    if (workers_[i]->ended) {
+      threads_[i].join();
+      threads_.erase(threads_.begin() + static_cast<std::ptrdiff_t>(i));
+      workers_.erase(workers_.begin() + static_cast<std::ptrdiff_t>(i--));
+    }
+  }
+  workers_.push_back(std::make_unique<Worker>());
+  thread_count_.fetch_add(1);
+  threads_.emplace_back([this, worker = workers_.back().get()] { run(*worker); });
+}
+
+void BackDriver::run(Worker& self) {
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    idle_.fetch_add(1);
+    const bool active = stand_by();
+    const bool last = idle_.fetch_sub(1) == 1;
+    if (active) {
+      if (last && !stopping_.load()) add_thread();  // somebody must stand by
+      serve(self);
+      continue;
+    }
+    if (stopping_.load()) break;
+    // Superfluous: others stand by, and have for a while.
+    std::lock_guard lock(threads_mutex_);
+    if (thread_count_.load() > kFewestThreads) {
+      thread_count_.fetch_sub(1);
+      self.ended = true;
+      return;
+    }
+  }
+}
+
+// REQUIRES: counted in active_. Returns when it is not counted any more.
+void BackDriver::serve(Worker& self) {
+  queue().awake_on.store(current_cpu() + 1, std::memory_order_relaxed);
+  for (;;) {
+    if (!work(self)) return;  // held up, and replaced
+    int active = active_.load();
+    while (active > 1) {  // another one looks for the next request
+      if (active_.compare_exchange_weak(active, active - 1)) return;
+    }
+    if (stopping_.load(std::memory_order_relaxed)) {
+      active_.fetch_sub(1);
+      return;
+    }
+    if (!look()) sleep();
+  }
+}
+
+// Runs requests until there are none. False: one took so long that another thread is active now.
+bool BackDriver::work(Worker& self) {
+  while (const std::uint32_t doorbell = queue().doorbells.try_dequeue()) {
+    if (!alert_.load(std::memory_order_relaxed)) be_alert();
+    self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    run_one(doorbell);
+    served_.fetch_add(1, std::memory_order_relaxed);
+    if (self.running.exchange(0, std::memory_order_relaxed) == kDetached) return false;
+  }
+  return true;
+}
+
+void BackDriver::run_one(std::uint32_t doorbell) {
+  const std::shared_ptr<ServerSession> session = find_(session_of(doorbell));
+  if (session == nullptr) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  RequestBuffer& buffer = session->buffer(buffer_of(doorbell));
+  auto state = static_cast<std::uint32_t>(RequestState::kPosted);
+  // Pairs with the store in FrontDriver::call().
+  if (!buffer.state.compare_exchange_strong(state,
+                                            static_cast<std::uint32_t>(RequestState::kClaimed),
+                                            std::memory_order_acquire)) {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+  client_cpu = buffer.cpu.load(std::memory_order_relaxed);
+  const RequestHeader header = buffer.copy_once();
+  handle_(*session, header, buffer);
+  // Pairs with FrontDriver::is_done().
+  buffer.state.store(static_cast<std::uint32_t>(RequestState::kDone), std::memory_order_release);
+  // Pairs with the fence in FrontDriver::done_later().
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (buffer.sleeping.load(std::memory_order_relaxed) != 0) futex_wake(&buffer.state, 1);
+}
+
+// True when there is something to do.
+bool BackDriver::look() {
+  const auto end = Clock::now() + options_.look_for;
+  for (unsigned i = 1;; ++i) {
+    if (queue().doorbells.has_next()) return true;
+    const std::uint32_t cpu = current_cpu();
+    const bool shares_core = client_cpu == cpu;
+    if (!shares_core) cpu_relax();
+    if (shares_core || i % 64 == 0) {
+      if (!queue().doorbells.looks_empty() || stopping_.load(std::memory_order_relaxed)) {
+        return true;
+      }
+      if (Clock::now() >= end) return false;
+      queue().awake_on.store(cpu + 1, std::memory_order_relaxed);
+      ::sched_yield();
+    }
+  }
+}
+
+void BackDriver::sleep() {
+  RequestQueue& shared = queue();
+  shared.awake_on.store(0, std::memory_order_relaxed);
+  const std::uint32_t value = shared.bell.load(std::memory_order_acquire);
+  shared.sleepers.store(1, std::memory_order_relaxed);
+  // Pairs with the fence in RequestQueue::post().
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (shared.doorbells.looks_empty() && !stopping_.load()) {
+    futex_wait(&shared.bell, value, nullptr);
+  }
+  shared.sleepers.store(0, std::memory_order_relaxed);
+  shared.awake_on.store(current_cpu() + 1, std::memory_order_relaxed);
+}
+
+void BackDriver::be_alert() {
+  if (alert_.exchange(true)) return;
+  standby_word_.fetch_add(1);
+  futex_wake(&standby_word_, 1);
+}
+
+// True: the caller is active now, and counted. False: it was not needed for a while, or the end.
+bool BackDriver::stand_by() {
+  std::unique_lock lock(stand_by_mutex_, kSuperfluousAfter);
+  if (!lock.owns_lock()) return false;
+  std::uint64_t served = served_.load();
+  int quiet = 0;
+  int waiting = 0;
+  for (;;) {
+    const std::uint32_t word = standby_word_.load();
+    if (stopping_.load()) return false;
+    const bool pending = !queue().doorbells.looks_empty();
+    waiting = pending ? waiting + 1 : 0;
+    if (take_over(waiting > 2)) return true;
+    const bool alert = alert_.load();
+    futex_wait(&standby_word_, word, alert ? &kTick : nullptr);
+    if (!alert) continue;
+    tick_.fetch_add(1, std::memory_order_relaxed);
+    detach_held_up();
+    const std::uint64_t now = served_.load();
+    quiet = now == served && !pending ? quiet + 1 : 0;
+    served = now;
+    // Held-up threads need no watching: somebody else is active.
+    if (quiet > kQuietTicks) alert_.store(false);
+  }
+}
+
+bool BackDriver::take_over(bool backlog) {
+  int active = active_.load();
+  const int most = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  while (active == 0 || (backlog && active < most)) {
+    if (active_.compare_exchange_weak(active, active + 1)) return true;
+  }
+  return false;
+}
+
+void BackDriver::detach_held_up() {
+  std::lock_guard lock(threads_mutex_);
+  const std::uint64_t tick = tick_.load(std::memory_order_relaxed);
+  for (const auto& worker : workers_) {
+    std::uint64_t began = worker->running.load(std::memory_order_relaxed);
+    if (began == 0 || began == kDetached || tick - (began - 1) < kHeldUpTicks) continue;
+    if (worker->running.compare_exchange_strong(began, kDetached)) active_.fetch_sub(1);
+  }
+}
+
+}  // namespace libservices::ipc

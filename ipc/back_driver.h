@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The back driver: the service's end of one request queue, and the threads that serve it.
+//
+// Usually one thread, the *active* one, takes doorbells and runs their requests; while there are
+// none it looks for a bounded time and then sleeps, at no cost. One more is *standing by*: while
+// requests come it looks every millisecond whether the active one is held up in a long request, or
+// whether more wait than one can serve, and then becomes active as well. So a long call (an fsync,
+// a slow disk) never holds up a short one for more than about two milliseconds, and threads are
+// there when they are needed: at least two, at most `most_threads`.
+//
+// THREADS: start() and stop() alone. The handler runs in the driver's threads, several at once.
+#ifndef LIBSERVICES_IPC_BACK_DRIVER_H_
+#define LIBSERVICES_IPC_BACK_DRIVER_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "ipc/queue.h"
+#include "ipc/region.h"
+#include "ipc/request.h"
+
+namespace libservices::ipc {
+
+class ServerSession;
+
+// Finds the session of a doorbell; null for one that is not (or no longer) of this queue.
+using SessionFinder = std::function<std::shared_ptr<ServerSession>(std::uint32_t session)>;
+
+// Runs one request: `header` is the private copy, `buffer` where the bytes are, and where the
+// answer goes. It returns when the answer is complete.
+using RequestHandler =
+    std::function<void(ServerSession&, const RequestHeader& header, RequestBuffer& buffer)>;
+
+struct BackDriverOptions {
+  unsigned most_threads = 32;
+  // How long to look for the next request after the last one before sleeping.
+  std::chrono::microseconds look_for{50};
+};
+
+class BackDriver {
+ public:
+  BackDriver(SessionFinder find, RequestHandler handle, BackDriverOptions options)
+      : find_(std::move(find)), handle_(std::move(handle)), options_(options) {}
+  ~BackDriver() { stop(); }
+  BackDriver(const BackDriver&) = delete;
+  BackDriver& operator=(const BackDriver&) = delete;
+
+  int start();  // 0, or an errno
+  // Runs what was posted, and ends the threads.
+  void stop();
+
+  int descriptor() const { return region_.descriptor(); }
+  std::size_t bytes() const { return region_.bytes(); }
+
+  unsigned threads() const { return thread_count_.load(std::memory_order_relaxed); }
+  // Doorbells that named no posted request: written by somebody who should not.
+  std::uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
+
+ private:
+  // What a thread is doing: 0 = between requests, kDetached = held up, and another is active in
+  // its place; else 1 + the tick at which its request began.
+  static constexpr std::uint64_t kDetached = UINT64_MAX;
+  struct alignas(64) Worker {
+    std::atomic<std::uint64_t> running{0};
+    bool ended = false;  // guarded by threads_mutex_
+  };
+
+  RequestQueue& queue() { return *static_cast<RequestQueue*>(region_.address()); }
+
+  void add_thread();
+  void run(Worker& self);
+  void serve(Worker& self);
+  bool work(Worker& self);
+  void run_one(std::uint32_t doorbell);
+  bool look();
+  void sleep();
+  bool stand_by();
+  bool take_over(bool backlog);
+  void detach_held_up();
+  void be_alert();
+
+  const SessionFinder find_;
+  const RequestHandler handle_;
+  const BackDriverOptions options_;
+  Region region_;
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<int> active_{0};  // threads that take doorbells and are not held up
+  std::atomic<int> idle_{0};    // threads that stand by, or wait to
+  std::atomic<bool> alert_{false};  // requests came lately: who stands by looks each millisecond
+  std::atomic<std::uint32_t> standby_word_{0};  // futex of who stands by
+  std::atomic<std::uint64_t> tick_{0};          // looks of who stands by
+  std::atomic<std::uint64_t> served_{0};
+  std::atomic<std::uint64_t> refused_{0};
+  std::atomic<unsigned> thread_count_{0};
+
+  std::timed_mutex stand_by_mutex_;  // held by the one who stands by
+  std::mutex threads_mutex_;
+  std::vector<std::thread> threads_;              // guarded by threads_mutex_
+  std::vector<std::unique_ptr<Worker>> workers_;  // guarded by threads_mutex_
+};
+
+}  // namespace libservices::ipc
+
+#endif  // LIBSERVICES_IPC_BACK_DRIVER_H_

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The front driver: the application's end of a session.
+//
+//   FrontDriver driver;
+//   if (driver.attach("/run/libservices/t1/socket", …) == 0) {
+//     RequestBuffer* buffer = driver.take_buffer();
+//     buffer->request = …;
+//     if (driver.call(*buffer)) … buffer->answer …
+//     driver.give_back(*buffer);
+//   }
+//
+// Freestanding, and fit for a signal handler: no memory is taken from the heap, no lock is held.
+// THREADS: call() for different buffers at once; attach() and detach() alone.
+#ifndef LIBSERVICES_IPC_FRONT_DRIVER_H_
+#define LIBSERVICES_IPC_FRONT_DRIVER_H_
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "ipc/queue.h"
+#include "ipc/request.h"
+#include "ipc/socket_message.h"
+
+namespace libservices::ipc {
+
+class FrontDriver {
+ public:
+  bool attached() const { return region_ != nullptr; }
+  int socket() const { return socket_; }
+  std::uint32_t session() const { return session_; }
+
+  // One round trip. `upper` receives at most `upper_size` bytes of the upper layer's welcome and
+  // `descriptors` its descriptors; all counts are set. 0, or a negative errno: ECONNREFUSED and
+  // ENOENT when no service runs, EPROTO for another version, else what the service refused with.
+  long attach(const char* socket_path, void* upper, std::size_t upper_size,
+              std::size_t& upper_bytes, int* descriptors, unsigned& descriptor_count) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::size_t length = __builtin_strlen(socket_path);
+    if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
+    __builtin_memcpy(address.sun_path, socket_path, length + 1);
+    const long socket = raw::syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (socket < 0) return socket;
+    const int end = static_cast<int>(socket);
+    long error = raw::syscall(SYS_connect, end, &address, sizeof address);
+    if (error == 0) error = greet(end, upper, upper_size, upper_bytes, descriptors, descriptor_count);
+    if (error != 0) raw::syscall(SYS_close, end);
+    return error;
+  }
+
+  // Forgets the session without a word: in the child of a fork, whose parent goes on with it.
+  void abandon() {
+    socket_ = -1;
+    region_ = nullptr;
+    queue_ = nullptr;
+  }
+  void detach() {
+    if (!attached()) return;
+    raw::syscall(SYS_munmap, region_, kSessionRegionBytes);
+    raw::syscall(SYS_munmap, queue_, queue_bytes_);
+    raw::syscall(SYS_close, socket_);
+    abandon();
+  }
+  // The socket's new number, after the caller has moved it out of the application's way.
+  void set_socket(int socket) { socket_ = socket; }
+
+  // Null when all are in use. `hint` is where to look first: a thread's last buffer.
+  RequestBuffer* take_buffer(std::uint32_t hint = 0) {
+    for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
+      RequestBuffer* buffer = buffer_at(region_, (hint + i) % kBuffersInSession);
+      std::uint32_t free = 0;
+      if (buffer->taken.load(std::memory_order_relaxed) == 0 &&
+          buffer->taken.compare_exchange_strong(free, 1, std::memory_order_acquire)) {
+        return buffer;
+      }
+    }
+    return nullptr;
+  }
+  void give_back(RequestBuffer& buffer) { buffer.taken.store(0, std::memory_order_release); }
+  std::uint32_t index_of(const RequestBuffer& buffer) const {
+    return static_cast<std::uint32_t>(
+        static_cast<std::uint64_t>(reinterpret_cast<const char*>(&buffer) -
+                                   static_cast<const char*>(region_)) /
+        kBufferStride);
+  }
+
+  // Posts the request in `buffer` and waits for its answer. False: the service has ended, and
+  // nobody knows whether the request was run; the buffer must not be used again.
+  bool call(RequestBuffer& buffer) {
+    const std::uint32_t cpu = current_cpu();
+    buffer.request.number = numbers_.fetch_add(1, std::memory_order_relaxed) + 1;
+    buffer.cpu.store(cpu, std::memory_order_relaxed);
+    // Pairs with the compare-and-swap in BackDriver.
+    buffer.state.store(static_cast<std::uint32_t>(RequestState::kPosted),
+                       std::memory_order_release);
+    if (!queue_->post(doorbell_of(session_, index_of(buffer)))) return false;
+    if (!done_soon(buffer, cpu) && !done_later(buffer)) return false;
+    buffer.state.store(static_cast<std::uint32_t>(RequestState::kIdle), std::memory_order_relaxed);
+    return true;
+  }
+
+ private:
+  // How long to spin, in looks of about 10 ns: between these bounds, after what was seen.
+  static constexpr std::uint32_t kFewestLooks = 200;
+  static constexpr std::uint32_t kMostLooks = 4000;
+  static constexpr int kYields = 20;
+
+  static bool is_done(const RequestBuffer& buffer) {
+    // Pairs with the store in BackDriver.
+    return buffer.state.load(std::memory_order_acquire) ==
+           static_cast<std::uint32_t>(RequestState::kDone);
+  }
+
+  bool done_soon(RequestBuffer& buffer, std::uint32_t cpu) {
+    const std::uint32_t awake_on = queue_->awake_on.load(std::memory_order_relaxed);
+    if (awake_on != 0 && awake_on != cpu + 1) {
+      const std::uint32_t budget = looks_.load(std::memory_order_relaxed);
+      for (std::uint32_t look = 0; look < budget; ++look) {
+        if (is_done(buffer)) {
+          // Well spent: next time up to eight times as long as it took this time.
+          const std::uint32_t wanted = look * 8;
+          looks_.store(wanted < kFewestLooks ? kFewestLooks
+                                             : (wanted > kMostLooks ? kMostLooks : wanted),
+                       std::memory_order_relaxed);
+          return true;
+        }
+        cpu_relax();
+      }
+      const std::uint32_t less = budget / 2;
+      looks_.store(less < kFewestLooks ? kFewestLooks : less, std::memory_order_relaxed);
+    }
+    for (int i = 0; i < kYields; ++i) {
+      if (is_done(buffer)) return true;
+      if (queue_->awake_on.load(std::memory_order_relaxed) == 0) break;
+      raw::syscall(SYS_sched_yield);
+    }
+    return is_done(buffer);
+  }
+
+  bool done_later(RequestBuffer& buffer) {
+    const timespec patience{0, 100'000'000};
+    for (;;) {
+      buffer.sleeping.store(1, std::memory_order_relaxed);
+      // Pairs with the fence in BackDriver's completion.
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      const std::uint32_t state = buffer.state.load(std::memory_order_acquire);
+      if (state == static_cast<std::uint32_t>(RequestState::kDone)) break;
+      const long woken = futex_wait(&buffer.state, state, &patience);
+      if (woken == -ETIMEDOUT && service_ended() && !is_done(buffer)) return false;
+    }
+    buffer.sleeping.store(0, std::memory_order_relaxed);
+    return true;
+  }
+
+  bool service_ended() const {
+    if (queue_->closed.load(std::memory_order_relaxed) != 0) return true;
+    pollfd end{socket_, 0, 0};
+    const timespec now{};
+    return raw::syscall(SYS_ppoll, &end, 1, &now, nullptr, 0) > 0 &&
+           (end.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+  }
+
+  long greet(int socket, void* upper, std::size_t upper_size, std::size_t& upper_bytes,
+             int* descriptors, unsigned& descriptor_count) {
+    Hello hello;
+    const iovec part{&hello, sizeof hello};
+    if (const long error = send_message(socket, &part, 1, nullptr, 0); error != 0) return error;
+    alignas(8) char bytes[2048];
+    int received_descriptors[kMostDescriptors];
+    unsigned count = kMostDescriptors;
+    const long received =
+        receive_message(socket, bytes, sizeof bytes, received_descriptors, count);
+    if (received < 0) return received;
+    Welcome welcome;
+    long error = 0;
+    if (received < static_cast<long>(sizeof welcome)) {
+      error = received == 0 ? -ECONNRESET : -EPROTO;
+    } else {
+      __builtin_memcpy(&welcome, bytes, sizeof welcome);
+      error = -welcome.error;
+      if (error == 0 && (welcome.version != kProtocolVersion || count < 2 ||
+                         welcome.region_bytes < kSessionRegionBytes ||
+                         count - 2 > descriptor_count)) {
+        error = -EPROTO;
+      }
+    }
+    if (error == 0) error = map(welcome, received_descriptors);
+    for (unsigned i = 0; i < count; ++i) {
+      if (error == 0 && i >= 2) {
+        descriptors[i - 2] = received_descriptors[i];
+      } else {
+        raw::syscall(SYS_close, received_descriptors[i]);
+      }
+    }
+    if (error != 0) return error;
+    descriptor_count = count - 2;
+    upper_bytes = static_cast<std::size_t>(received) - sizeof welcome;
+    if (upper_bytes > upper_size) upper_bytes = upper_size;
+    __builtin_memcpy(upper, bytes + sizeof welcome, upper_bytes);
+    socket_ = socket;
+    session_ = welcome.session;
+    return 0;
+  }
+
+  long map(const Welcome& welcome, const int* descriptors) {
+    const long region = raw::syscall(SYS_mmap, nullptr, kSessionRegionBytes,
+                                     PROT_READ | PROT_WRITE, MAP_SHARED, descriptors[0], 0);
+    if (region < 0 && region > -4096) return region;
+    const long queue = raw::syscall(SYS_mmap, nullptr, welcome.queue_bytes,
+                                    PROT_READ | PROT_WRITE, MAP_SHARED, descriptors[1], 0);
+    if (queue < 0 && queue > -4096) {
+      raw::syscall(SYS_munmap, region, kSessionRegionBytes);
+      return queue;
+    }
+    // A child must not come to use its parent's session.
+    raw::syscall(SYS_madvise, region, kSessionRegionBytes, MADV_DONTFORK);
+    raw::syscall(SYS_madvise, queue, welcome.queue_bytes, MADV_DONTFORK);
+    region_ = reinterpret_cast<void*>(region);
+    queue_ = reinterpret_cast<RequestQueue*>(queue);
+    queue_bytes_ = welcome.queue_bytes;
+    return 0;
+  }
+
+  int socket_ = -1;
+  std::uint32_t session_ = 0;
+  void* region_ = nullptr;
+  RequestQueue* queue_ = nullptr;
+  std::uint64_t queue_bytes_ = 0;
+  std::atomic<std::uint64_t> numbers_{0};
+  std::atomic<std::uint32_t> looks_{kMostLooks};
+};
+
+}  // namespace libservices::ipc
+
+#endif  // LIBSERVICES_IPC_FRONT_DRIVER_H_

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A request queue as it lies in its region, and how both ends wait.
+//
+// Waiting costs what it must: an application spins while the service is awake on another core,
+// lets others run when both share a core, and sleeps on its buffer's state after that. A service
+// thread looks for a while after the last request, then sleeps on `bell`. Whoever would wake first
+// looks whether anybody sleeps, so between two busy ends there is no system call at all.
+//
+// Sleeping without missing a wake (both directions alike): the sleeper announces itself, then
+// looks again; the waker publishes, then looks for sleepers. Both put a seq_cst fence between the
+// two steps, so at least one of them sees the other.
+//
+// Freestanding: the preload library includes it.
+#ifndef LIBSERVICES_IPC_QUEUE_H_
+#define LIBSERVICES_IPC_QUEUE_H_
+
+#include <linux/futex.h>
+#include <sys/rseq.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "ipc/raw_syscall.h"
+#include "ipc/rcqb.h"
+#include "ipc/request.h"
+
+namespace libservices::ipc {
+
+inline long futex_wait(std::atomic<std::uint32_t>* word, std::uint32_t value,
+                       const timespec* relative) {
+  return raw::syscall(SYS_futex, word, FUTEX_WAIT, value, relative, nullptr, 0);
+}
+inline long futex_wake(std::atomic<std::uint32_t>* word, int most) {
+  return raw::syscall(SYS_futex, word, FUTEX_WAKE, most, nullptr, nullptr, 0);
+}
+
+// The number of the calling thread's processor, from the kernel's restartable-sequence area when
+// libc has registered one (glibc 2.35), else by system call.
+inline std::uint32_t current_cpu() {
+#if __has_builtin(__builtin_thread_pointer)
+  if (__rseq_size != 0) {
+    const auto* area = reinterpret_cast<const volatile std::uint32_t*>(
+        static_cast<const char*>(__builtin_thread_pointer()) + __rseq_offset);
+    return area[1];  // struct rseq: cpu_id_start, cpu_id
+  }
+#endif
+  unsigned cpu = 0;
+  raw::syscall(SYS_getcpu, &cpu, nullptr, nullptr);
+  return cpu;
+}
+
+inline constexpr std::uint32_t kQueueCapacity = 8192;
+inline constexpr std::uint32_t kNoCpu = UINT32_MAX;
+
+struct RequestQueue {
+  DoorbellQueue<kQueueCapacity> doorbells;
+  alignas(64) std::atomic<std::uint32_t> bell;      // futex: counts the wakes of the service
+  std::atomic<std::uint32_t> sleepers;              // 1 when the thread that looks sleeps on `bell`
+  alignas(64) std::atomic<std::uint32_t> awake_on;  // 1 + processor of a thread that looks; 0: none
+  std::atomic<std::uint32_t> closed;                // 1: the service has ended
+
+  // False: the service has ended.
+  bool post(std::uint32_t doorbell) {
+    while (!doorbells.try_enqueue(doorbell)) {
+      if (closed.load(std::memory_order_relaxed) != 0) return false;
+      raw::syscall(SYS_sched_yield);
+    }
+    // Pairs with the fence in WorkerPool::sleep().
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (sleepers.load(std::memory_order_relaxed) != 0) ring();
+    return true;
+  }
+  void ring() {
+    bell.fetch_add(1, std::memory_order_release);
+    futex_wake(&bell, 1);
+  }
+};
+
+// A doorbell names a session's request buffer: 1 + session * 64 + buffer.
+inline constexpr std::uint32_t kMostSessions = 1U << 20U;
+inline std::uint32_t doorbell_of(std::uint32_t session, std::uint32_t buffer) {
+  return 1 + session * kBuffersInSession + buffer;
+}
+inline std::uint32_t session_of(std::uint32_t doorbell) {
+  return (doorbell - 1) / kBuffersInSession;
+}
+inline std::uint32_t buffer_of(std::uint32_t doorbell) { return (doorbell - 1) % kBuffersInSession; }
+
+}  // namespace libservices::ipc
+
+#endif  // LIBSERVICES_IPC_QUEUE_H_

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sessions: the service's end of the pool's socket.
+//
+// An application connects, and the service learns from the kernel who it is (SO_PEERCRED,
+// SO_PEERGROUPS, a pidfd). It gets a region of its own for its request buffers and the request
+// queue of its *trust domain*: processes with the same user, group and supplementary groups share
+// a queue, since they could trace and kill each other anyway, and with nobody else. When the
+// process ends, or closes the socket, the kernel says so, and the session ends.
+//
+// One thread, in run(), does all of this; the requests themselves are served by BackDrivers.
+// OWNS: a ServerSession lives as long as a request of it runs, even when its process is gone.
+#ifndef LIBSERVICES_IPC_SESSION_H_
+#define LIBSERVICES_IPC_SESSION_H_
+
+#include <sys/types.h>
+
+#include <any>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "ipc/back_driver.h"
+#include "ipc/region.h"
+#include "ipc/request.h"
+#include "ipc/socket_message.h"
+
+namespace libservices::ipc {
+
+// Who is at the other end, from the kernel.
+struct Peer {
+  pid_t pid = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;  // sorted
+
+  friend auto operator<=>(const Peer&, const Peer&) = default;
+};
+
+class ServerSession {
+ public:
+  ServerSession(std::uint32_t id, Peer peer, Region region)
+      : id_(id), peer_(std::move(peer)), region_(std::move(region)) {}
+
+  std::uint32_t id() const { return id_; }
+  const Peer& peer() const { return peer_; }
+  RequestBuffer& buffer(std::uint32_t index) { return *buffer_at(region_.address(), index); }
+
+  std::any upper;  // the upper layer's own state; set in Hooks::welcome, then left alone
+
+ private:
+  friend class SessionListener;
+  const std::uint32_t id_;
+  const Peer peer_;
+  Region region_;
+  const BackDriver* driver_ = nullptr;
+};
+
+// Bytes and descriptors to send. The descriptors are closed after that when `close_after` is set.
+struct Message {
+  std::vector<std::byte> bytes;
+  std::vector<int> descriptors;
+  bool close_after = true;
+
+  template <class T>
+  void append(const T& value) {
+    const auto* start = reinterpret_cast<const std::byte*>(&value);
+    bytes.insert(bytes.end(), start, start + sizeof value);
+  }
+};
+
+struct SessionLimits {
+  unsigned sessions = 4096;
+};
+
+class SessionListener {
+ public:
+  // All are called in the thread of run().
+  struct Hooks {
+    RequestHandler handle;  // but this one, in the threads of the BackDrivers
+    // A session begins; what is put into `reply` goes out with the welcome. An errno refuses it.
+    std::function<int(ServerSession&, Message& reply)> welcome;
+    // A later message of a session; its descriptors are closed afterwards. False ends the session.
+    std::function<bool(ServerSession&, std::span<const std::byte>, std::span<const int>,
+                       Message& reply)>
+        message;
+    std::function<void(ServerSession&)> closed;
+    // A connection for another purpose than a session: one question, one answer.
+    std::function<int(const Peer&, std::uint32_t purpose, Message& reply)> other;
+  };
+
+  SessionListener(std::string directory, Hooks hooks, BackDriverOptions driver_options,
+                  SessionLimits limits = {});
+  ~SessionListener();
+  SessionListener(const SessionListener&) = delete;
+  SessionListener& operator=(const SessionListener&) = delete;
+
+  // Takes the run directory's lock and listens on `directory`/socket. A socket that a dead service
+  // left is used again. ERRORS: AlreadyExists when a service runs there; else for a person to read.
+  absl::Status start();
+  // Calls `ready` in run() whenever `descriptor` is readable.
+  void watch(int descriptor, std::function<void()> ready);
+  // Serves until stop().
+  void run();
+  // From any thread or signal handler.
+  void stop();
+  // After run(): no new request is taken, those under way end, and all sessions are closed.
+  void finish();
+
+  struct Counts {
+    std::size_t sessions = 0;
+    std::size_t queues = 0;
+    unsigned threads = 0;
+    std::uint64_t refused = 0;  // doorbells and messages that no library writes
+    std::uint64_t opened = 0;   // sessions since the start
+  };
+  Counts counts() const;
+  std::vector<std::shared_ptr<ServerSession>> sessions() const;
+
+ private:
+  struct Connection;
+  struct Queue {
+    std::unique_ptr<BackDriver> driver;
+    std::vector<Region> spare;  // of ended sessions, already backed by memory
+    std::size_t sessions = 0;
+  };
+
+  void accept_all();
+  void ready(Connection& connection);
+  void first_message(Connection& connection, const Hello& hello);
+  int begin(Connection& connection, Message& reply);
+  void end(Connection& connection);
+  std::shared_ptr<ServerSession> find(std::uint32_t session, const BackDriver* driver);
+  Queue* queue_of(const Peer& peer, int& error);
+
+  const std::string directory_;
+  const Hooks hooks_;
+  const BackDriverOptions driver_options_;
+  const SessionLimits limits_;
+  int lock_ = -1;
+  int socket_ = -1;
+  int epoll_ = -1;
+  int stop_event_ = -1;
+
+  std::map<int, std::unique_ptr<Connection>> connections_;  // by socket; run() alone
+  std::map<int, std::function<void()>> watched_;            // by descriptor; run() alone
+  std::vector<int> ended_;  // sockets of connections that are to end; run() alone
+  std::atomic<std::uint64_t> opened_{0};
+
+  mutable std::shared_mutex mutex_;
+  std::map<Peer, Queue> queues_;                          // by trust domain (pid 0); guarded by mutex_
+  std::vector<std::shared_ptr<ServerSession>> by_id_;     // guarded by mutex_
+  std::vector<std::uint32_t> free_ids_;                   // guarded by mutex_
+  std::atomic<std::uint64_t> refused_{0};
+};
+
+}  // namespace libservices::ipc
+
+#endif  // LIBSERVICES_IPC_SESSION_H_
