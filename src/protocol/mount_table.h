@@ -36,6 +36,7 @@ struct MountTable {
   std::atomic<std::uint32_t> sequence{0};
   std::uint32_t longest = 0;   // bytes of the longest mount path
   std::uint64_t service = 0;   // pid of the service, for messages
+  std::uint64_t placeholder_device = 0;  // st_dev of its placeholders (placeholder.h)
   MountEntry slots[kMountSlots];
 };
 

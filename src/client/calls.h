@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The calls of the filesystem library: each does what the system call of that name does, on ours
+// and on the kernel's files alike, and returns what it returns: a result, or a negative errno.
+//
+// The preload library and the client interface put libc's names and errno around them. They are
+// right, and cost nothing, when the library is not active. Fit for signal handlers.
+#ifndef LIBSERVICES_SRC_CLIENT_CALLS_H_
+#define LIBSERVICES_SRC_CLIENT_CALLS_H_
+
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include <cstddef>
+#include <cstdint>
+
+struct flock;
+struct statx;
+
+namespace libservices::client::calls {
+
+// Descriptors (files.cc).
+long open(int directory, const char* path, int flags, mode_t mode);
+long close(int descriptor);
+long close_range(unsigned first, unsigned last, unsigned flags);
+long dup(int descriptor);
+long dup3(int from, int to, int flags);  // dup2 with flags -1: `from` == `to` is no error
+long fcntl(int descriptor, int command, unsigned long argument);
+long umask(mode_t mask);
+// `mode` without what the process masks.
+std::uint32_t apply_umask(mode_t mode);
+
+// Content (content.cc). An offset of -1 is the shared one, as in preadv2.
+long read(int descriptor, void* into, std::size_t size);
+long write(int descriptor, const void* from, std::size_t size);
+long pread(int descriptor, void* into, std::size_t size, off_t offset);
+long pwrite(int descriptor, const void* from, std::size_t size, off_t offset);
+long readv(int descriptor, const iovec* parts, int count, off_t offset, int flags);
+long writev(int descriptor, const iovec* parts, int count, off_t offset, int flags);
+long lseek(int descriptor, off_t offset, int whence);
+long ftruncate(int descriptor, off_t size);
+long fallocate(int descriptor, int mode, off_t offset, off_t size);
+long fsync(int descriptor, bool data_only);
+long getdents64(int descriptor, void* into, std::size_t size);
+long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
+                     unsigned flags);
+long sendfile(int to, int from, off_t* offset, std::size_t size);
+long flock(int descriptor, int operation);
+long ioctl(int descriptor, unsigned long command, unsigned long argument);
+// Anonymous memory with a copy of the file's bytes; ENODEV for a writable shared mapping.
+long mmap(void* address, std::size_t size, int protection, int flags, int descriptor,
+          off_t offset);
+
+// Names (names.cc).
+long fstatat(int directory, const char* path, struct stat* into, int flags);
+long fstat(int descriptor, struct stat* into);
+long statx(int directory, const char* path, int flags, unsigned mask, struct statx* into);
+long statfs(const char* path, struct statfs* into);
+long fstatfs(int descriptor, struct statfs* into);
+long faccessat(int directory, const char* path, int mode, int flags);
+long fchmodat(int directory, const char* path, mode_t mode, int flags);
+long fchmod(int descriptor, mode_t mode);
+long fchownat(int directory, const char* path, uid_t uid, gid_t gid, int flags);
+long fchown(int descriptor, uid_t uid, gid_t gid);
+long utimensat(int directory, const char* path, const timespec times[2], int flags);
+long truncate(const char* path, off_t size);
+long mkdirat(int directory, const char* path, mode_t mode);
+long mknodat(int directory, const char* path, mode_t mode, dev_t device);
+long symlinkat(const char* target, int directory, const char* path);
+long readlinkat(int directory, const char* path, char* into, std::size_t size);
+long linkat(int from_directory, const char* from, int to_directory, const char* to, int flags);
+long unlinkat(int directory, const char* path, int flags);
+long renameat2(int from_directory, const char* from, int to_directory, const char* to,
+               unsigned flags);
+// `path` null: the descriptor itself. `follow`: a symbolic link at the end.
+long getxattr(int descriptor, const char* path, bool follow, const char* name, void* into,
+              std::size_t size);
+long setxattr(int descriptor, const char* path, bool follow, const char* name, const void* value,
+              std::size_t size, int flags);
+long listxattr(int descriptor, const char* path, bool follow, char* into, std::size_t size);
+long removexattr(int descriptor, const char* path, bool follow, const char* name);
+
+// The working directory (names.cc).
+long chdir(const char* path);
+long fchdir(int descriptor);
+// The length with its NUL, as the system call.
+long getcwd(char* into, std::size_t size);
+
+// Whether a path leads into a mount, as far as its text tells: 1, 0, or -errno.
+long is_ours(int directory, const char* path);
+bool is_ours(int descriptor);
+
+}  // namespace libservices::client::calls
+
+#endif  // LIBSERVICES_SRC_CLIENT_CALLS_H_

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Content: read and write in every form, seek, listing, copying, mapping.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "src/client/calls.h"
+#include "src/client/state.h"
+
+namespace libservices::client::calls {
+namespace {
+
+// The most file bytes of one request.
+constexpr std::size_t kMostAtOnce = 1U << 20U;
+// As the kernel: no call moves more.
+constexpr std::size_t kMostInCall = 0x7ffff000;
+
+// One request's worth. -errno, or the count.
+long read_some(OpenRecord& record, int descriptor, void* into, std::size_t size,
+               std::uint64_t offset) {
+  protocol::ReadRequest words;
+  if (const long error = handle_of(record, descriptor, words.handle); error != 0) return error;
+  words.offset = offset;
+  words.count = size;
+  Request request(protocol::Operation::kRead, record.instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  if (const long error = request.run(); error != 0) return error;
+  const std::uint32_t count = request.output_bytes();
+  if (count > size) return -EIO;
+  __builtin_memcpy(into, request.output(), count);
+  return count;
+}
+
+long write_some(OpenRecord& record, int descriptor, const void* from, std::size_t size,
+                std::uint64_t offset) {
+  protocol::WriteRequest words;
+  if (const long error = handle_of(record, descriptor, words.handle); error != 0) return error;
+  words.offset = offset;
+  Request request(protocol::Operation::kWrite, record.instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  request.add(from, size);
+  if (const long error = request.run(); error != 0) return error;
+  const std::uint64_t count = request.answer_word();
+  return count <= size ? static_cast<long>(count) : -EIO;
+}
+
+// Moves `size` bytes in requests of at most 1 MiB. `offset` is kCurrentOffset or an offset.
+template <class Byte, class Some>
+long in_parts(Byte* bytes, std::size_t size, std::uint64_t offset, Some&& some) {
+  if (size > kMostInCall) size = kMostInCall;
+  std::size_t done = 0;
+  do {
+    const std::size_t part = size - done < kMostAtOnce ? size - done : kMostAtOnce;
+    const std::uint64_t at =
+        offset == protocol::kCurrentOffset ? offset : offset + static_cast<std::uint64_t>(done);
+    const long moved = some(bytes + done, part, at);
+    if (moved < 0) return done != 0 ? static_cast<long>(done) : moved;
+    done += static_cast<std::size_t>(moved);
+    if (static_cast<std::size_t>(moved) < part) break;
+  } while (done < size);
+  return static_cast<long>(done);
+}
+
+long read_all(OpenRecord& record, int descriptor, void* into, std::size_t size,
+              std::uint64_t offset) {
+  return in_parts(static_cast<char*>(into), size, offset,
+                  [&](char* at, std::size_t part, std::uint64_t from) {
+                    return read_some(record, descriptor, at, part, from);
+                  });
+}
+
+long write_all(OpenRecord& record, int descriptor, const void* from, std::size_t size,
+               std::uint64_t offset) {
+  return in_parts(static_cast<const char*>(from), size, offset,
+                  [&](const char* at, std::size_t part, std::uint64_t to) {
+                    return write_some(record, descriptor, at, part, to);
+                  });
+}
+
+// An O_PATH descriptor is no open file to read or write.
+bool is_path_only(const OpenRecord& record) { return (record.flags & O_PATH) != 0; }
+
+std::uint64_t offset_of(off_t offset) {
+  return offset < 0 ? protocol::kCurrentOffset : static_cast<std::uint64_t>(offset);
+}
+
+}  // namespace
+
+long read(int descriptor, void* into, std::size_t size) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_read, descriptor, into, size);
+  return read_all(*record, descriptor, into, size, protocol::kCurrentOffset);
+}
+
+long write(int descriptor, const void* from, std::size_t size) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_write, descriptor, from, size);
+  return write_all(*record, descriptor, from, size, protocol::kCurrentOffset);
+}
+
+long pread(int descriptor, void* into, std::size_t size, off_t offset) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_pread64, descriptor, into, size, offset);
+  if (offset < 0) return -EINVAL;
+  return read_all(*record, descriptor, into, size, static_cast<std::uint64_t>(offset));
+}
+
+long pwrite(int descriptor, const void* from, std::size_t size, off_t offset) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_pwrite64, descriptor, from, size, offset);
+  if (offset < 0) return -EINVAL;
+  return write_all(*record, descriptor, from, size, static_cast<std::uint64_t>(offset));
+}
+
+long readv(int descriptor, const iovec* parts, int count, off_t offset, int flags) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) {
+    return raw::syscall(SYS_preadv2, descriptor, parts, count, offset, 0, flags);
+  }
+  if (count < 0 || count > 1024) return -EINVAL;
+  // RWF_HIPRI, RWF_DSYNC and RWF_SYNC mean nothing to a read; RWF_NOWAIT is a hint we cannot keep.
+  if ((flags & ~0xf) != 0) return -EOPNOTSUPP;
+  long total = 0;
+  for (int i = 0; i < count; ++i) {
+    if (parts[i].iov_len == 0) continue;
+    const long got = read_all(*record, descriptor, parts[i].iov_base, parts[i].iov_len,
+                              offset < 0 ? protocol::kCurrentOffset
+                                         : static_cast<std::uint64_t>(offset + total));
+    if (got < 0) return total != 0 ? total : got;
+    total += got;
+    if (static_cast<std::size_t>(got) < parts[i].iov_len) break;
+  }
+  return total;
+}
+
+long writev(int descriptor, const iovec* parts, int count, off_t offset, int flags) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) {
+    return raw::syscall(SYS_pwritev2, descriptor, parts, count, offset, 0, flags);
+  }
+  if (count < 0 || count > 1024) return -EINVAL;
+  if ((flags & ~0x6) != 0) return -EOPNOTSUPP;  // RWF_APPEND and the like
+  std::size_t size = 0;
+  for (int i = 0; i < count; ++i) size += parts[i].iov_len;
+  // One request, so that the parts are not torn apart by another writer.
+  protocol::WriteRequest words;
+  if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
+  long total = 0;
+  if (size <= kMostAtOnce) {
+    words.offset = offset_of(offset);
+    Request request(protocol::Operation::kWrite, record->instance);
+    if (!request.ok()) return request.error();
+    request.set(words);
+    for (int i = 0; i < count; ++i) request.add(parts[i].iov_base, parts[i].iov_len);
+    const long error = request.run();
+    total = error != 0 ? error : static_cast<long>(request.answer_word());
+  } else {
+    for (int i = 0; i < count; ++i) {
+      const long put = write_all(*record, descriptor, parts[i].iov_base, parts[i].iov_len,
+                                 offset < 0 ? protocol::kCurrentOffset
+                                            : static_cast<std::uint64_t>(offset + total));
+      if (put < 0) return total != 0 ? total : put;
+      total += put;
+      if (static_cast<std::size_t>(put) < parts[i].iov_len) break;
+    }
+  }
+  if (total >= 0 && (flags & 0x6) != 0) {  // RWF_DSYNC, RWF_SYNC
+    if (const long error = fsync(descriptor, (flags & 0x4) == 0); error != 0) return error;
+  }
+  return total;
+}
+
+long lseek(int descriptor, off_t offset, int whence) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_lseek, descriptor, offset, whence);
+  protocol::SeekRequest words;
+  if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
+  words.offset = offset;
+  words.whence = whence;
+  Request request(protocol::Operation::kSeek, record->instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  const long error = request.run();
+  return error != 0 ? error : static_cast<long>(request.answer_word());
+}
+
+long ftruncate(int descriptor, off_t size) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_ftruncate, descriptor, size);
+  if (size < 0) return -EINVAL;
+  protocol::SetattrRequest words;
+  if (const long error = handle_of(*record, descriptor, words.target.base); error != 0) {
+    return error;
+  }
+  words.target.flags = protocol::Target::kItself;
+  words.changes.which = AttributeChanges::kSize;
+  words.changes.size = static_cast<std::uint64_t>(size);
+  Request request(protocol::Operation::kSetattr, record->instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  return request.run();
+}
+
+long fallocate(int descriptor, int mode, off_t offset, off_t size) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_fallocate, descriptor, mode, offset, size);
+  if (offset < 0 || size <= 0) return -EINVAL;
+  protocol::FallocateRequest words;
+  if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
+  words.mode = mode;
+  words.offset = static_cast<std::uint64_t>(offset);
+  words.length = static_cast<std::uint64_t>(size);
+  Request request(protocol::Operation::kFallocate, record->instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  return request.run();
+}
+
+long fsync(int descriptor, bool data_only) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) {
+    return raw::syscall(data_only ? SYS_fdatasync : SYS_fsync, descriptor);
+  }
+  protocol::FsyncRequest words;
+  if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
+  words.data_only = data_only ? 1 : 0;
+  Request request(protocol::Operation::kFsync, record->instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  return request.run();
+}
+
+long getdents64(int descriptor, void* into, std::size_t size) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_getdents64, descriptor, into, size);
+  protocol::ReaddirRequest words;
+  if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
+  words.count = size < kMostAtOnce ? size : kMostAtOnce;
+  Request request(protocol::Operation::kReaddir, record->instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  if (const long error = request.run(); error != 0) return error;
+  if (request.output_bytes() > size) return -EIO;
+  __builtin_memcpy(into, request.output(), request.output_bytes());
+  return request.output_bytes();
+}
+
+namespace {
+
+// Copies through a buffer, when one side is the kernel's. Advances what it is given.
+long copy_through(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size) {
+  char buffer[65536];
+  std::size_t done = 0;
+  while (done < size) {
+    const std::size_t part = size - done < sizeof buffer ? size - done : sizeof buffer;
+    const long got = from_offset != nullptr ? pread(from, buffer, part, *from_offset)
+                                            : read(from, buffer, part);
+    if (got <= 0) return done != 0 ? static_cast<long>(done) : got;
+    long put = 0;
+    while (put < got) {
+      const auto left = static_cast<std::size_t>(got - put);
+      const long wrote = to_offset != nullptr ? pwrite(to, buffer + put, left, *to_offset)
+                                              : write(to, buffer + put, left);
+      if (wrote < 0) {
+        // What was read and not written is given back, where there is an offset to move.
+        if (from_offset == nullptr) (void)lseek(from, put - got, SEEK_CUR);
+        done += static_cast<std::size_t>(put);
+        return done != 0 ? static_cast<long>(done) : wrote;
+      }
+      put += wrote;
+      if (from_offset != nullptr) *from_offset += wrote;
+      if (to_offset != nullptr) *to_offset += wrote;
+    }
+    done += static_cast<std::size_t>(got);
+  }
+  return static_cast<long>(done);
+}
+
+}  // namespace
+
+long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
+                     unsigned flags) {
+  OpenRecord* const source = find(from);
+  OpenRecord* const target = find(to);
+  if (source == nullptr && target == nullptr) {
+    return raw::syscall(SYS_copy_file_range, from, from_offset, to, to_offset, size, flags);
+  }
+  if (flags != 0) return -EINVAL;
+  if (source == nullptr || target == nullptr || source->instance != target->instance) {
+    return -EXDEV;
+  }
+  protocol::CopyRangeRequest words;
+  if (const long error = handle_of(*source, from, words.from); error != 0) return error;
+  if (const long error = handle_of(*target, to, words.to); error != 0) return error;
+  if (from_offset != nullptr) words.from_offset = static_cast<std::uint64_t>(*from_offset);
+  if (to_offset != nullptr) words.to_offset = static_cast<std::uint64_t>(*to_offset);
+  words.length = size < kMostInCall ? size : kMostInCall;
+  Request request(protocol::Operation::kCopyRange, source->instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  if (const long error = request.run(); error != 0) return error;
+  const long copied = static_cast<long>(request.answer_word());
+  if (from_offset != nullptr) *from_offset += copied;
+  if (to_offset != nullptr) *to_offset += copied;
+  return copied;
+}
+
+long sendfile(int to, int from, off_t* offset, std::size_t size) {
+  if (find(from) == nullptr && find(to) == nullptr) {
+    return raw::syscall(SYS_sendfile, to, from, offset, size);
+  }
+  return copy_through(from, offset, to, nullptr, size < kMostInCall ? size : kMostInCall);
+}
+
+long ioctl(int descriptor, unsigned long command, unsigned long argument) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return raw::syscall(SYS_ioctl, descriptor, command, argument);
+  constexpr unsigned long kClose = 0x5451;    // FIOCLEX
+  constexpr unsigned long kNoClose = 0x5450;  // FIONCLEX
+  constexpr unsigned long kToRead = 0x541b;   // FIONREAD
+  constexpr unsigned long kClone = 0x40049409;       // FICLONE
+  constexpr unsigned long kCloneRange = 0x4020940d;  // FICLONERANGE
+  switch (command) {
+    case kClose:
+      return raw::syscall(SYS_fcntl, descriptor, F_SETFD, FD_CLOEXEC);
+    case kNoClose:
+      return raw::syscall(SYS_fcntl, descriptor, F_SETFD, 0);
+    case kToRead: {
+      struct stat status;
+      if (const long error = calls::fstat(descriptor, &status); error != 0) return error;
+      const long offset = lseek(descriptor, 0, SEEK_CUR);
+      if (offset < 0) return offset;
+      *reinterpret_cast<int*>(argument) =
+          status.st_size > offset ? static_cast<int>(status.st_size - offset) : 0;
+      return 0;
+    }
+    case kClone:
+    case kCloneRange:
+      return -EOPNOTSUPP;
+    default:
+      return -ENOTTY;
+  }
+}
+
+long mmap(void* address, std::size_t size, int protection, int flags, int descriptor,
+          off_t offset) {
+  OpenRecord* const record =
+      (flags & MAP_ANONYMOUS) != 0 ? nullptr : find(descriptor);
+  if (record == nullptr) {
+    return raw::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
+  }
+  if (size == 0 || offset < 0 || (offset & 4095) != 0) return -EINVAL;
+  if (is_path_only(*record)) return -EBADF;
+  if ((record->flags & O_ACCMODE) == O_WRONLY) return -EACCES;
+  if (!S_ISREG(record->mode)) return -ENODEV;
+  // MAP_SHARED and MAP_SHARED_VALIDATE have bit 0. Stores that others should see cannot be served.
+  const bool shared = (flags & MAP_SHARED) != 0;
+  if (shared && (protection & PROT_WRITE) != 0) {
+    return (record->flags & O_ACCMODE) == O_RDWR ? -ENODEV : -EACCES;
+  }
+  const int placement = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_NORESERVE);
+  const long mapped = raw::syscall(SYS_mmap, address, size, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | placement, -1, 0);
+  if (mapped < 0 && mapped > -4096) return mapped;
+  const long got = read_all(*record, descriptor, reinterpret_cast<void*>(mapped), size,
+                            static_cast<std::uint64_t>(offset));
+  long error = got < 0 ? got : 0;
+  if (error == 0 && protection != (PROT_READ | PROT_WRITE)) {
+    error = raw::syscall(SYS_mprotect, mapped, size, protection);
+  }
+  if (error != 0) {
+    raw::syscall(SYS_munmap, mapped, size);
+    return error;
+  }
+  return mapped;
+}
+
+}  // namespace libservices::client::calls

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The working directory. When it is in a mount, the kernel's is a removed directory that stands
+// for it (src/protocol/placeholder.h), so children and new program images inherit it.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "src/client/calls.h"
+#include "src/client/paths.h"
+#include "src/client/state.h"
+
+namespace libservices::client::calls {
+namespace {
+
+void leave_working_directory(OpenRecord* next) {
+  OpenRecord* const old = state.working_directory.exchange(next, std::memory_order_acq_rel);
+  if (old != nullptr) (void)release(*old);
+}
+
+long enter(const Place& place, Rest* rest) {
+  Stock stock;
+  if (const long error = take_stock(true, stock); error != 0) return error;
+  OpenRecord* const record = new_record();
+  if (record == nullptr) {
+    give_back_stock(true, stock);
+    return -ENFILE;
+  }
+  long result = 0;
+  {
+    Request request(protocol::Operation::kOpen, place.instance);
+    protocol::OpenRequest words;
+    words.target = place.target(protocol::Target::kFollow);
+    words.flags = O_PATH | O_DIRECTORY;
+    words.placeholder = stock.placeholder;
+    words.for_chdir = 1;
+    if (!request.ok()) {
+      result = request.error();
+    } else if (!place.itself && !request.add(place.path, place.path_bytes)) {
+      result = -ENAMETOOLONG;
+    } else {
+      request.set(words);
+      result = request.run();
+      if (result == -protocol::kOutside && rest != nullptr) rest->take(request);
+      if (result == 0) {
+        const auto answer = request.answer<protocol::OpenAnswer>();
+        record->instance = place.instance;
+        record->flags = answer.flags;
+        record->mode = answer.mode;
+        record->placeholder = stock.placeholder;
+        record->stock_descriptor = stock.descriptor;
+        record->removed_directory = true;
+        record->inode = stock.inode;
+        record->exclusive.store(1, std::memory_order_relaxed);
+        record->session.store(state.session.load(), std::memory_order_relaxed);
+        record->handle.store(answer.handle, std::memory_order_release);
+      }
+    }
+  }
+  if (result != 0) {
+    record->descriptors.store(0, std::memory_order_release);
+    give_back_stock(true, stock);
+    return result;
+  }
+  result = raw::syscall(SYS_fchdir, stock.descriptor);
+  if (result != 0) {
+    (void)release(*record);
+    return result;
+  }
+  leave_working_directory(record);
+  forget_kernel_directory();
+  return 0;
+}
+
+}  // namespace
+
+long chdir(const char* path) {
+  return with_path(
+      AT_FDCWD, path, [](const Place& place, Rest& rest) { return enter(place, &rest); },
+      [](int, const char* name) {
+        const long result = raw::syscall(SYS_chdir, name);
+        if (result == 0 && state.active) {
+          leave_working_directory(nullptr);
+          forget_kernel_directory();
+        }
+        return result;
+      });
+}
+
+long fchdir(int descriptor) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) {
+    const long result = raw::syscall(SYS_fchdir, descriptor);
+    if (result == 0 && state.active) {
+      leave_working_directory(nullptr);
+      forget_kernel_directory();
+    }
+    return result;
+  }
+  if (!S_ISDIR(record->mode)) return -ENOTDIR;
+  Place place;
+  if (const long error = place_of(*record, descriptor, place); error != 0) return error;
+  return enter(place, nullptr);
+}
+
+long getcwd(char* into, std::size_t size) {
+  OpenRecord* const record = state.active ? state.working_directory.load() : nullptr;
+  if (record == nullptr) return raw::syscall(SYS_getcwd, into, size);
+  protocol::PathOfRequest words;
+  if (const long error = handle_of(*record, -1, words.handle); error != 0) return error;
+  char path[2 * kPathBytes];
+  const long mount = mount_path(record->instance, path, kPathBytes);
+  if (mount < 0) return mount;
+  Request request(protocol::Operation::kPathOf, record->instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  if (const long error = request.run(); error != 0) return error;
+  std::size_t rest = request.output_bytes();
+  if (rest == 1) rest = 0;  // "/": the mount itself
+  const std::size_t length = static_cast<std::size_t>(mount) + rest;
+  if (length + 1 > kPathBytes) return -ENAMETOOLONG;
+  if (length + 1 > size) return -ERANGE;
+  __builtin_memcpy(path + mount, request.output(), rest);
+  __builtin_memcpy(into, path, length);
+  into[length] = '\0';
+  return static_cast<long>(length + 1);
+}
+
+}  // namespace libservices::client::calls

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/client/paths.h"
+
+namespace libservices::client {
+namespace {
+
+// The kernel's working directory, as text. Written under a sequence word: odd while it changes.
+struct KernelDirectory {
+  std::atomic<std::uint32_t> sequence;
+  std::uint32_t bytes;   // 0: not known
+  std::uint32_t leads;   // a mount lies below it
+  char path[kPathBytes];
+} kernel_directory;
+
+std::size_t length_of(const char* text) { return __builtin_strlen(text); }
+
+// Whether a mount's path begins with `path` and a '/'.
+bool leads_to_mount(const char* path, std::size_t bytes) {
+  for (const protocol::MountEntry& entry : state.mounts->slots) {
+    if (entry.hash == 0 || entry.path_bytes <= bytes) continue;
+    if (__builtin_memcmp(entry.path, path, bytes) == 0 &&
+        (bytes == 1 || entry.path[bytes] == '/')) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Copies the working directory into `into`; its length, or -errno.
+long kernel_working_directory(char* into, bool& leads) {
+  for (;;) {
+    const std::uint32_t before = kernel_directory.sequence.load(std::memory_order_acquire);
+    if ((before & 1U) == 0 && kernel_directory.bytes != 0) {
+      const std::uint32_t bytes = kernel_directory.bytes;
+      __builtin_memcpy(into, kernel_directory.path, bytes < kPathBytes ? bytes : 0);
+      leads = kernel_directory.leads != 0;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (kernel_directory.sequence.load(std::memory_order_relaxed) == before) return bytes;
+      continue;
+    }
+    const long size = raw::syscall(SYS_getcwd, into, kPathBytes);
+    if (size < 0) return size;
+    const auto bytes = static_cast<std::uint32_t>(size - 1);
+    leads = leads_to_mount(into, bytes);
+    std::uint32_t expected = before & ~1U;
+    if (kernel_directory.sequence.compare_exchange_strong(expected, expected + 1)) {
+      __builtin_memcpy(kernel_directory.path, into, bytes);
+      kernel_directory.bytes = bytes;
+      kernel_directory.leads = leads ? 1 : 0;
+      kernel_directory.sequence.store(expected + 2, std::memory_order_release);
+    }
+    return bytes;
+  }
+}
+
+bool has_dot_dot(const char* path) {
+  for (const char* at = path; *at != '\0'; ++at) {
+    if (at[0] == '.' && at[1] == '.' && (at[2] == '/' || at[2] == '\0') &&
+        (at == path || at[-1] == '/')) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Walks an absolute path by its text, to the deepest mount on the way. Up to there ".." is the
+// parent by name; from there on the service walks.
+bool match(const char* path, Place& place) {
+  if (state.mounts->count == 0) return false;
+  char prefix[protocol::kMostMountPath + 2];
+  std::size_t bytes = 0;  // of the normalised prefix, which may grow past what it can hold
+  bool found = false;
+  const char* at = path;
+  for (;;) {
+    while (*at == '/') ++at;
+    if (*at == '\0') break;
+    std::size_t length = 0;
+    while (at[length] != '\0' && at[length] != '/') ++length;
+    if (length == 1 && at[0] == '.') {
+      at += length;
+      continue;
+    }
+    if (length == 2 && at[0] == '.' && at[1] == '.') {
+      if (found) break;
+      while (bytes > 0 && prefix[--bytes] != '/') {
+      }
+      at += length;
+      continue;
+    }
+    if (bytes + 1 + length > state.mounts->longest) {
+      // No mount is that deep; but ".." may come back up, as long as we have not arrived.
+      if (found || !has_dot_dot(at)) break;
+      if (bytes + 1 + length > protocol::kMostMountPath) return false;
+    }
+    prefix[bytes++] = '/';
+    __builtin_memcpy(prefix + bytes, at, length);
+    bytes += length;
+    at += length;
+    const protocol::MountMatch mount =
+        protocol::find_mount(*state.mounts, prefix, static_cast<unsigned>(bytes));
+    if (mount.found && mount.mount_bytes == bytes) {
+      found = true;
+      place.instance = mount.instance;
+      place.base = protocol::kRoot;
+      place.itself = false;
+      const char* rest = at;
+      while (*rest == '/') ++rest;
+      place.path = *rest == '\0' ? "." : rest;
+      place.path_bytes = static_cast<std::uint32_t>(length_of(place.path));
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+void forget_kernel_directory() {
+  std::uint32_t before = kernel_directory.sequence.load();
+  while ((before & 1U) != 0 ||
+         !kernel_directory.sequence.compare_exchange_weak(before, before + 1)) {
+    before = kernel_directory.sequence.load();
+  }
+  kernel_directory.bytes = 0;
+  kernel_directory.sequence.store(before + 2);
+}
+
+long resolve(int directory, const char* path, Place& place) {
+  if (path[0] == '/') return match(path, place) ? 1 : 0;
+  OpenRecord* const base = directory == AT_FDCWD
+                               ? state.working_directory.load(std::memory_order_acquire)
+                               : find(directory);
+  if (base != nullptr) {
+    if (const long error = handle_of(*base, directory == AT_FDCWD ? -1 : directory, place.base);
+        error != 0) {
+      return error;
+    }
+    place.instance = base->instance;
+    place.itself = false;
+    place.path = path;
+    place.path_bytes = static_cast<std::uint32_t>(length_of(path));
+    return 1;
+  }
+  if (directory != AT_FDCWD || path[0] == '\0') return 0;
+  bool leads = false;
+  const bool up = has_dot_dot(path);
+  if (!up && kernel_directory.bytes != 0 && kernel_directory.leads == 0) return 0;
+  const long bytes = kernel_working_directory(place.text, leads);
+  if (bytes <= 0 || (!leads && !up)) return 0;
+  const std::size_t length = length_of(path);
+  if (static_cast<std::size_t>(bytes) + 1 + length >= sizeof place.text) return 0;
+  place.text[bytes] = '/';
+  __builtin_memcpy(place.text + bytes + 1, path, length + 1);
+  return match(place.text, place) ? 1 : 0;
+}
+
+long place_of(OpenRecord& record, int descriptor, Place& place) {
+  place.itself = true;
+  place.instance = record.instance;
+  const long error = handle_of(record, descriptor, place.base);
+  place.instance = record.instance;  // adoption may have told it
+  return error;
+}
+
+long mount_path(std::uint32_t instance, char* into, std::size_t size) {
+  for (const protocol::MountEntry& entry : state.mounts->slots) {
+    if (entry.hash == 0 || entry.instance != instance) continue;
+    if (entry.path_bytes + 1 > size) return -ERANGE;
+    __builtin_memcpy(into, entry.path, entry.path_bytes);
+    into[entry.path_bytes] = '\0';
+    return entry.path_bytes;
+  }
+  return -ENOENT;
+}
+
+void follow_outside(const Place& place, const char* rest, std::uint32_t rest_bytes,
+                    char (&absolute)[2 * kPathBytes]) {
+  std::size_t bytes = 0;
+  if (rest_bytes == 0 || rest[0] != '/') {  // "../x": from the root of the instance
+    const long mount = mount_path(place.instance, absolute, sizeof absolute - kPathBytes);
+    if (mount > 0) bytes = static_cast<std::size_t>(mount);
+    absolute[bytes++] = '/';
+  }
+  __builtin_memcpy(absolute + bytes, rest, rest_bytes);
+  absolute[bytes + rest_bytes] = '\0';
+}
+
+}  // namespace libservices::client

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which paths are ours. A path of the application is resolved to an instance, a base and a rest,
+// or left to the kernel; a walk that leaves its instance goes on where it led.
+#ifndef LIBSERVICES_SRC_CLIENT_PATHS_H_
+#define LIBSERVICES_SRC_CLIENT_PATHS_H_
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "src/client/state.h"
+
+namespace libservices::client {
+
+// A path of ours: `path` from the open directory `base`, or from the root of the instance.
+struct Place {
+  std::uint32_t instance = 0;
+  protocol::Handle base = protocol::kRoot;
+  const char* path = nullptr;
+  std::uint32_t path_bytes = 0;
+  bool itself = false;            // `base` is the object, and there is no path
+  char text[2 * kPathBytes];      // what path points into, if not into the caller's string
+
+  protocol::Target target(std::uint32_t flags) const {
+    return {base, itself ? flags | protocol::Target::kItself : flags, path_bytes};
+  }
+};
+
+// 1: ours, 0: the kernel's, or -errno (a stale descriptor, no service).
+// When the kernel's working directory matters, it is asked for once and remembered.
+long resolve(int directory, const char* path, Place& place);
+
+// The place of an open file itself. 0, or -errno.
+long place_of(OpenRecord& record, int descriptor, Place& place);
+
+// After chdir and fchdir: the kernel's working directory is another one.
+void forget_kernel_directory();
+// The mount that a handle's file belongs to: its path into `into`, its length, or -errno.
+long mount_path(std::uint32_t instance, char* into, std::size_t size);
+
+// Takes the rest of a path that left its instance (protocol::kOutside) and makes it an absolute
+// path in `absolute`. `place` is where the walk began.
+void follow_outside(const Place& place, const char* rest, std::uint32_t rest_bytes,
+                    char (&absolute)[2 * kPathBytes]);
+
+inline constexpr int kMostLeaves = 40;
+
+// Runs `ours(place)` for a path of ours, or `kernel(directory, path)`, until the walk ends in one.
+// `ours` returns -protocol::kOutside, with the rest of the path in `rest`, when it left.
+struct Rest {
+  char text[kPathBytes];
+  std::uint32_t bytes = 0;
+  void take(const Request& request) {
+    bytes = request.output_bytes() < sizeof text ? request.output_bytes() : sizeof text - 1;
+    __builtin_memcpy(text, request.output(), bytes);
+  }
+};
+template <class Ours, class Kernel>
+long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel) {
+  if (!state.active || path == nullptr) return kernel(directory, path);
+  Place place;
+  long kind = resolve(directory, path, place);
+  if (kind == 0) return kernel(directory, path);
+  char absolute[2 * kPathBytes];
+  for (int leaves = 0; leaves < kMostLeaves; ++leaves) {
+    if (kind < 0) return kind;
+    Rest rest;
+    const long result = ours(place, rest);
+    if (result != -protocol::kOutside) return result;
+    follow_outside(place, rest.text, rest.bytes, absolute);
+    kind = resolve(AT_FDCWD, absolute, place);
+    if (kind == 0) return kernel(AT_FDCWD, absolute);
+  }
+  return -ELOOP;
+}
+
+}  // namespace libservices::client
+
+#endif  // LIBSERVICES_SRC_CLIENT_PATHS_H_

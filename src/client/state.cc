@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/client/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+namespace libservices::client {
+
+State state;
+
+namespace {
+
+constexpr std::uint32_t kMostRecords = 1U << 16U;
+constexpr std::uint32_t kMostStock = 256;      // kept for the next open, each kind together
+constexpr int kOwnDescriptors = 100;           // our descriptors begin this far below the limit
+constexpr std::uint32_t kMostDescriptors = 1U << 20U;
+
+// A placeholder that no open file uses now. 0: a free place; kBusy: being filled or emptied.
+struct StockSlot {
+  std::atomic<std::uint32_t> placeholder;
+  std::uint32_t directory;
+  int descriptor;
+  std::uint64_t inode;
+};
+constexpr std::uint32_t kBusy = UINT32_MAX;
+
+OpenRecord* records;                       // kMostRecords of them, in memory that is zero at first
+std::atomic<std::uint32_t> next_record;    // where to look for a free one
+StockSlot stock[kMostStock];
+std::atomic<std::uint32_t> attach_lock;    // 1 while a thread talks on the socket
+int own_limit;                             // descriptors from here on may be ours
+std::atomic<std::uint64_t> own_bits[64];   // which of the 4096 from own_limit on are
+
+void* reserve(std::size_t bytes) {
+  const long address = raw::syscall(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return address < 0 && address > -4096 ? nullptr : reinterpret_cast<void*>(address);
+}
+
+void set_own(int descriptor, bool own) {
+  const int bit = descriptor - own_limit;
+  if (bit < 0 || bit >= 4096) return;
+  const std::uint64_t mask = std::uint64_t{1} << (bit % 64);
+  if (own) {
+    own_bits[bit / 64].fetch_or(mask);
+  } else {
+    own_bits[bit / 64].fetch_and(~mask);
+  }
+}
+
+// Moves a descriptor out of the application's way, to a high number.
+int move_up(int descriptor) {
+  const long moved = raw::syscall(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, own_limit);
+  if (moved < 0) return descriptor;
+  raw::syscall(SYS_close, descriptor);
+  set_own(static_cast<int>(moved), true);
+  return static_cast<int>(moved);
+}
+
+void close_own(int descriptor) {
+  if (descriptor < 0) return;
+  set_own(descriptor, false);
+  raw::syscall(SYS_close, descriptor);
+}
+
+// The one lock of the library. Signals stay out while it is held, so a handler that opens a file
+// in the thread that holds it cannot wait for itself.
+class AttachLock {
+ public:
+  AttachLock() {
+    const std::uint64_t all = ~std::uint64_t{0};
+    raw::syscall(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, &mask_, sizeof mask_);
+    while (attach_lock.exchange(1, std::memory_order_acquire) != 0) {
+      raw::syscall(SYS_sched_yield);
+    }
+  }
+  ~AttachLock() {
+    attach_lock.store(0, std::memory_order_release);
+    raw::syscall(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &mask_, nullptr, sizeof mask_);
+  }
+  AttachLock(const AttachLock&) = delete;
+  AttachLock& operator=(const AttachLock&) = delete;
+
+ private:
+  std::uint64_t mask_ = 0;
+};
+
+bool keep_stock(const protocol::StockEntry& entry, int descriptor) {
+  for (StockSlot& slot : stock) {
+    std::uint32_t free = 0;
+    if (slot.placeholder.load(std::memory_order_relaxed) != 0 ||
+        !slot.placeholder.compare_exchange_strong(free, kBusy, std::memory_order_acquire)) {
+      continue;
+    }
+    slot.directory = entry.is_directory;
+    slot.descriptor = descriptor;
+    slot.inode = entry.inode;
+    slot.placeholder.store(entry.id, std::memory_order_release);
+    return true;
+  }
+  return false;
+}
+
+void drop_stock() {
+  for (StockSlot& slot : stock) {
+    const std::uint32_t placeholder = slot.placeholder.exchange(kBusy, std::memory_order_acquire);
+    if (placeholder == kBusy) continue;
+    if (placeholder != 0) close_own(slot.descriptor);
+    slot.placeholder.store(0, std::memory_order_release);
+  }
+}
+
+// One question and its answer on the session's socket. REQUIRES: AttachLock.
+long ask(const protocol::SocketRequest& request, const int* send, unsigned send_count,
+         protocol::SocketAnswer& answer, int* received, unsigned& received_count) {
+  const iovec part{const_cast<protocol::SocketRequest*>(&request), sizeof request};
+  const int socket = state.driver.socket();
+  if (const long error = ipc::send_message(socket, &part, 1, send, send_count); error != 0) {
+    return -EIO;
+  }
+  const long size = ipc::receive_message(socket, &answer, sizeof answer, received, received_count);
+  if (size < static_cast<long>(offsetof(protocol::SocketAnswer, stock))) return -EIO;
+  return -answer.error;
+}
+
+long attach_locked() {
+  if (state.broken.load(std::memory_order_relaxed) != 0) return -EIO;
+  if (state.driver.attached()) return 0;
+  char path[sizeof state.directory + 8];
+  const std::size_t length = __builtin_strlen(state.directory);
+  __builtin_memcpy(path, state.directory, length);
+  __builtin_memcpy(path + length, "/socket", 8);
+  protocol::Welcome welcome;
+  std::size_t welcome_bytes = 0;
+  int descriptors[protocol::kFirstStock + protocol::kDirectoryStock];
+  unsigned count = sizeof descriptors / sizeof *descriptors;
+  const long error = state.driver.attach(path, &welcome, sizeof welcome, welcome_bytes,
+                                         descriptors, count);
+  if (error != 0) {
+    // A pool without service, or one that refuses us: no path of its mounts can be served.
+    return error == -ENOENT || error == -ECONNREFUSED ? -EIO : error;
+  }
+  state.driver.set_socket(move_up(state.driver.socket()));
+  for (unsigned i = 0; i < count; ++i) {
+    const int own = move_up(descriptors[i]);
+    if (i >= welcome.stock_count || !keep_stock(welcome.stock[i], own)) close_own(own);
+  }
+  state.session.fetch_add(1, std::memory_order_release);
+  return 0;
+}
+
+long adopt(OpenRecord* const* found, const int* descriptors, unsigned count) {
+  AttachLock lock;
+  if (const long error = attach_locked(); error != 0) return error;
+  protocol::SocketAnswer answer;
+  unsigned none = 0;
+  const protocol::SocketRequest request{protocol::SocketRequestType::kAdopt, count, 0, 0};
+  if (const long error = ask(request, descriptors, count, answer, nullptr, none); error != 0) {
+    return error;
+  }
+  for (unsigned i = 0; i < count && i < answer.count; ++i) {
+    OpenRecord& record = *found[i];
+    const protocol::Adopted& adopted = answer.adopted[i];
+    record.instance = adopted.instance;
+    record.flags = adopted.flags;
+    record.mode = adopted.mode;
+    record.session.store(state.session.load(), std::memory_order_relaxed);
+    record.handle.store(adopted.handle, std::memory_order_release);
+  }
+  return 0;
+}
+
+// fstat without libc: which inode a descriptor is, if it is a placeholder of ours.
+bool placeholder_inode(int descriptor, std::uint64_t& inode, bool& directory) {
+  struct stat status;
+  if (raw::syscall(SYS_newfstatat, descriptor, "", &status, AT_EMPTY_PATH) != 0) return false;
+  inode = status.st_ino;
+  directory = S_ISDIR(status.st_mode);
+  return status.st_dev == state.mounts->placeholder_device && status.st_nlink == 0 &&
+         (directory || S_ISSOCK(status.st_mode));
+}
+
+OpenRecord* record_of_inode(std::uint64_t inode) {
+  const std::uint32_t used = next_record.load(std::memory_order_acquire);
+  for (std::uint32_t i = 0; i < used && i < kMostRecords; ++i) {
+    if (records[i].descriptors.load(std::memory_order_relaxed) != 0 && records[i].inode == inode) {
+      return &records[i];
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void start(const char* run_directory) {
+  const std::size_t length = __builtin_strlen(run_directory);
+  if (length == 0 || length >= sizeof state.directory) return;
+  char path[sizeof state.directory + 8];
+  __builtin_memcpy(path, run_directory, length);
+  __builtin_memcpy(path + length, "/mounts", 8);
+  const long file = raw::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+  if (file < 0) return;
+  const long mounts = raw::syscall(SYS_mmap, nullptr, sizeof(protocol::MountTable), PROT_READ,
+                                   MAP_SHARED, file, 0);
+  raw::syscall(SYS_close, file);
+  if (mounts < 0 && mounts > -4096) return;
+  state.mounts = reinterpret_cast<const protocol::MountTable*>(mounts);
+  rlimit limit{};
+  raw::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
+  const std::uint64_t most = limit.rlim_max < kMostDescriptors ? limit.rlim_max : kMostDescriptors;
+  const std::uint64_t now = limit.rlim_cur < most ? limit.rlim_cur : most;
+  // Below 65,536, so that the kernel's table stays small.
+  own_limit = static_cast<int>(now < 65536 ? now : 65536) - kOwnDescriptors;
+  if (own_limit < 64) own_limit = static_cast<int>(now) / 2;
+  state.most_descriptors = static_cast<std::uint32_t>(most);
+  state.files = static_cast<std::atomic<OpenRecord*>*>(reserve(most * sizeof(void*)));
+  records = static_cast<OpenRecord*>(reserve(kMostRecords * sizeof(OpenRecord)));
+  if (state.mounts->magic != protocol::kMountTableMagic || state.files == nullptr ||
+      records == nullptr) {
+    return;
+  }
+  __builtin_memcpy(state.directory, run_directory, length + 1);
+  state.active = true;
+}
+
+bool is_own_descriptor(int descriptor) {
+  const int bit = descriptor - own_limit;
+  if (!state.active || bit < 0 || bit >= 4096) return false;
+  return (own_bits[bit / 64].load(std::memory_order_relaxed) >> (bit % 64) & 1U) != 0;
+}
+
+OpenRecord* new_record() {
+  for (std::uint32_t tries = 0; tries < 2 * kMostRecords; ++tries) {
+    const std::uint32_t used = next_record.load(std::memory_order_relaxed);
+    // The first free one below the mark, else one more.
+    for (std::uint32_t i = 0; i < used; ++i) {
+      std::uint32_t free = 0;
+      if (records[i].descriptors.load(std::memory_order_relaxed) == 0 &&
+          records[i].descriptors.compare_exchange_strong(free, 1, std::memory_order_acquire)) {
+        return &records[i];
+      }
+    }
+    std::uint32_t mark = used;
+    if (used == kMostRecords) return nullptr;
+    next_record.compare_exchange_strong(mark, used + 1);
+  }
+  return nullptr;
+}
+
+long attach() {
+  if (state.driver.attached()) return 0;
+  AttachLock lock;
+  return attach_locked();
+}
+
+long take_stock(bool directory, Stock& taken) {
+  for (int tries = 0; tries < 3; ++tries) {
+    for (StockSlot& slot : stock) {
+      std::uint32_t placeholder = slot.placeholder.load(std::memory_order_relaxed);
+      if (placeholder == 0 || placeholder == kBusy ||
+          !slot.placeholder.compare_exchange_strong(placeholder, kBusy,
+                                                    std::memory_order_acquire)) {
+        continue;
+      }
+      if ((slot.directory != 0) != directory) {
+        slot.placeholder.store(placeholder, std::memory_order_release);
+        continue;
+      }
+      taken = {placeholder, slot.descriptor, slot.inode};
+      slot.placeholder.store(0, std::memory_order_release);
+      return 0;
+    }
+    AttachLock lock;
+    if (const long error = attach_locked(); error != 0) return error;
+    protocol::SocketAnswer answer;
+    int received[protocol::kStockRefill];
+    unsigned count = protocol::kStockRefill;
+    const protocol::SocketRequest request{protocol::SocketRequestType::kStock,
+                                          directory ? 2U : 16U, directory ? 1U : 0U, 0};
+    if (const long error = ask(request, nullptr, 0, answer, received, count); error != 0) {
+      return error;
+    }
+    for (unsigned i = 0; i < count; ++i) {
+      const int own = move_up(received[i]);
+      if (i >= answer.count || !keep_stock(answer.stock[i], own)) close_own(own);
+    }
+  }
+  return -EMFILE;
+}
+
+void give_back_stock(bool directory, const Stock& given) {
+  const protocol::StockEntry entry{given.placeholder, directory ? 1U : 0U, given.inode};
+  if (!keep_stock(entry, given.descriptor)) close_own(given.descriptor);
+}
+
+long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle) {
+  handle = record.handle.load(std::memory_order_acquire);
+  if (handle != 0 &&
+      record.session.load(std::memory_order_relaxed) ==
+          state.session.load(std::memory_order_relaxed)) {
+    return 0;
+  }
+  OpenRecord* const found = &record;
+  int opened = -1;
+  if (descriptor < 0) {  // the working directory: the kernel's is its placeholder
+    opened = static_cast<int>(
+        raw::syscall(SYS_openat, AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
+    if (opened < 0) return opened;
+    descriptor = opened;
+  }
+  const long error = adopt(&found, &descriptor, 1);
+  if (opened >= 0) raw::syscall(SYS_close, opened);
+  if (error != 0) return error;
+  handle = record.handle.load(std::memory_order_acquire);
+  return handle != 0 ? 0 : -EBADF;
+}
+
+long release(OpenRecord& record) {
+  if (record.descriptors.load(std::memory_order_acquire) != 1) {
+    std::uint32_t count = record.descriptors.load();
+    while (count > 1) {
+      if (record.descriptors.compare_exchange_weak(count, count - 1)) return 0;
+    }
+  }
+  // The last: nobody else of this process uses the record now.
+  const bool exclusive = record.exclusive.load() != 0;
+  long result = 0;
+  const protocol::Handle handle = record.handle.load();
+  bool ended = false;
+  if (handle != 0 && record.session.load() == state.session.load() && state.driver.attached()) {
+    Request request(protocol::Operation::kClose, record.instance);
+    if (request.ok()) {
+      request.set(protocol::CloseRequest{handle, exclusive ? 1U : 0U});
+      result = request.run();
+      ended = exclusive && result != -EIO;
+    }
+  }
+  if (record.stock_descriptor >= 0) {
+    const Stock back{record.placeholder, record.stock_descriptor, record.inode};
+    if (ended) {
+      give_back_stock(record.removed_directory, back);
+    } else {
+      close_own(record.stock_descriptor);
+    }
+  }
+  record.handle.store(0);
+  record.exclusive.store(0);
+  record.stock_descriptor = -1;
+  record.removed_directory = false;
+  record.inode = 0;
+  record.descriptors.store(0, std::memory_order_release);
+  return result;
+}
+
+void share(OpenRecord& record) { record.exclusive.store(0, std::memory_order_relaxed); }
+
+void share_all() {
+  if (!state.active) return;
+  const std::uint32_t used = next_record.load(std::memory_order_acquire);
+  for (std::uint32_t i = 0; i < used; ++i) share(records[i]);
+}
+
+void after_fork_in_child() {
+  if (!state.active) return;
+  attach_lock.store(0);
+  state.broken.store(0);
+  // The parent's session: its memory is not mapped here, and its socket is closed here.
+  close_own(state.driver.socket());
+  state.driver.abandon();
+  drop_stock();
+  state.session.fetch_add(1);
+  const std::uint32_t used = next_record.load();
+  for (std::uint32_t i = 0; i < used; ++i) {
+    OpenRecord& record = records[i];
+    if (record.descriptors.load() == 0) continue;
+    close_own(record.stock_descriptor);
+    record.stock_descriptor = -1;
+    record.exclusive.store(0);
+    record.handle.store(0);
+  }
+}
+
+void forget_session() {
+  if (!state.active || !state.driver.attached()) return;
+  AttachLock lock;
+  share_all();
+  close_own(state.driver.socket());
+  state.driver.set_socket(-1);
+  state.driver.detach();
+  drop_stock();
+  state.session.fetch_add(1);
+}
+
+void adopt_received(int descriptor) {
+  if (!state.active || static_cast<std::uint32_t>(descriptor) >= state.most_descriptors) return;
+  std::uint64_t inode = 0;
+  bool directory = false;
+  if (!placeholder_inode(descriptor, inode, directory) || directory) return;
+  OpenRecord* record = record_of_inode(inode);
+  if (record != nullptr) {
+    record->descriptors.fetch_add(1);
+    share(*record);
+  } else {
+    record = new_record();
+    if (record == nullptr) return;
+    record->exclusive.store(0);
+    record->handle.store(0);
+    record->placeholder = protocol::kNone;
+    record->stock_descriptor = -1;
+    record->inode = inode;
+  }
+  state.files[descriptor].store(record, std::memory_order_release);
+}
+
+void adopt_inherited() {
+  if (!state.active) return;
+  const long directory = raw::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd",
+                                      O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (directory < 0) return;
+  alignas(8) char entries[2048];
+  for (;;) {
+    const long size = raw::syscall(SYS_getdents64, directory, entries, sizeof entries);
+    if (size <= 0) break;
+    for (long at = 0; at < size;) {
+      const char* entry = entries + at;
+      std::uint16_t length = 0;
+      __builtin_memcpy(&length, entry + 16, sizeof length);
+      at += length;
+      int descriptor = 0;
+      const char* digit = entry + 19;
+      if (*digit < '0' || *digit > '9') continue;
+      while (*digit != '\0') descriptor = descriptor * 10 + (*digit++ - '0');
+      if (descriptor != directory) adopt_received(descriptor);
+    }
+  }
+  raw::syscall(SYS_close, directory);
+  // A working directory in a mount is a removed directory.
+  struct stat status;
+  if (raw::syscall(SYS_newfstatat, AT_FDCWD, ".", &status, 0) != 0 || status.st_nlink != 0 ||
+      status.st_dev != state.mounts->placeholder_device) {
+    return;
+  }
+  OpenRecord* record = new_record();
+  if (record == nullptr) return;
+  record->exclusive.store(0);
+  record->handle.store(0);
+  record->placeholder = protocol::kNone;
+  record->stock_descriptor = -1;
+  record->inode = status.st_ino;
+  record->flags = O_PATH | O_DIRECTORY;
+  record->mode = S_IFDIR;
+  state.working_directory.store(record);
+}
+
+namespace {
+// Which buffer this thread had last: the first place to look.
+__thread std::uint32_t last_buffer __attribute__((tls_model("initial-exec")));
+}  // namespace
+
+Request::Request(protocol::Operation operation, std::uint32_t instance) {
+  error_ = attach();
+  if (error_ == 0 && state.broken.load(std::memory_order_relaxed) != 0) error_ = -EIO;
+  if (error_ != 0) return;
+  while ((buffer_ = state.driver.take_buffer(last_buffer)) == nullptr) {
+    raw::syscall(SYS_sched_yield);
+  }
+  last_buffer = state.driver.index_of(*buffer_);
+  buffer_->request.operation = static_cast<std::uint16_t>(operation);
+  buffer_->request.instance = static_cast<std::uint16_t>(instance);
+}
+
+Request::~Request() {
+  if (buffer_ != nullptr) state.driver.give_back(*buffer_);
+}
+
+long Request::run() {
+  buffer_->request.input_bytes = input_;
+  if (!state.driver.call(*buffer_)) {
+    state.broken.store(1);
+    return -EIO;
+  }
+  return -static_cast<long>(buffer_->answer.error);
+}
+
+}  // namespace libservices::client

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the filesystem library knows in one process: the pool, the session, the stock of
+// placeholders, and which descriptors are library open files.
+//
+// All of it is plain memory that is right when zero. Nothing here takes a lock or memory from the
+// heap: descriptors may be used in signal handlers, and while malloc itself is starting up.
+//
+// Results are `long`: what the system call of that name returns, or a negative errno.
+#ifndef LIBSERVICES_SRC_CLIENT_STATE_H_
+#define LIBSERVICES_SRC_CLIENT_STATE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "ipc/front_driver.h"
+#include "src/protocol/messages.h"
+#include "src/protocol/mount_table.h"
+#include "src/protocol/placeholder.h"
+
+namespace libservices::client {
+
+namespace raw = ipc::raw;
+
+inline constexpr std::size_t kPathBytes = 4096;
+
+// A library open file: what this process knows of one service open file.
+//
+// `descriptors` counts the descriptors of this process, and the working directory. While the
+// record is `exclusive`, no other process can have a descriptor of it, so the last close here ends
+// the service open file; otherwise the kernel tells the service when the last descriptor is gone.
+struct OpenRecord {
+  std::atomic<std::uint32_t> descriptors;  // 0: the record is free
+  std::atomic<std::uint32_t> exclusive;
+  std::atomic<std::uint64_t> handle;       // 0: to be adopted in this session
+  std::atomic<std::uint32_t> session;      // generation of the session that `handle` belongs to
+  std::uint32_t instance;
+  std::uint32_t flags;                     // O_* as at open; O_PATH and the access mode never change
+  std::uint32_t mode;                      // st_mode
+  protocol::Placeholder placeholder;       // of our stock, or kNone
+  int stock_descriptor;                    // ours for the placeholder, or -1
+  bool removed_directory;                  // the placeholder is one: for a working directory
+  std::uint64_t inode;                     // of the placeholder
+};
+
+struct State {
+  bool active;                        // a pool was named, and its mount table is mapped
+  const protocol::MountTable* mounts;
+  char directory[128];                // the pool's run directory
+  std::uint32_t most_descriptors;     // length of `files`
+  std::atomic<OpenRecord*>* files;    // by descriptor; null: the kernel's
+
+  ipc::FrontDriver driver;
+  std::atomic<std::uint32_t> session;    // generation, 0: none yet; odd while one is being made
+  std::atomic<std::uint32_t> broken;     // the service is gone
+
+  std::atomic<OpenRecord*> working_directory;  // null: the kernel's
+};
+
+extern State state;
+
+// Reads LIBSERVICES_POOL and maps the mount table. Cheap: no message is sent.
+void start(const char* run_directory);
+
+// The library open file of `descriptor`, or null.
+inline OpenRecord* find(int descriptor) {
+  if (!state.active || static_cast<std::uint32_t>(descriptor) >= state.most_descriptors) {
+    return nullptr;
+  }
+  return state.files[descriptor].load(std::memory_order_acquire);
+}
+
+// The handle of `record` in the present session: attaches and adopts if need be.
+// `descriptor` is any descriptor of it, or -1 for the working directory. -errno on failure.
+long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle);
+
+// One request of the present session. The caller fills the buffer and reads the answer.
+//
+//   Request request(protocol::Operation::kStat, instance);
+//   if (!request.ok()) return request.error();
+//   request.words<protocol::StatRequest>() = …;
+//   long result = request.run();
+class Request {
+ public:
+  Request(protocol::Operation operation, std::uint32_t instance);
+  ~Request();
+  Request(const Request&) = delete;
+  Request& operator=(const Request&) = delete;
+
+  bool ok() const { return buffer_ != nullptr; }
+  long error() const { return error_; }
+
+  template <class T>
+  void set(const T& words) {
+    static_assert(protocol::FitsRequest<T>);
+    __builtin_memcpy(buffer_->request.words, &words, sizeof words);
+  }
+  // Adds input bytes. False when they do not fit.
+  bool add(const void* bytes, std::size_t size) {
+    if (size > ipc::kDataBytes - input_) return false;
+    __builtin_memcpy(buffer_->data + input_, bytes, size);
+    input_ += static_cast<std::uint32_t>(size);
+    return true;
+  }
+  // 0, or -errno; -protocol::kOutside when the walk left the instance.
+  long run();
+
+  template <class T>
+  T answer() const {
+    static_assert(protocol::FitsAnswer<T>);
+    T words;
+    __builtin_memcpy(&words, buffer_->answer.words, sizeof words);
+    return words;
+  }
+  std::uint64_t answer_word() const { return buffer_->answer.words[0]; }
+  const char* output() const { return reinterpret_cast<const char*>(buffer_->data); }
+  std::uint32_t output_bytes() const {
+    const std::uint32_t bytes = buffer_->answer.output_bytes;
+    return bytes <= ipc::kDataBytes ? bytes : 0;
+  }
+
+ private:
+  ipc::RequestBuffer* buffer_ = nullptr;
+  std::uint32_t input_ = 0;
+  long error_ = 0;
+};
+
+// A record of its own for a new or found open file; null when there are too many.
+OpenRecord* new_record();
+// One descriptor less: the last one ends the record, and an exclusive open file. The result is
+// that of the close, 0 for one that is not the last.
+long release(OpenRecord& record);
+// Descriptors may now exist elsewhere: before a fork's return, an exec, a spawn, a message.
+void share(OpenRecord& record);
+void share_all();
+
+// A placeholder of the stock for a new open file, and its descriptor. -errno.
+struct Stock {
+  protocol::Placeholder placeholder;
+  int descriptor;
+  std::uint64_t inode;
+};
+long take_stock(bool directory, Stock& stock);
+void give_back_stock(bool directory, const Stock& stock);
+
+// Makes sure there is a session. -errno.
+long attach();
+// In the child of a fork: what was the parent's stays the parent's.
+void after_fork_in_child();
+// The identity of the process has changed: the next call attaches anew, as whom it is now.
+void forget_session();
+// Finds the descriptors that this process image began with.
+void adopt_inherited();
+// Records a descriptor that arrived over a socket, if it is a placeholder of this service.
+void adopt_received(int descriptor);
+
+// Whether the library itself uses this descriptor: closing it is refused as if it were not open.
+bool is_own_descriptor(int descriptor);
+
+}  // namespace libservices::client
+
+#endif  // LIBSERVICES_SRC_CLIENT_STATE_H_
