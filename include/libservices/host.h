@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A filesystem service in your process: filesystem instances of a catalog, served over shared
+// memory to the programs that use its run directory; and the whole command `libservices` with a
+// catalog of your own.
+//
+//   int main(int argc, char** argv) {
+//     libservices::Catalog catalog = libservices::standard_catalog();
+//     catalog.add<Greeting>("greeting");
+//     return libservices::command(argc, argv, catalog);
+//   }
+//
+// Use `Host` to serve from a daemon that does other things too; `Filesystem<Stack>` alone if no
+// other program shall see the files.
+#ifndef LIBSERVICES_HOST_H_
+#define LIBSERVICES_HOST_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "libservices/catalog.h"
+
+namespace libservices {
+
+struct HostConfig {
+  struct Mount {
+    std::string path;  // absolute; need not exist on the host, `ls` of its parent won't show it
+    std::string spec;
+  };
+  // Whose programs may connect. Each call is checked with its caller's own identity either way.
+  enum class Clients : std::uint8_t { kOwnUser, kAllUsers };
+
+  std::string pool = "default";  // for messages
+  std::string run_directory;     // absolute; made if it is missing
+  std::vector<Mount> mounts;
+  Clients clients = Clients::kOwnUser;
+  std::size_t most_workers = 0;         // threads for each core group; 0 = as ipc chooses
+  std::size_t most_sessions = 4096;     // connected processes
+  std::size_t most_open_files = 65536;  // of one session
+};
+
+// THREADS: start() and stop() by one thread, status() by any between them.
+// WARNING: start() sets the process's umask to 0, since the modes of new files are the callers',
+// and ignores SIGXFSZ, since a limit on file sizes shall be an error and not the end.
+class Host {
+ public:
+  // OWNS: a copy of the configuration. `catalog` must outlive start().
+  Host(HostConfig config, const Catalog& catalog);
+  ~Host();  // stops
+  Host(const Host&) = delete;
+  Host& operator=(const Host&) = delete;
+
+  // After it programs can connect. ERRORS: anything that is wrong with the configuration or the
+  // machine, for a person to read; then nothing of it is left running or lying around.
+  absl::Status start();
+
+  // Takes no more requests, ends those that run, closes all files, stops the instances, and
+  // removes what is in the run directory. Programs get EIO from then on.
+  absl::Status stop();
+
+  // The state as JSON: pool, process, mounts, sessions, open files, requests by operation, errors.
+  std::string status() const;
+
+ private:
+  class Running;
+  const HostConfig config_;
+  const Catalog& catalog_;
+  std::unique_ptr<Running> running_;
+};
+
+// The command line of `libservices` (see its --help), for `main` to return.
+int command(int argc, char** argv, const Catalog& catalog);
+
+}  // namespace libservices
+
+#endif  // LIBSERVICES_HOST_H_

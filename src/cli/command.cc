@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command line: what is written there becomes a HostConfig or a run directory for a verb.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "libservices/host.h"
+#include "src/cli/program.h"
+#include "src/cli/verbs.h"
+#include "src/host/run_directory.h"
+
+namespace libservices {
+namespace {
+
+constexpr char kVersion[] = "libservices 0.1.0";
+
+constexpr char kDescription[] =
+    "Programs on filesystems at user level, over shared memory and without a mount of the kernel.";
+
+constexpr char kFooter[] =
+    R"(A SPEC names a composition of libservices: local:/srv/data, or
+union(local:/srv/upper, local:/srv/image), with options as union(…, key=value).
+A path with , ( ) or a space stands in "…".
+
+Exit status: the program's (128 + the signal that killed it); 125 for a failure
+of libservices itself, 126 for a program that cannot be run, 127 for one that
+is not found.)";
+
+struct Words {
+  std::vector<std::string> mounts;
+  std::string pool = "default";
+  std::string run_directory;
+  std::string clients;
+  std::size_t workers = 0;
+  std::size_t sessions = HostConfig{}.most_sessions;
+  std::size_t open_files = HostConfig{}.most_open_files;
+  int ready_descriptor = -1;
+  bool json = false;
+};
+
+void add_mounts(CLI::App& verb, Words& words) {
+  verb.add_option("-m,--mount", words.mounts,
+                  "PATH=SPEC: the filesystem SPEC appears at PATH, which need not exist. PATH is "
+                  "absolute; where it does not exist, a listing of its parent does not show it. "
+                  "May be given more than once")
+      ->required()
+      ->type_name("PATH=SPEC")
+      ->allow_extra_args(false);
+}
+
+CLI::Option* add_run_directory(CLI::App& verb, Words& words) {
+  return verb
+      .add_option("--run-directory", words.run_directory,
+                  "where the service and its programs meet, instead of the usual place")
+      ->type_name("DIRECTORY");
+}
+
+void add_pool(CLI::App& verb, Words& words) {
+  verb.add_option("-p,--pool", words.pool, "the pool's name")->capture_default_str();
+  add_run_directory(verb, words)->envname("LIBSERVICES_RUN_DIRECTORY");
+}
+
+void add_limits(CLI::App& verb, Words& words) {
+  verb.add_option("--clients", words.clients,
+                  "whose programs may connect: own (this user's and root's) or all. Without it, "
+                  "all if this user is root. Every call is checked with its caller's identity")
+      ->check(CLI::IsMember({"own", "all"}));
+  verb.add_option("--workers", words.workers,
+                  "most threads for each group of cores; 0 lets the service choose")
+      ->capture_default_str();
+  verb.add_option("--most-sessions", words.sessions, "most processes connected at once")
+      ->capture_default_str();
+  verb.add_option("--most-open-files", words.open_files, "most open files of one process")
+      ->capture_default_str();
+}
+
+absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const Words& words) {
+  std::vector<HostConfig::Mount> mounts;
+  for (const std::string& word : words.mounts) {
+    const std::size_t equals = word.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == word.size()) {
+      return absl::InvalidArgumentError(
+          fmt::format("mount '{}': it is no PATH=SPEC (write for example "
+                      "/mnt/x=local:/srv/data)",
+                      word));
+    }
+    mounts.push_back({word.substr(0, equals), word.substr(equals + 1)});
+  }
+  return mounts;
+}
+
+absl::StatusOr<std::string> run_directory_of(const Words& words) {
+  if (!words.run_directory.empty()) return words.run_directory;
+  return host::run_directory_of(words.pool);
+}
+
+absl::StatusOr<HostConfig> config_of(const Words& words) {
+  HostConfig config;
+  absl::StatusOr<std::vector<HostConfig::Mount>> mounts = mounts_of(words);
+  if (!mounts.ok()) return mounts.status();
+  config.mounts = *std::move(mounts);
+  const bool all = words.clients.empty() ? ::geteuid() == 0 : words.clients == "all";
+  config.clients = all ? HostConfig::Clients::kAllUsers : HostConfig::Clients::kOwnUser;
+  config.pool = words.pool;
+  config.most_workers = words.workers;
+  config.most_sessions = words.sessions;
+  config.most_open_files = words.open_files;
+  config.run_directory = words.run_directory;
+  return config;
+}
+
+int fail(const absl::Status& status) {
+  cli::complain(status);
+  return cli::kOwnFailure;
+}
+
+int serve(const Words& words, const Catalog& catalog) {
+  absl::StatusOr<HostConfig> config = config_of(words);
+  if (!config.ok()) return fail(config.status());
+  absl::StatusOr<std::string> directory = run_directory_of(words);
+  if (!directory.ok()) return fail(directory.status());
+  config->run_directory = *std::move(directory);
+  return cli::serve(*std::move(config), catalog, words.ready_descriptor);
+}
+
+int with(const Words& words, const Catalog& catalog, const std::vector<std::string>& program) {
+  absl::StatusOr<HostConfig> config = config_of(words);
+  if (!config.ok()) return fail(config.status());
+  config->pool = "with";
+  return cli::with(*std::move(config), catalog, program);
+}
+
+}  // namespace
+
+int command(int argc, char** argv, const Catalog& catalog) {
+  std::vector<std::string> before(argv + std::min(argc, 1), argv + argc);
+  std::vector<std::string> program;
+  // What stands behind the first "--" is the program's, whatever it looks like.
+  const auto mark = std::find(before.begin(), before.end(), "--");
+  const bool marked = mark != before.end();
+  if (marked) {
+    program.assign(mark + 1, before.end());
+    before.erase(mark, before.end());
+  }
+
+  Words words;
+  CLI::App app(kDescription, "libservices");
+  app.footer(std::string(kFooter) + "\n\nCompositions: " + [&] {
+    std::string all;
+    for (const std::string& pattern : catalog.patterns()) {
+      all += (all.empty() ? "" : ", ") + pattern;
+    }
+    return all;
+  }());
+  app.set_version_flag("--version", kVersion);
+  app.require_subcommand(1);
+
+  CLI::App* with_verb =
+      app.add_subcommand("with", "a private service for one program, stopped with it");
+  add_mounts(*with_verb, words);
+  add_run_directory(*with_verb, words);
+  add_limits(*with_verb, words);
+  CLI::App* serve_verb =
+      app.add_subcommand("serve", "a service in the foreground, until SIGTERM or SIGINT");
+  add_mounts(*serve_verb, words);
+  add_pool(*serve_verb, words);
+  add_limits(*serve_verb, words);
+  serve_verb->add_option("--ready", words.ready_descriptor,
+                         "a descriptor that gets a newline when programs can connect")
+      ->type_name("NUMBER");
+  CLI::App* run_verb = app.add_subcommand("run", "a program that uses a running service");
+  add_pool(*run_verb, words);
+  CLI::App* status_verb = app.add_subcommand("status", "what a running service does");
+  add_pool(*status_verb, words);
+  status_verb->add_flag("--json", words.json, "for machines");
+  for (CLI::App* verb : {with_verb, run_verb}) {
+    verb->prefix_command();
+    verb->footer(fmt::format("The program stands last:\n  libservices {} [OPTIONS] [--] PROGRAM "
+                             "[ARGUMENT...]",
+                             verb->get_name()));
+  }
+
+  try {
+    std::reverse(before.begin(), before.end());
+    app.parse(std::move(before));
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    cli::complain(fmt::format("command line: {} (see libservices --help)", error.what()));
+    return cli::kOwnFailure;
+  }
+  for (CLI::App* verb : {with_verb, run_verb}) {
+    if (!verb->parsed()) continue;
+    std::vector<std::string> first = verb->remaining();
+    if (!first.empty()) {
+      if (marked) first.emplace_back("--");
+      program.insert(program.begin(), first.begin(), first.end());
+    }
+    if (program.empty()) {
+      cli::complain("command line: no program is named (write it last: -- PROGRAM ARGUMENT...)");
+      return cli::kOwnFailure;
+    }
+  }
+  if (with_verb->parsed()) return with(words, catalog, program);
+  if (serve_verb->parsed()) return serve(words, catalog);
+  const absl::StatusOr<std::string> directory = run_directory_of(words);
+  if (!directory.ok()) return fail(directory.status());
+  if (run_verb->parsed()) return cli::run(*directory, program);
+  return cli::status(*directory, words.json ? cli::StatusForm::kJson : cli::StatusForm::kHuman);
+}
+
+}  // namespace libservices

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "src/cli/program.h"
+#include "src/cli/verbs.h"
+#include "src/host/run_directory.h"
+
+namespace libservices::cli {
+namespace {
+
+constexpr int kPatience = 2000;  // ms that `run` waits for a service that is just being started
+
+// The descriptor's path, as an absolute one.
+std::string real_path(const std::string& path) {
+  char* real = ::realpath(path.c_str(), nullptr);
+  const std::string result = real != nullptr ? real : "";
+  std::free(real);
+  return result;
+}
+
+// "" when programs of this user can use the service of `run_directory`, else why they cannot.
+std::string obstacle(const std::string& run_directory) {
+  const std::string socket = host::socket_path(run_directory);
+  if (::access(socket.c_str(), W_OK) != 0 && errno == EACCES) {
+    return fmt::format("pool in {}: this user may not use it (its service must be started by "
+                       "this user, or with --clients all)",
+                       run_directory);
+  }
+  if (::access(socket.c_str(), W_OK) != 0 || host::service_of(run_directory) == 0) {
+    return fmt::format("pool in {}: no service runs there (start one with `libservices serve`, "
+                       "or name its pool)",
+                       run_directory);
+  }
+  return "";
+}
+
+}  // namespace
+
+void complain(std::string_view message) {
+  const std::string line = fmt::format("libservices: {}\n", message);
+  (void)!::write(STDERR_FILENO, line.data(), line.size());
+}
+
+void complain(const absl::Status& status) { complain(std::string(status.message())); }
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::string find_preload_library() {
+  constexpr std::string_view kName = "libservices-preload.so";
+  if (const char* named = std::getenv("LIBSERVICES_PRELOAD"); named != nullptr) {
+    const std::string real = real_path(named);
+    if (!real.empty()) return real;
+    complain(fmt::format("preload library {}: {} (correct LIBSERVICES_PRELOAD, or unset it)", named,
+                         std::strerror(errno)));
+    return "";
+  }
+  const std::string self = real_path("/proc/self/exe");
+  const std::string directory = self.substr(0, self.rfind('/'));
+  std::string tried;
+  for (const char* place : {"../lib", "../preload", "../src/preload", "."}) {
+    const std::string path = fmt::format("{}/{}/{}", directory, place, kName);
+    if (const std::string real = real_path(path); !real.empty()) return real;
+    tried += (tried.empty() ? "" : ", ") + path;
+  }
+  complain(fmt::format("preload library: it is at none of {} (install it there, or name it in "
+                       "LIBSERVICES_PRELOAD)",
+                       tried));
+  return "";
+}
+
+int become(const std::vector<std::string>& program, const std::string& path,
+           const std::string& preload, const std::string& run_directory) {
+  if (preload.find_first_of(" :") != std::string::npos) {
+    complain(fmt::format("preload library {}: the loader takes no path with a space or colon "
+                         "(install it elsewhere)",
+                         preload));
+    return kOwnFailure;
+  }
+  const char* others = std::getenv("LD_PRELOAD");
+  const std::string all =
+      others != nullptr && others[0] != '\0' ? preload + ':' + others : preload;
+  ::setenv("LD_PRELOAD", all.c_str(), 1);
+  ::setenv("LIBSERVICES_POOL", run_directory.c_str(), 1);
+  std::vector<char*> arguments;
+  for (const std::string& word : program) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  ::execvp(path.c_str(), arguments.data());
+  const int error = errno;
+  complain(fmt::format("{}: {} (check it with `file {}`)", path, std::strerror(error), path));
+  return error == ENOENT ? kNotFound : kNotExecutable;
+}
+
+int run(const std::string& run_directory, const std::vector<std::string>& program) {
+  const Program found = find_program(program.front());
+  if (found.exit_status != 0) {
+    complain(found.message);
+    return found.exit_status;
+  }
+  const std::string preload = find_preload_library();
+  if (preload.empty()) return kOwnFailure;
+  std::string reason = obstacle(run_directory);
+  for (int waited = 0; !reason.empty() && waited < kPatience; waited += 20) {
+    const timespec pause{0, 20'000'000};
+    ::nanosleep(&pause, nullptr);
+    reason = obstacle(run_directory);
+  }
+  if (!reason.empty()) {
+    complain(reason);
+    return kOwnFailure;
+  }
+  return become(program, found.path, preload, run_directory);
+}
+
+}  // namespace libservices::cli

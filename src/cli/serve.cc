@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <signal.h>
+#include <unistd.h>
+
+#include "src/cli/program.h"
+#include "src/cli/verbs.h"
+
+namespace libservices::cli {
+
+int serve(HostConfig config, const Catalog& catalog, int ready_descriptor) {
+  // Blocked before there are threads, so that all of them inherit it and the signal waits for us.
+  sigset_t ends;
+  ::sigemptyset(&ends);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&ends, signal);
+  ::sigprocmask(SIG_BLOCK, &ends, nullptr);
+  raise_descriptor_limit();
+  Host host(std::move(config), catalog);
+  if (const absl::Status started = host.start(); !started.ok()) {
+    complain(started);
+    return kOwnFailure;
+  }
+  if (ready_descriptor >= 0) {
+    (void)!::write(ready_descriptor, "\n", 1);
+    if (ready_descriptor > STDERR_FILENO) ::close(ready_descriptor);
+  }
+  int signal = 0;
+  while (::sigwait(&ends, &signal) != 0) {
+  }
+  if (const absl::Status stopped = host.stop(); !stopped.ok()) {
+    complain(stopped);
+    return kOwnFailure;
+  }
+  return 0;
+}
+
+}  // namespace libservices::cli

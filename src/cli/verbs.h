@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the verbs of `libservices` do, behind the command line. Each returns its exit status and
+// has written its errors to standard error as `libservices: WHAT: WHY (HOW TO MEND)`.
+#ifndef LIBSERVICES_SRC_CLI_VERBS_H_
+#define LIBSERVICES_SRC_CLI_VERBS_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "libservices/catalog.h"
+#include "libservices/host.h"
+
+namespace libservices::cli {
+
+// For messages of one line, or with the excerpt of a spec behind it.
+void complain(std::string_view message);
+void complain(const absl::Status& status);
+
+// A private service for one program: its status, or 128 + the signal that killed it.
+int with(HostConfig config, const Catalog& catalog, const std::vector<std::string>& program);
+
+// A service in the foreground, until SIGTERM, SIGINT or SIGHUP. When it serves, it closes
+// `ready_descriptor` after a newline (-1: none).
+int serve(HostConfig config, const Catalog& catalog, int ready_descriptor);
+
+// Becomes the program, on the service of `run_directory`.
+int run(const std::string& run_directory, const std::vector<std::string>& program);
+
+enum class StatusForm { kHuman, kJson };
+int status(const std::string& run_directory, StatusForm form);
+
+// Of this process, for a service: as many descriptors as may be had.
+void raise_descriptor_limit();
+
+// Where libservices-preload.so is: $LIBSERVICES_PRELOAD, else beside this program as installed
+// (../lib) or as built (../preload). Empty, after a complaint, when it is nowhere.
+std::string find_preload_library();
+
+// In the process that becomes the program: its environment, and exec. Returns only an exit status.
+int become(const std::vector<std::string>& program, const std::string& path,
+           const std::string& preload, const std::string& run_directory);
+
+}  // namespace libservices::cli
+
+#endif  // LIBSERVICES_SRC_CLI_VERBS_H_

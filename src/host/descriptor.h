@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A file descriptor that is closed with its owner.
+#ifndef LIBSERVICES_SRC_HOST_DESCRIPTOR_H_
+#define LIBSERVICES_SRC_HOST_DESCRIPTOR_H_
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace libservices::host {
+
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~Descriptor() { reset(); }
+
+  bool ok() const { return number_ >= 0; }
+  int get() const { return number_; }
+  int release() { return std::exchange(number_, -1); }
+  void reset() {
+    if (number_ >= 0) ::close(std::exchange(number_, -1));
+  }
+
+ private:
+  int number_ = -1;
+};
+
+}  // namespace libservices::host
+
+#endif  // LIBSERVICES_SRC_HOST_DESCRIPTOR_H_

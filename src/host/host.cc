@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libservices/host.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
+
+#include "src/host/dispatcher.h"
+#include "src/host/mount_table_file.h"
+#include "src/host/placeholders.h"
+#include "src/host/rcqb_transport.h"
+#include "src/host/run_directory.h"
+#include "src/host/sessions.h"
+#include "src/host/status_server.h"
+
+namespace libservices {
+namespace {
+
+using host::Descriptor;
+
+// A message about one mount: which it is stands before what is wrong with it.
+absl::Status about(const HostConfig::Mount& mount, const absl::Status& status) {
+  return absl::Status(status.code(), fmt::format("mount {}={}: {}", mount.path, mount.spec,
+                                                 std::string(status.message())));
+}
+
+std::uint64_t resident_bytes() {
+  std::uint64_t total = 0;
+  std::uint64_t resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+// Everything of a started host. The members stop in the order opposite to their start.
+class Host::Running {
+ public:
+  explicit Running(const HostConfig& config)
+      : config_(config),
+        placeholders_(config.run_directory + "/placeholders"),
+        sessions_(filesystems_, placeholders_,
+                  {.sessions = config.most_sessions,
+                   .open_files = config.most_open_files,
+                   .placeholders = config.most_open_files}),
+        dispatcher_(filesystems_, placeholders_),
+        transport_(dispatcher_, sessions_),
+        mount_table_(config.run_directory) {}
+
+  ~Running() { (void)stop(); }
+
+  absl::Status start(const Catalog& catalog);
+  absl::Status stop();
+  std::string status() const;
+
+ private:
+  absl::Status build(const Catalog& catalog);
+  void watch();
+
+  const HostConfig& config_;
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  host::RunDirectory run_directory_;
+  host::FilesystemTable filesystems_;
+  std::size_t started_filesystems_ = 0;
+  host::Placeholders placeholders_;
+  host::Sessions sessions_;
+  host::Dispatcher dispatcher_;
+  host::RcqbTransport transport_;
+  host::MountTableFile mount_table_;
+  host::StatusServer status_server_;
+  Descriptor wake_;
+  std::thread watcher_;
+  std::atomic<bool> stopping_{false};
+};
+
+absl::Status Host::Running::build(const Catalog& catalog) {
+  for (const HostConfig::Mount& mount : config_.mounts) {
+    absl::StatusOr<std::string> path = host::normalised_mount_path(mount.path);
+    if (!path.ok()) return path.status();
+    absl::StatusOr<std::unique_ptr<AnyFilesystem>> filesystem = catalog.build(mount.spec);
+    if (!filesystem.ok()) return about(mount, filesystem.status());
+    filesystems_.push_back({*std::move(path), mount.spec, *std::move(filesystem)});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Host::Running::start(const Catalog& catalog) {
+  const bool all_users = config_.clients == HostConfig::Clients::kAllUsers;
+  // What is wrong with the configuration is told before anything is touched.
+  if (absl::Status built = build(catalog); !built.ok()) return built;
+  ::umask(0);
+  ::signal(SIGXFSZ, SIG_IGN);
+  absl::StatusOr<host::RunDirectory> claimed =
+      host::RunDirectory::claim(config_.run_directory, all_users ? 0711 : 0700);
+  if (!claimed.ok()) return claimed.status();
+  run_directory_ = *std::move(claimed);
+  if (absl::Status begun = placeholders_.start(); !begun.ok()) return begun;
+  if (absl::Status made = mount_table_.create(placeholders_.device()); !made.ok()) return made;
+  for (std::uint32_t i = 0; i < filesystems_.size(); ++i) {
+    if (absl::Status added = mount_table_.add(filesystems_[i].path, i); !added.ok()) return added;
+  }
+  for (std::size_t i = 0; i < filesystems_.size(); ++i) {
+    absl::Status begun = filesystems_[i].filesystem->start();
+    if (!begun.ok()) return about(config_.mounts[i], begun);
+    started_filesystems_ = i + 1;
+  }
+  if (absl::Status begun = sessions_.start(); !begun.ok()) return begun;
+  const mode_t socket_mode = all_users ? 0666 : 0600;
+  if (absl::Status begun = status_server_.start(host::status_path(config_.run_directory),
+                                                socket_mode);
+      !begun.ok()) {
+    return begun;
+  }
+  wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_.ok()) {
+    return absl::ErrnoToStatus(errno, fmt::format("eventfd: {} (raise the limit of open files)",
+                                                  std::strerror(errno)));
+  }
+  absl::Status begun = transport_.start({.run_directory = config_.run_directory,
+                                         .socket_mode = socket_mode,
+                                         .most_workers = config_.most_workers,
+                                         .most_sessions = config_.most_sessions});
+  if (!begun.ok()) return begun;
+  watcher_ = std::thread([this] { watch(); });
+  return absl::OkStatus();
+}
+
+// The last descriptors of files, deaths of processes, and questions for the state.
+void Host::Running::watch() {
+  pollfd events[] = {{placeholders_.news(), POLLIN, 0},
+                     {sessions_.news(), POLLIN, 0},
+                     {status_server_.news(), POLLIN, 0},
+                     {wake_.get(), POLLIN, 0}};
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    if (::poll(events, std::size(events), -1) <= 0) continue;
+    if (events[0].revents != 0) {
+      for (const host::ServiceOpenFilePtr& file : placeholders_.collect()) {
+        host::end_everywhere(file);
+      }
+    }
+    if (events[1].revents != 0) sessions_.collect_dead();
+    if (events[2].revents != 0) status_server_.answer(status());
+    if (events[3].revents != 0) {
+      std::uint64_t times = 0;
+      (void)!::read(wake_.get(), &times, sizeof times);
+    }
+    placeholders_.refill();
+  }
+}
+
+absl::Status Host::Running::stop() {
+  absl::Status result;
+  transport_.stop();
+  if (watcher_.joinable()) {
+    stopping_.store(true, std::memory_order_relaxed);
+    const std::uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof one);
+    watcher_.join();
+  }
+  for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
+  placeholders_.release_all();
+  while (started_filesystems_ > 0) {
+    --started_filesystems_;
+    absl::Status ended = filesystems_[started_filesystems_].filesystem->stop();
+    if (!ended.ok() && result.ok()) result = about(config_.mounts[started_filesystems_], ended);
+  }
+  filesystems_.clear();
+  mount_table_.remove();
+  run_directory_.remove();
+  return result;
+}
+
+std::string Host::Running::status() const {
+  using nlohmann::json;
+  using std::chrono::duration_cast;
+  using std::chrono::seconds;
+  const host::Dispatcher::Counts counts = dispatcher_.counts();
+  const host::RcqbTransport::Counts transport = transport_.counts();
+
+  json mounts = json::array();
+  std::uint64_t open_files = 0;
+  std::uint64_t locks = 0;
+  for (const host::Instance& instance : filesystems_) {
+    const FilesystemCounters counters = instance.filesystem->counters();
+    open_files += counters.open_files;
+    locks += counters.locks;
+    mounts.push_back({{"path", instance.path},
+                      {"spec", instance.spec},
+                      {"open_files", counters.open_files},
+                      {"known_objects", counters.known_objects},
+                      {"cached_names", counters.cached_names},
+                      {"locks", counters.locks}});
+  }
+  json sessions = json::array();
+  for (const host::Sessions::Entry& entry : sessions_.list()) {
+    sessions.push_back({{"pid", entry.pid},
+                        {"uid", entry.session->caller->uid},
+                        {"gid", entry.session->caller->gid},
+                        {"handles", entry.session->handles->size()},
+                        {"requests", entry.session->requests.load(std::memory_order_relaxed)}});
+  }
+  json requests = json::object();
+  std::uint64_t all_requests = 0;
+  for (std::size_t i = 0; i < host::kOperations; ++i) {
+    all_requests += counts.requests[i];
+    if (counts.requests[i] != 0) {
+      requests[std::string(host::kProtocolOperationNames[i])] = counts.requests[i];
+    }
+  }
+  const json status = {
+      {"pool", config_.pool},
+      {"pid", ::getpid()},
+      {"run_directory", config_.run_directory},
+      {"uptime_seconds",
+       duration_cast<seconds>(std::chrono::steady_clock::now() - started_).count()},
+      {"mounts", std::move(mounts)},
+      {"sessions", std::move(sessions)},
+      {"open_files", open_files},
+      {"locks", locks},
+      {"placeholders", {{"given", placeholders_.given()}, {"bound", placeholders_.bound()}}},
+      {"requests", all_requests},
+      {"requests_by_operation", std::move(requests)},
+      {"errors", counts.errors},
+      {"refused", {{"malformed", counts.malformed}, {"by_transport", transport.refused}}},
+      {"sessions_opened", transport.opened},
+      {"queues", transport.queues},
+      {"workers", transport.workers},
+      {"memory_bytes", resident_bytes()}};
+  // Paths and specs are bytes; what is no UTF-8 in them is shown as such.
+  return status.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+Host::Host(HostConfig config, const Catalog& catalog)
+    : config_(std::move(config)), catalog_(catalog) {}
+
+Host::~Host() { (void)stop(); }
+
+absl::Status Host::start() {
+  auto running = std::make_unique<Running>(config_);
+  if (absl::Status begun = running->start(catalog_); !begun.ok()) return begun;
+  running_ = std::move(running);
+  return absl::OkStatus();
+}
+
+absl::Status Host::stop() {
+  if (running_ == nullptr) return absl::OkStatus();
+  const absl::Status result = running_->stop();
+  running_.reset();
+  return result;
+}
+
+std::string Host::status() const { return running_ == nullptr ? "{}" : running_->status(); }
+
+}  // namespace libservices

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/host/open_files.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace libservices::host {
+
+namespace {
+
+// Where the thread that gives up a last reference finds what closing came to.
+struct Closing {
+  const Context& context;
+  Result<void> result;
+};
+thread_local Closing* closing = nullptr;
+
+}  // namespace
+
+ServiceOpenFile::~ServiceOpenFile() {
+  if (closing != nullptr) {
+    closing->result = filesystem_.close(closing->context, std::move(file_));
+    return;
+  }
+  // Nobody's call: no process's record locks end with it.
+  Context context = opener_->context();
+  context.process = 0;
+  (void)filesystem_.close(context, std::move(file_));
+}
+
+Result<void> end_use(const Context& context, ServiceOpenFilePtr file) {
+  (void)file->drop_locks(context);
+  Closing mine{context, {}};
+  closing = &mine;
+  file.reset();
+  closing = nullptr;
+  return mine.result;
+}
+
+void end_everywhere(const ServiceOpenFilePtr& file) {
+  std::vector<std::weak_ptr<HandleTable>> holders;
+  {
+    std::lock_guard lock(file->mutex_);
+    holders.swap(file->holders_);
+  }
+  for (const auto& holder : holders) {
+    const auto table = holder.lock();
+    if (table == nullptr || table->remove(file.get()) == nullptr) continue;
+    Context context = file->opener_->context();
+    context.process = table->process_;
+    (void)file->drop_locks(context);
+  }
+}
+
+Result<protocol::Handle> HandleTable::add(const ServiceOpenFilePtr& file) {
+  std::lock_guard lock(mutex_);
+  if (const auto known = indexes_.find(file.get()); known != indexes_.end()) {
+    return handle_of(known->second, slots_[known->second].generation);
+  }
+  if (indexes_.size() >= most_) return Errno{EMFILE};
+  std::uint32_t index;
+  if (free_.empty()) {
+    index = static_cast<std::uint32_t>(slots_.size());
+    slots_.emplace_back();
+  } else {
+    index = free_.back();
+    free_.pop_back();
+  }
+  slots_[index].file = file;
+  indexes_.emplace(file.get(), index);
+  {
+    std::lock_guard file_lock(file->mutex_);
+    std::erase_if(file->holders_, [](const auto& holder) { return holder.expired(); });
+    file->holders_.push_back(weak_from_this());
+  }
+  return handle_of(index, slots_[index].generation);
+}
+
+HandleTable::Slot* HandleTable::slot_of(protocol::Handle handle) {
+  const std::uint64_t index = (handle & 0xffffffffU) - 1;  // wraps to a large number for kRoot
+  if (index >= slots_.size()) return nullptr;
+  Slot& slot = slots_[index];
+  if (slot.file == nullptr || slot.generation != handle >> 32) return nullptr;
+  return &slot;
+}
+
+ServiceOpenFilePtr HandleTable::find(protocol::Handle handle) const {
+  std::lock_guard lock(mutex_);
+  const Slot* slot = const_cast<HandleTable*>(this)->slot_of(handle);
+  return slot == nullptr ? nullptr : slot->file;
+}
+
+ServiceOpenFilePtr HandleTable::take(std::size_t index) {
+  Slot& slot = slots_[index];
+  ServiceOpenFilePtr file = std::move(slot.file);
+  slot.file = nullptr;
+  indexes_.erase(file.get());
+  if (++slot.generation == 0) {
+    // 2^32 uses: this index is retired, so that no old handle comes to life.
+    slot.generation = 1;
+  } else {
+    free_.push_back(static_cast<std::uint32_t>(index));
+  }
+  std::lock_guard file_lock(file->mutex_);
+  std::erase_if(file->holders_, [this](const auto& holder) {
+    return !holder.owner_before(weak_from_this()) && !weak_from_this().owner_before(holder);
+  });
+  return file;
+}
+
+ServiceOpenFilePtr HandleTable::remove(protocol::Handle handle) {
+  std::lock_guard lock(mutex_);
+  const Slot* slot = slot_of(handle);
+  return slot == nullptr ? nullptr : take(static_cast<std::size_t>(slot - slots_.data()));
+}
+
+ServiceOpenFilePtr HandleTable::remove(const ServiceOpenFile* file) {
+  std::lock_guard lock(mutex_);
+  const auto known = indexes_.find(file);
+  return known == indexes_.end() ? nullptr : take(known->second);
+}
+
+bool HandleTable::others_hold(ServiceOpenFile& file) const {
+  std::lock_guard lock(file.mutex_);
+  return std::any_of(file.holders_.begin(), file.holders_.end(), [this](const auto& holder) {
+    const auto table = holder.lock();
+    return table != nullptr && table.get() != this;
+  });
+}
+
+std::vector<ServiceOpenFilePtr> HandleTable::remove_all() {
+  std::lock_guard lock(mutex_);
+  std::vector<ServiceOpenFilePtr> files;
+  while (!indexes_.empty()) files.push_back(take(indexes_.begin()->second));
+  return files;
+}
+
+std::size_t HandleTable::size() const {
+  std::lock_guard lock(mutex_);
+  return indexes_.size();
+}
+
+}  // namespace libservices::host

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Service open files, and the handles by which a session names them.
+//
+// A service open file lives as long as anything refers to it: a session's handle, a placeholder
+// that some process still has a descriptor of, or a request under way. Whoever lets go last
+// closes it, with the identity of its opener.
+//
+// A handle is an index and a generation in one session's own table, so that no number, forged or
+// stale, reaches the file of another session or a later file of the same.
+// THREADS: everything here may be called at once.
+#ifndef LIBSERVICES_SRC_HOST_OPEN_FILES_H_
+#define LIBSERVICES_SRC_HOST_OPEN_FILES_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "libservices/any_filesystem.h"
+#include "src/protocol/messages.h"
+
+namespace libservices::host {
+
+class HandleTable;
+
+// Context::process of a session is the process's pid, and above that a number that tells it from
+// later processes with the same pid.
+inline constexpr std::uint64_t kPidMask = 0xffffffffU;
+
+// Whom a session's requests are run for: from the kernel, never from the peer.
+struct Caller {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
+  std::uint64_t process = 0;  // Context::process
+
+  Context context() const {
+    Context context;
+    context.caller = {uid, gid, groups};
+    context.process = process;
+    return context;
+  }
+};
+
+class ServiceOpenFile {
+ public:
+  ServiceOpenFile(AnyFilesystem& filesystem, std::uint32_t instance, OpenFilePtr file,
+                  std::uint32_t mode, std::shared_ptr<const Caller> opener)
+      : filesystem_(filesystem),
+        instance_(instance),
+        mode_(mode),
+        opener_(std::move(opener)),
+        file_(std::move(file)) {}
+  ServiceOpenFile(const ServiceOpenFile&) = delete;
+  ServiceOpenFile& operator=(const ServiceOpenFile&) = delete;
+  ~ServiceOpenFile();
+
+  AnyFilesystem& filesystem() const { return filesystem_; }
+  std::uint32_t instance() const { return instance_; }
+  std::uint32_t mode() const { return mode_; }  // st_mode when it was opened
+  OpenFile& file() const { return *file_; }
+
+  std::atomic<protocol::Placeholder> placeholder{protocol::kNone};  // the one bound to it
+
+ private:
+  friend class HandleTable;
+  friend Result<void> end_use(const Context&, std::shared_ptr<ServiceOpenFile>);
+  friend void end_everywhere(const std::shared_ptr<ServiceOpenFile>&);
+
+  Result<void> drop_locks(const Context& context) { return filesystem_.close(context, file_); }
+
+  AnyFilesystem& filesystem_;
+  const std::uint32_t instance_;
+  const std::uint32_t mode_;
+  const std::shared_ptr<const Caller> opener_;
+  OpenFilePtr file_;
+
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<HandleTable>> holders_;  // guarded by mutex_
+};
+
+using ServiceOpenFilePtr = std::shared_ptr<ServiceOpenFile>;
+
+// Gives up one reference. Drops the record locks of the caller's process on the file; the last
+// reference closes it, and says what its delayed writes came to.
+Result<void> end_use(const Context& context, ServiceOpenFilePtr file);
+
+// Takes the handles of all sessions, and drops the record locks of their processes: no descriptor
+// of the file is left anywhere.
+void end_everywhere(const ServiceOpenFilePtr& file);
+
+// The handles of one session. Lock order: HandleTable before ServiceOpenFile.
+class HandleTable : public std::enable_shared_from_this<HandleTable> {
+ public:
+  // For at most `most` files of the process that Context::process names so.
+  HandleTable(std::size_t most, std::uint64_t process) : most_(most), process_(process) {}
+
+  // The handle of `file`, which it has already or is given now. ERRORS: EMFILE.
+  Result<protocol::Handle> add(const ServiceOpenFilePtr& file);
+  // Null when there is no such handle.
+  ServiceOpenFilePtr find(protocol::Handle handle) const;
+  ServiceOpenFilePtr remove(protocol::Handle handle);
+  ServiceOpenFilePtr remove(const ServiceOpenFile* file);
+  // Whether sessions other than this one have handles of `file`.
+  bool others_hold(ServiceOpenFile& file) const;
+  std::vector<ServiceOpenFilePtr> remove_all();
+  std::size_t size() const;
+
+ private:
+  struct Slot {
+    ServiceOpenFilePtr file;
+    std::uint32_t generation = 1;
+  };
+
+  static protocol::Handle handle_of(std::size_t index, std::uint32_t generation) {
+    return (std::uint64_t{generation} << 32) | (index + 1);
+  }
+  Slot* slot_of(protocol::Handle handle);
+  ServiceOpenFilePtr take(std::size_t index);
+
+  friend void end_everywhere(const ServiceOpenFilePtr& file);
+
+  const std::size_t most_;
+  const std::uint64_t process_;
+  mutable std::mutex mutex_;
+  std::vector<Slot> slots_;           // this and the rest: guarded by mutex_
+  std::vector<std::uint32_t> free_;
+  absl::flat_hash_map<const ServiceOpenFile*, std::uint32_t> indexes_;
+};
+
+}  // namespace libservices::host
+
+#endif  // LIBSERVICES_SRC_HOST_OPEN_FILES_H_

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/host/rcqb_transport.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <any>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "src/host/run_directory.h"
+
+namespace libservices::host {
+namespace {
+
+static_assert(ipc::kRequestWords == protocol::kRequestWords);
+static_assert(ipc::kAnswerWords == protocol::kAnswerWords);
+static_assert(protocol::kMostAdopted <= ipc::kMostDescriptors);
+static_assert(protocol::kStockRefill <= ipc::kMostDescriptors);
+
+using SessionPtr = std::shared_ptr<ClientSession>;
+
+void attach(ipc::Message& reply, std::vector<Descriptor>& descriptors) {
+  for (Descriptor& descriptor : descriptors) reply.descriptors.push_back(descriptor.release());
+}
+
+}  // namespace
+
+absl::Status RcqbTransport::start(const Config& config) {
+  ipc::SessionListener::Hooks hooks;
+  hooks.handle = [this](ipc::ServerSession& session, const ipc::RequestHeader& header,
+                        ipc::RequestBuffer& buffer) { handle(session, header, buffer); };
+  hooks.welcome = [this](ipc::ServerSession& session, ipc::Message& reply) {
+    return welcome(session, reply);
+  };
+  hooks.message = [this](ipc::ServerSession& session, std::span<const std::byte> bytes,
+                         std::span<const int> received, ipc::Message& reply) {
+    return message(session, bytes, received, reply);
+  };
+  hooks.closed = [this](ipc::ServerSession& session) {
+    if (const auto* known = std::any_cast<SessionPtr>(&session.upper)) sessions_.close(*known);
+  };
+  ipc::BackDriverOptions options;
+  if (config.most_workers != 0) {
+    options.most_threads = static_cast<unsigned>(config.most_workers);
+  }
+  listener_ = std::make_unique<ipc::SessionListener>(
+      config.run_directory, std::move(hooks), options,
+      ipc::SessionLimits{.sessions = static_cast<unsigned>(config.most_sessions)});
+  if (absl::Status started = listener_->start(); !started.ok()) {
+    listener_.reset();
+    return started;
+  }
+  const std::string socket = socket_path(config.run_directory);
+  if (::chmod(socket.c_str(), config.socket_mode) != 0) {
+    return absl::ErrnoToStatus(errno, fmt::format("{}: cannot set its mode: {} (remove it)", socket,
+                                                  std::strerror(errno)));
+  }
+  thread_ = std::thread([this] { listener_->run(); });
+  return absl::OkStatus();
+}
+
+void RcqbTransport::stop() {
+  if (listener_ == nullptr) return;
+  if (thread_.joinable()) {
+    listener_->stop();
+    thread_.join();
+  }
+  listener_->finish();
+}
+
+RcqbTransport::Counts RcqbTransport::counts() const {
+  if (listener_ == nullptr) return {};
+  const ipc::SessionListener::Counts counts = listener_->counts();
+  return {.queues = counts.queues,
+          .workers = counts.threads,
+          .opened = counts.opened,
+          .refused = counts.refused};
+}
+
+void RcqbTransport::handle(ipc::ServerSession& session, const ipc::RequestHeader& header,
+                           ipc::RequestBuffer& buffer) {
+  const auto* known = std::any_cast<SessionPtr>(&session.upper);
+  ipc::AnswerHeader answered;
+  if (known == nullptr || header.input_bytes > ipc::kDataBytes) {
+    answered.error = EINVAL;
+  } else {
+    Call call;
+    call.operation = static_cast<protocol::Operation>(header.operation);
+    call.instance = header.instance;
+    std::memcpy(call.words.data(), header.words, sizeof header.words);
+    call.input = {buffer.data, header.input_bytes};
+    call.output = {buffer.data, ipc::kDataBytes};
+    Answer answer;
+    dispatcher_.run(**known, call, answer);
+    answered.error = answer.error;
+    answered.output_bytes = answer.output_bytes;
+    std::memcpy(answered.words, answer.words.data(), sizeof answered.words);
+  }
+  std::memcpy(&buffer.answer, &answered, sizeof answered);
+}
+
+int RcqbTransport::welcome(ipc::ServerSession& session, ipc::Message& reply) {
+  const ipc::Peer& peer = session.peer();
+  Result<SessionPtr> opened = sessions_.open({peer.pid, peer.uid, peer.gid, peer.groups});
+  if (!opened.ok()) return opened.error().value;
+  session.upper = *opened;
+  std::vector<Descriptor> descriptors;
+  reply.append(sessions_.welcome(**opened, descriptors));
+  attach(reply, descriptors);
+  return 0;
+}
+
+bool RcqbTransport::message(ipc::ServerSession& session, std::span<const std::byte> bytes,
+                            std::span<const int> received, ipc::Message& reply) {
+  const auto* known = std::any_cast<SessionPtr>(&session.upper);
+  if (known == nullptr) return false;
+  protocol::SocketAnswer answer;
+  std::vector<Descriptor> descriptors;
+  if (!sessions_.message(**known, bytes, received, answer, descriptors)) return false;
+  reply.append(answer);
+  attach(reply, descriptors);
+  return true;
+}
+
+}  // namespace libservices::host

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/host/sessions.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+namespace libservices::host {
+namespace {
+
+Descriptor open_pidfd(pid_t pid) {
+  return Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
+
+bool is_dead(const Descriptor& pidfd) {
+  pollfd question{pidfd.get(), POLLIN, 0};
+  return ::poll(&question, 1, 0) == 1;
+}
+
+}  // namespace
+
+absl::Status Sessions::start() {
+  epoll_ = Descriptor(::epoll_create1(EPOLL_CLOEXEC));
+  if (epoll_.ok()) return absl::OkStatus();
+  return absl::ErrnoToStatus(
+      errno, fmt::format("sessions: no epoll: {} (raise the limit of open files)",
+                         std::strerror(errno)));
+}
+
+// REQUIRES: mutex_ held. The caller knows by its socket that the process was alive a moment ago.
+Result<std::uint64_t> Sessions::process_number(pid_t pid) {
+  auto known = processes_.find(pid);
+  if (known != processes_.end()) {
+    if (!is_dead(known->second.pidfd)) return known->second.number;
+    // The pid has a new owner before the old one's death was collected.
+    for (const Instance& instance : filesystems_) {
+      instance.filesystem->forget_process(known->second.number);
+    }
+    processes_.erase(known);
+  }
+  Descriptor pidfd = open_pidfd(pid);
+  if (!pidfd.ok()) return last_errno();
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = static_cast<std::uint64_t>(pid);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, pidfd.get(), &event) != 0) return last_errno();
+  Process process;
+  process.number =
+      (std::uint64_t{next_process_++} << 32) | (static_cast<std::uint64_t>(pid) & kPidMask);
+  process.pidfd = std::move(pidfd);
+  const std::uint64_t number = process.number;
+  processes_.emplace(pid, std::move(process));
+  return number;
+}
+
+Result<std::shared_ptr<ClientSession>> Sessions::open(const Peer& peer) {
+  std::lock_guard lock(mutex_);
+  if (sessions_.size() >= limits_.sessions) return Errno{EUSERS};
+  auto caller = std::make_shared<Caller>();
+  caller->uid = peer.uid;
+  caller->gid = peer.gid;
+  caller->groups = peer.groups;
+  LIBSERVICES_TRY(caller->process, process_number(peer.pid));
+  const Placeholders::Session id = next_session_++;
+  auto session = std::make_shared<ClientSession>(id, std::move(caller), limits_.open_files);
+  sessions_.emplace(id, session);
+  return session;
+}
+
+void Sessions::close(const std::shared_ptr<ClientSession>& session) {
+  {
+    std::lock_guard lock(mutex_);
+    sessions_.erase(session->id);
+  }
+  // Files that have a placeholder somewhere live on; the record locks live as the process does.
+  session->handles->remove_all();
+  placeholders_.end_session(session->id);
+}
+
+Errno Sessions::give_stock(const ClientSession& session, Placeholders::Kind kind,
+                           std::size_t count, protocol::StockEntry* stock, std::uint32_t& given,
+                           std::vector<Descriptor>& descriptors) {
+  for (std::size_t i = 0; i < count; ++i) {
+    Result<Placeholders::Given> one =
+        placeholders_.give(kind, session.id, limits_.placeholders);
+    if (!one.ok()) return one.error();
+    stock[given++] = one->entry;
+    descriptors.push_back(std::move(one->descriptor));
+  }
+  return Errno{0};
+}
+
+protocol::Welcome Sessions::welcome(const ClientSession& session,
+                                    std::vector<Descriptor>& descriptors) {
+  protocol::Welcome welcome;
+  welcome.placeholder_device = placeholders_.device();
+  (void)give_stock(session, Placeholders::Kind::kFile, protocol::kFirstStock, welcome.stock,
+                   welcome.stock_count, descriptors);
+  (void)give_stock(session, Placeholders::Kind::kDirectory, protocol::kDirectoryStock,
+                   welcome.stock, welcome.stock_count, descriptors);
+  return welcome;
+}
+
+void Sessions::adopt(ClientSession& session, std::span<const int> received,
+                     protocol::SocketAnswer& answer) {
+  for (const int descriptor : received.first(std::min<std::size_t>(received.size(),
+                                                                   protocol::kMostAdopted))) {
+    protocol::Adopted& adopted = answer.adopted[answer.count++];
+    adopted = {};
+    struct stat status {};
+    if (::fstat(descriptor, &status) != 0) continue;
+    const ServiceOpenFilePtr file = placeholders_.find(status.st_dev, status.st_ino);
+    if (file == nullptr) continue;
+    const Result<protocol::Handle> handle = session.handles->add(file);
+    if (!handle.ok()) {
+      answer.error = handle.error().value;
+      continue;
+    }
+    adopted.handle = *handle;
+    adopted.instance = file->instance();
+    adopted.flags = reported_flags(file->file().flags());
+    adopted.mode = file->mode();
+  }
+}
+
+bool Sessions::message(ClientSession& session, std::span<const std::byte> bytes,
+                       std::span<const int> received, protocol::SocketAnswer& answer,
+                       std::vector<Descriptor>& descriptors) {
+  protocol::SocketRequest request;
+  if (bytes.size() != sizeof request) return false;
+  std::memcpy(static_cast<void*>(&request), bytes.data(), sizeof request);
+  switch (request.type) {
+    case protocol::SocketRequestType::kStock: {
+      if (request.is_directory > 1) return false;
+      const auto kind = request.is_directory != 0 ? Placeholders::Kind::kDirectory
+                                                  : Placeholders::Kind::kFile;
+      const std::size_t count = std::min<std::size_t>(request.count, protocol::kStockRefill);
+      const Errno error =
+          give_stock(session, kind, count, answer.stock, answer.count, descriptors);
+      if (answer.count == 0) answer.error = error.value;
+      return true;
+    }
+    case protocol::SocketRequestType::kAdopt:
+      adopt(session, received, answer);
+      return true;
+  }
+  return false;
+}
+
+void Sessions::collect_dead() {
+  epoll_event events[16];
+  for (;;) {
+    const int count = ::epoll_wait(epoll_.get(), events, std::size(events), 0);
+    if (count <= 0) return;
+    for (int i = 0; i < count; ++i) {
+      std::uint64_t number = 0;
+      {
+        std::lock_guard lock(mutex_);
+        const auto known = processes_.find(static_cast<pid_t>(events[i].data.u64));
+        if (known == processes_.end() || !is_dead(known->second.pidfd)) continue;
+        number = known->second.number;
+        processes_.erase(known);
+      }
+      for (const Instance& instance : filesystems_) instance.filesystem->forget_process(number);
+    }
+  }
+}
+
+std::vector<Sessions::Entry> Sessions::list() const {
+  std::vector<Entry> entries;
+  std::lock_guard lock(mutex_);
+  entries.reserve(sessions_.size());
+  for (const auto& [id, session] : sessions_) {
+    entries.push_back({session, static_cast<pid_t>(session->caller->process & kPidMask)});
+  }
+  return entries;
+}
+
+}  // namespace libservices::host
