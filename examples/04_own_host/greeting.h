@@ -2,7 +2,7 @@
 //
 // A libservice of one's own: a directory with a greeting for every name that is looked up in it.
 //
-// The words come from the spec: greeting, or greeting(words=Good morning).
+// The words come from the spec: greeting, or greeting(words="Good morning").
 #ifndef LIBSERVICES_EXAMPLES_04_OWN_HOST_GREETING_H_
 #define LIBSERVICES_EXAMPLES_04_OWN_HOST_GREETING_H_
 

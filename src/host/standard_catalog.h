@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The parts of the standard catalog, each compiled in a file of its own: a stack takes seconds.
+#ifndef LIBSERVICES_SRC_HOST_STANDARD_CATALOG_H_
+#define LIBSERVICES_SRC_HOST_STANDARD_CATALOG_H_
+
+namespace libservices {
+class Catalog;
+}
+
+namespace libservices::host {
+
+void add_sources(Catalog& catalog);
+
+}  // namespace libservices::host
+
+#endif  // LIBSERVICES_SRC_HOST_STANDARD_CATALOG_H_
