@@ -43,7 +43,7 @@ class PrivateText {
 
   Result<std::string_view> copy(std::span<const std::byte> bytes) {
     if (bytes.size() > kMost) return Errno{ENAMETOOLONG};
-    std::memcpy(text_, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(text_, bytes.data(), bytes.size());
     const std::string_view text(text_, bytes.size());
     if (text.find('\0') != std::string_view::npos) return kMalformed;
     return text;

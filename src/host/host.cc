@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "src/host/dispatcher.h"
+#include "src/host/error_status.h"
 #include "src/host/mount_table_file.h"
 #include "src/host/placeholders.h"
 #include "src/host/rcqb_transport.h"
@@ -124,7 +125,7 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   }
   wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_.ok()) {
-    return absl::ErrnoToStatus(errno, fmt::format("eventfd: {} (raise the limit of open files)",
+    return host::error_status(errno, fmt::format("eventfd: {} (raise the limit of open files)",
                                                   std::strerror(errno)));
   }
   absl::Status begun = transport_.start({.run_directory = config_.run_directory,

@@ -11,13 +11,14 @@
 #include <new>
 
 #include "src/host/descriptor.h"
+#include "src/host/error_status.h"
 
 namespace libservices::host {
 namespace {
 
 absl::Status system_error(std::string_view what, const std::string& path, std::string_view mend) {
   const int error = errno;
-  return absl::ErrnoToStatus(error, fmt::format("{}: cannot {}: {} ({})", path, what,
+  return error_status(error, fmt::format("{}: cannot {}: {} ({})", path, what,
                                                 std::strerror(error), mend));
 }
 

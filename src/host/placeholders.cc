@@ -13,6 +13,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "src/host/error_status.h"
+
 namespace libservices::host {
 namespace {
 
@@ -25,7 +27,7 @@ std::size_t index_of(Placeholders::Kind kind) { return static_cast<std::size_t>(
 
 absl::Status Placeholders::start() {
   if (::mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST) {
-    return absl::ErrnoToStatus(errno, fmt::format("{}: cannot make the directory: {} (check who "
+    return error_status(errno, fmt::format("{}: cannot make the directory: {} (check who "
                                                   "may write there)",
                                                   directory_, std::strerror(errno)));
   }
@@ -33,13 +35,13 @@ absl::Status Placeholders::start() {
       Descriptor(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   struct stat status {};
   if (!directory_descriptor_.ok() || ::fstat(directory_descriptor_.get(), &status) != 0) {
-    return absl::ErrnoToStatus(errno, fmt::format("{}: cannot open it: {} (remove it)", directory_,
+    return error_status(errno, fmt::format("{}: cannot open it: {} (remove it)", directory_,
                                                   std::strerror(errno)));
   }
   device_ = status.st_dev;
   inotify_ = Descriptor(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!inotify_.ok()) {
-    return absl::ErrnoToStatus(
+    return error_status(
         errno, fmt::format("inotify: no instance for the placeholders: {} (raise the sysctl "
                            "fs.inotify.max_user_instances, or run fewer services as this user)",
                            std::strerror(errno)));
@@ -48,7 +50,7 @@ absl::Status Placeholders::start() {
   Result<Given> first = make(Kind::kFile);
   if (!first.ok()) {
     const int error = first.error().value;
-    return absl::ErrnoToStatus(
+    return error_status(
         error, fmt::format("{}: cannot make a placeholder there: {} ({})", directory_,
                            std::strerror(error),
                            error == ENOSPC

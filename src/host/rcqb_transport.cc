@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include "src/host/error_status.h"
 #include "src/host/run_directory.h"
 
 namespace libservices::host {
@@ -54,7 +55,7 @@ absl::Status RcqbTransport::start(const Config& config) {
   }
   const std::string socket = socket_path(config.run_directory);
   if (::chmod(socket.c_str(), config.socket_mode) != 0) {
-    return absl::ErrnoToStatus(errno, fmt::format("{}: cannot set its mode: {} (remove it)", socket,
+    return error_status(errno, fmt::format("{}: cannot set its mode: {} (remove it)", socket,
                                                   std::strerror(errno)));
   }
   thread_ = std::thread([this] { listener_->run(); });

@@ -15,6 +15,8 @@
 
 #include "libservices/result.h"
 
+#include "src/host/error_status.h"
+
 namespace libservices::host {
 namespace {
 
@@ -23,7 +25,7 @@ constexpr std::string_view kFiles[] = {"socket", "status", "mounts", "mounts.new
 
 absl::Status failure(int error, const std::string& path, std::string_view what,
                      std::string_view mend) {
-  return absl::ErrnoToStatus(
+  return error_status(
       error, fmt::format("run directory {}: {}: {} ({})", path, what, std::strerror(error), mend));
 }
 

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <utility>
 
+#include "src/host/error_status.h"
+
 namespace libservices::host {
 namespace {
 
@@ -28,7 +30,7 @@ bool is_dead(const Descriptor& pidfd) {
 absl::Status Sessions::start() {
   epoll_ = Descriptor(::epoll_create1(EPOLL_CLOEXEC));
   if (epoll_.ok()) return absl::OkStatus();
-  return absl::ErrnoToStatus(
+  return error_status(
       errno, fmt::format("sessions: no epoll: {} (raise the limit of open files)",
                          std::strerror(errno)));
 }

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "src/host/error_status.h"
 #include "src/host/run_directory.h"
 
 namespace libservices::host {
@@ -38,7 +39,7 @@ absl::Status StatusServer::start(const std::string& path, mode_t mode) {
   ::unlink(path.c_str());
   if (!listener.ok() || ::bind(listener.get(), generic(address), sizeof address) != 0 ||
       ::chmod(path.c_str(), mode) != 0 || ::listen(listener.get(), 16) != 0) {
-    return absl::ErrnoToStatus(
+    return error_status(
         errno, fmt::format("{}: cannot listen there: {} (choose another run directory)", path,
                            std::strerror(errno)));
   }
@@ -70,7 +71,7 @@ absl::StatusOr<std::string> ask_status(const std::string& run_directory) {
                       "serve`, or name its pool)",
                       run_directory));
     }
-    return absl::ErrnoToStatus(
+    return error_status(
         error, fmt::format("run directory {}: cannot ask its service: {} (use the service's user)",
                            run_directory, std::strerror(error)));
   }
@@ -85,7 +86,7 @@ absl::StatusOr<std::string> ask_status(const std::string& run_directory) {
     char buffer[16384];
     const ssize_t bytes = ::recv(socket.get(), buffer, sizeof buffer, 0);
     if (bytes < 0) {
-      return absl::ErrnoToStatus(
+      return error_status(
           errno, fmt::format("run directory {}: its service broke off: {} (ask again)",
                              run_directory, std::strerror(errno)));
     }

@@ -102,7 +102,7 @@ class InProcessClient {
     call.instance = instance;
     static_assert(sizeof words <= sizeof call.words);
     std::memcpy(call.words.data(), &words, sizeof words);
-    std::memcpy(buffer_.data(), input.data(), input.size());
+    if (!input.empty()) std::memcpy(buffer_.data(), input.data(), input.size());
     call.input = std::span(buffer_).first(input.size());
     call.output = buffer_;
     Answer answer;
