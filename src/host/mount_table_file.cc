@@ -120,17 +120,16 @@ absl::Status MountTableFile::add(std::string_view path, std::uint32_t instance) 
                     "second pool)",
                     *normal, protocol::kMostMounts));
   }
-  // Odd while it changes. Pairs with the acquire load and fence in find_mount.
-  const std::uint32_t sequence = table_->sequence.load(std::memory_order_relaxed);
-  table_->sequence.store(sequence + 1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_release);
+  // Odd while it changes: acquire keeps the stores below from moving before it. Pairs with the
+  // loads in find_mount.
+  table_->sequence.fetch_add(1, std::memory_order_acq_rel);
   std::memcpy(slot->path, normal->data(), bytes);
   slot->path_bytes = bytes;
   slot->instance = instance;
   slot->hash = hash;
   ++table_->count;
   if (bytes > table_->longest) table_->longest = bytes;
-  table_->sequence.store(sequence + 2, std::memory_order_release);
+  table_->sequence.fetch_add(1, std::memory_order_release);
   return absl::OkStatus();
 }
 
