@@ -19,7 +19,7 @@ wanted=$(mktemp)
 found=$(mktemp)
 trap 'rm -f "$wanted" "$found"' EXIT
 sed -n 's/^    \([A-Za-z0-9_]*\);$/\1/p' "$map" | LC_ALL=C sort > "$wanted"
-nm -D --defined-only "$library" | awk '{print $3}' | sed 's/@.*//' | LC_ALL=C sort -u > "$found"
+nm -D -g --defined-only "$library" | awk '{print $3}' | sed 's/@.*//' | LC_ALL=C sort -u > "$found"
 if ! [ -s "$wanted" ] || ! diff "$wanted" "$found"; then
   echo "exports differ from $map (<: missing, >: not in the map)"
   failed=1
