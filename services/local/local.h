@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `Local`: a directory of the host.
+//
+// Objects are nodes that are opened component by component, never through a symbolic link, so
+// nothing outside the directory can be reached; mounts below it are not entered (EXDEV). Identity
+// is the host's device and inode number. See README.md for what it costs.
+//
+// Use it as a branch of a union, or by itself. Others may change the directory at the same time:
+// then every answer is asked for anew. With `exclusive` nobody else changes it while it runs, and
+// what is above may remember.
+//
+// A service that runs as root gives new objects their owner. Any other service owns them itself.
+// THREADS: all operations at once; the host's kernel orders them.
+#ifndef LIBSERVICES_SERVICES_LOCAL_LOCAL_H_
+#define LIBSERVICES_SERVICES_LOCAL_LOCAL_H_
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/status.h"
+#include "libservices/capabilities.h"
+#include "services/local/descriptors.h"
+
+namespace libservices {
+
+class Local {
+  using C = const Context&;
+
+ public:
+  struct Config {
+    std::string directory;
+    // A directory on the same volume for what is not finished; made at first use. Empty: the
+    // directory's own name with ".work" behind it.
+    std::string work;
+    bool exclusive = false;           // nobody else changes the directory
+    std::size_t most_descriptors = 0;  // kept to known objects; 0: a quarter of the limit, <= 4096
+  };
+  using Node = local_internal::ObjectPtr;
+
+  // Its lock orders listings, which move the descriptor's own offset.
+  struct OpenFile {
+    explicit OpenFile(int descriptor) : descriptor(descriptor) {}
+    local_internal::Descriptor descriptor;
+    std::mutex listing;
+  };
+  using File = std::unique_ptr<OpenFile>;
+
+  explicit Local(Config config) : config_(std::move(config)) {}
+
+  absl::Status start();
+  absl::Status stop();
+  Coherence coherence() const {
+    return {config_.exclusive ? Coherence::Kind::kChangesOnlyThroughMe : Coherence::Kind::kAskAgain,
+            {}};
+  }
+  // The directory's real path; after start().
+  const std::string& place() const { return place_; }
+
+  Result<Entry<Node>> root(C context);
+  Result<Entry<Node>> lookup(C context, const Node& directory, std::string_view name);
+  Result<Attributes> getattr(C context, const Node& node);
+  Result<Opened<File>> open(C context, const Node& node, OpenFlags flags);
+  Result<std::size_t> read(C context, File& file, std::uint64_t offset, std::span<std::byte> into);
+  Result<void> close(C context, File& file);
+  Result<void> readdir(C context, File& directory, std::uint64_t after, Listing wanted,
+                       EntrySink sink);
+  Result<std::size_t> readlink(C context, const Node& node, std::span<char> into);
+  Result<VolumeInfo> statfs(C context, const Node& node);
+
+  Result<Created<Node, File>> create(C context, const Node& directory, std::string_view name,
+                                     const NewNode& fresh, OpenFlags flags);
+  Result<Created<Node, File>> tmpfile(C context, const Node& directory, const NewNode& fresh,
+                                      OpenFlags flags);
+  Result<std::size_t> write(C context, File& file, std::uint64_t offset,
+                            std::span<const std::byte> from);
+  Result<std::uint64_t> append(C context, File& file, std::span<const std::byte> from,
+                               std::size_t& written);
+  Result<void> fsync(C context, File& file, SyncScope scope);
+  Result<void> fallocate(C context, File& file, int mode, std::uint64_t offset,
+                         std::uint64_t length);
+  Result<std::uint64_t> seek(C context, File& file, std::uint64_t offset, SeekTarget target);
+  Result<std::uint64_t> copy_range(C context, File& from, std::uint64_t from_offset, File& to,
+                                   std::uint64_t to_offset, std::uint64_t length);
+  Result<Backing> backing(C, File& file) { return Backing{file->descriptor.get()}; }
+  Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes);
+
+  Result<Entry<Node>> mkdir(C context, const Node& directory, std::string_view name,
+                            const NewNode& fresh);
+  Result<Entry<Node>> mknod(C context, const Node& directory, std::string_view name,
+                            const NewNode& fresh);
+  Result<Entry<Node>> symlink(C context, const Node& directory, std::string_view name,
+                              std::string_view target, const NewNode& fresh);
+  Result<Entry<Node>> link(C context, const Node& node, const Node& directory,
+                           std::string_view name);
+  Result<void> unlink(C context, const Node& directory, std::string_view name);
+  Result<void> rmdir(C context, const Node& directory, std::string_view name);
+  Result<void> rename(C context, const Node& directory, std::string_view name,
+                      const Node& new_directory, std::string_view new_name, RenameMode mode);
+  Result<Entry<Node>> staging(C context);
+
+  Result<std::size_t> getxattr(C context, const Node& node, std::string_view name,
+                               std::span<std::byte> into);
+  Result<void> setxattr(C context, const Node& node, std::string_view name,
+                        std::span<const std::byte> value, XattrMode mode);
+  Result<std::size_t> listxattr(C context, const Node& node, std::span<char> into);
+  Result<void> removexattr(C context, const Node& node, std::string_view name);
+
+  std::size_t kept_descriptors() const { return descriptors_ ? descriptors_->kept() : 0; }
+
+ private:
+  using DescriptorPtr = local_internal::DescriptorPtr;
+
+  Result<DescriptorPtr> directory_of(const Node& directory, std::string_view name,
+                                     std::string& checked);
+  Result<Entry<Node>> finish(const DescriptorPtr& parent, const Node& directory,
+                             const std::string& name, const NewNode& fresh, bool directory_made);
+  Result<void> pin_victim(int directory, const char* name);
+  Result<void> remove(const Node& directory, std::string_view name, int flags);
+  absl::Status open_work();
+
+  const Config config_;
+  std::string place_;
+  std::unique_ptr<local_internal::Descriptors> descriptors_;
+  Node root_;
+  std::uint64_t device_ = 0;
+
+  std::mutex work_mutex_;
+  int work_lock_ = -1;  // this and staging_: guarded by work_mutex_
+  Node staging_;
+};
+
+static_assert(WritableService<Local>);
+static_assert(capabilities_of<Local>() ==
+              Capabilities{.writable = true, .readlink = true, .symlink = true, .link = true,
+                           .mknod = true, .tmpfile = true, .staging = true, .statfs = true,
+                           .xattrs = true, .append = true, .fallocate = true, .seek = true,
+                           .copy_range = true, .backing = true});
+
+}  // namespace libservices
+
+#endif  // LIBSERVICES_SERVICES_LOCAL_LOCAL_H_

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `Union<Upper, Lower>`: several branches as one tree. What is changed goes to the upper; the
+// lowers, any number of them, are only read.
+//
+// The first branch that has a name decides; directories merge. On disk the upper has overlayfs's
+// own form (branches.h), so the kernel's overlayfs can mount the same branches, before and after.
+// docs/union_semantics.md says what differs, and which branch's error wins.
+//
+// Use it for writable trees over images that others share. For a read-only union put `ReadOnly`
+// above it.
+//
+// WARNING: the branches belong to the union while it runs (it declares kChangesOnlyThroughMe):
+// a change to them from outside may or may not be seen, as overlayfs says of itself.
+// THREADS: all operations at once. Lock order: entries of directories (by address, when two) →
+// Record::copy_up, from a child to its parents → Record::mutex, the record table.
+#ifndef LIBSERVICES_SERVICES_UNION_UNION_H_
+#define LIBSERVICES_SERVICES_UNION_UNION_H_
+
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "services/union/branches.h"
+#include "services/union/changes.h"
+#include "services/union/copy_up.h"
+#include "services/union/union_file.h"
+
+namespace libservices {
+
+// What an upper must offer for whiteouts, opaque directories and atomic copy-up.
+template <class S>
+concept CanBeUpper =
+    WritableService<S> && OffersMknod<S> && OffersXattrs<S> && OffersStaging<S>;
+
+// A branch that can say where its files are, so that a union refuses branches that overlap.
+template <class S>
+concept KnowsPlace = requires(const S& s) {
+  { s.place() } -> std::convertible_to<std::string>;
+};
+
+template <CanBeUpper Upper, ReadableService Lower>
+class Union {
+  using Internal = union_internal::Branches<Upper, Lower>;
+  using C = const Context&;
+
+ public:
+  struct Config {
+    typename Upper::Config upper;
+    std::vector<typename Lower::Config> lowers;  // from the top
+    // Copy-ups are on storage before they are seen. Without it a power cut may leave an empty
+    // file where the lower's was; a crash of the service alone never does.
+    bool durable = true;
+  };
+  using Node = typename Internal::Pointer;
+  using File = union_internal::UnionFile<Upper, Lower>;
+
+  explicit Union(Config config)
+      : branches_(std::move(config.upper), std::move(config.lowers)),
+        copy_up_(branches_, config.durable),
+        changes_(branches_, copy_up_) {}
+
+  absl::Status start();
+  absl::Status stop();
+  Coherence coherence() const { return {Coherence::Kind::kChangesOnlyThroughMe, {}}; }
+
+  Upper& upper() { return branches_.upper(); }
+  Lower& lower(std::size_t index) { return *branches_.lowers()[index]; }
+
+  Result<Entry<Node>> root(C context) {
+    LIBSERVICES_TRY(const Attributes seen, branches_.getattr(context, *branches_.root()));
+    return Entry<Node>{branches_.root(), seen};
+  }
+  Result<Entry<Node>> lookup(C context, const Node& directory, std::string_view name) {
+    if (!directory->is_directory()) return Errno{ENOTDIR};
+    std::shared_lock lock(directory->entries);
+    LIBSERVICES_TRY(auto found, branches_.find(context, directory, name));
+    if (!found.record) return Errno{ENOENT};
+    return Entry<Node>{std::move(found.record), found.attributes};
+  }
+  Result<Attributes> getattr(C context, const Node& node) {
+    return branches_.getattr(context, *node);
+  }
+  Result<std::size_t> readlink(C context, const Node& node, std::span<char> into)
+    requires OffersReadlink<Upper> && OffersReadlink<Lower>
+  {
+    if (auto upper_node = node->upper()) return upper().readlink(context, *upper_node, into);
+    const auto& part = node->lowers.front();
+    return branches_.lower(part.branch).readlink(context, part.node, into);
+  }
+
+  Result<Opened<File>> open(C context, const Node& node, OpenFlags flags);
+  Result<std::size_t> read(C context, File& file, std::uint64_t offset, std::span<std::byte> into);
+  Result<void> close(C context, File& file);
+  Result<void> readdir(C context, File& directory, std::uint64_t after, Listing wanted,
+                       EntrySink sink);
+  Result<std::size_t> write(C context, File& file, std::uint64_t offset,
+                            std::span<const std::byte> from) {
+    std::shared_lock lock(file.state->mutex);
+    if (!file.state->upper) return Errno{EBADF};
+    return upper().write(context, *file.state->upper, offset, from);
+  }
+  Result<void> fsync(C context, File& file, SyncScope scope) {
+    std::shared_lock lock(file.state->mutex);
+    if (!file.state->upper) return {};  // a lower's content never changed
+    return upper().fsync(context, *file.state->upper, scope);
+  }
+  Result<std::uint64_t> append(C context, File& file, std::span<const std::byte> from,
+                               std::size_t& written)
+    requires OffersAppend<Upper>
+  {
+    std::shared_lock lock(file.state->mutex);
+    if (!file.state->upper) return Errno{EBADF};
+    return upper().append(context, *file.state->upper, from, written);
+  }
+  Result<void> fallocate(C context, File& file, int mode, std::uint64_t offset,
+                         std::uint64_t length)
+    requires OffersFallocate<Upper>
+  {
+    std::shared_lock lock(file.state->mutex);
+    if (!file.state->upper) return Errno{EBADF};
+    return upper().fallocate(context, *file.state->upper, mode, offset, length);
+  }
+  Result<std::uint64_t> seek(C context, File& file, std::uint64_t offset, SeekTarget target)
+    requires OffersSeek<Upper> && OffersSeek<Lower>
+  {
+    LIBSERVICES_CHECK_OK(follow_copy_up(context, file));
+    std::shared_lock lock(file.state->mutex);
+    if (file.state->upper) return upper().seek(context, *file.state->upper, offset, target);
+    return branches_.lower(file.state->lower_branch)
+        .seek(context, *file.state->lower, offset, target);
+  }
+
+  Result<Created<Node, File>> create(C context, const Node& directory, std::string_view name,
+                                     const NewNode& fresh, OpenFlags flags);
+  Result<Created<Node, File>> tmpfile(C context, const Node& directory, const NewNode& fresh,
+                                      OpenFlags flags)
+    requires OffersTmpfile<Upper>
+  {
+    LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
+    LIBSERVICES_TRY(auto made, upper().tmpfile(context, node, fresh, flags));
+    Node record = known_upper(Entry<typename Upper::Node>{made.node, made.attributes});
+    const Attributes seen = branches_.shown(*record, made.attributes);
+    return Created<Node, File>{record, upper_file(record, flags, std::move(made.file)), seen};
+  }
+  Result<Entry<Node>> mkdir(C context, const Node& directory, std::string_view name,
+                            const NewNode& fresh) {
+    return add(context, directory, name, true, [&](const auto& in, std::string_view as) {
+      return upper().mkdir(context, in, as, fresh);
+    });
+  }
+  Result<Entry<Node>> symlink(C context, const Node& directory, std::string_view name,
+                              std::string_view target, const NewNode& fresh)
+    requires OffersSymlink<Upper> && OffersReadlink<Lower>
+  {
+    return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
+      return upper().symlink(context, in, as, target, fresh);
+    });
+  }
+  Result<Entry<Node>> mknod(C context, const Node& directory, std::string_view name,
+                            const NewNode& fresh) {
+    // It would be a whiteout, and hide itself.
+    if (S_ISCHR(fresh.mode) && fresh.special_device == 0) return Errno{EPERM};
+    return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
+      return upper().mknod(context, in, as, fresh);
+    });
+  }
+  Result<Entry<Node>> link(C context, const Node& node, const Node& directory,
+                           std::string_view name)
+    requires OffersLink<Upper>
+  {
+    if (node->is_directory()) return Errno{EPERM};
+    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
+    return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
+      return upper().link(context, upper_node, in, as);
+    });
+  }
+  Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes) {
+    const bool empties = changes.has(AttributeChanges::kSize) && changes.size == 0;
+    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node, content(empties)));
+    LIBSERVICES_TRY(const Attributes seen, upper().setattr(context, upper_node, changes));
+    return branches_.shown(*node, seen);
+  }
+
+  Result<void> unlink(C context, const Node& directory, std::string_view name);
+  Result<void> rmdir(C context, const Node& directory, std::string_view name);
+  Result<void> rename(C context, const Node& directory, std::string_view name,
+                      const Node& new_directory, std::string_view new_name, RenameMode mode);
+
+  Result<VolumeInfo> statfs(C context, const Node&)
+    requires OffersStatfs<Upper>
+  {
+    return upper().statfs(context, *branches_.root()->upper());
+  }
+
+  // The marks of overlayfs itself are not the callers' to see or to set.
+  Result<std::size_t> getxattr(C context, const Node& node, std::string_view name,
+                               std::span<std::byte> into)
+    requires OffersXattrs<Lower>
+  {
+    if (union_internal::is_overlay_name(name)) return Errno{ENODATA};
+    if (auto upper_node = node->upper()) return upper().getxattr(context, *upper_node, name, into);
+    const auto& part = node->lowers.front();
+    return branches_.lower(part.branch).getxattr(context, part.node, name, into);
+  }
+  Result<void> setxattr(C context, const Node& node, std::string_view name,
+                        std::span<const std::byte> value, XattrMode mode)
+    requires OffersXattrs<Lower>
+  {
+    if (union_internal::is_overlay_name(name)) return Errno{EPERM};
+    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
+    return upper().setxattr(context, upper_node, name, value, mode);
+  }
+  Result<std::size_t> listxattr(C context, const Node& node, std::span<char> into)
+    requires OffersXattrs<Lower>;
+  Result<void> removexattr(C context, const Node& node, std::string_view name)
+    requires OffersXattrs<Lower>
+  {
+    if (union_internal::is_overlay_name(name)) return Errno{ENODATA};
+    LIBSERVICES_TRY(const std::size_t size, getxattr(context, node, name, {}));
+    (void)size;  // what is not there is no reason to copy the file
+    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
+    return upper().removexattr(context, upper_node, name);
+  }
+
+ private:
+  using CopyUp = union_internal::CopyUp<Upper, Lower>;
+  using Changes = union_internal::Changes<Upper, Lower>;
+  using Content = typename CopyUp::Content;
+
+  static Content content(bool empties) { return empties ? Content::kNone : Content::kAll; }
+  Node known_upper(const Entry<typename Upper::Node>& entry);
+  File upper_file(Node record, OpenFlags flags, typename Upper::File file);
+  Result<void> follow_copy_up(C context, File& file);
+  Result<Opened<File>> open_lower(C context, const Node& node, OpenFlags flags);
+  template <class Make>
+  Result<Entry<Node>> add(C context, const Node& directory, std::string_view name,
+                          bool is_directory, Make&& make);
+  Result<void> list_branch(C context, File& directory, std::uint64_t after, Listing wanted,
+                           EntrySink sink);
+  Result<void> remove(C context, const Node& directory, std::string_view name, bool is_directory);
+
+  Internal branches_;
+  CopyUp copy_up_;
+  Changes changes_;
+};
+
+}  // namespace libservices
+
+#include "services/union/union_calls.h"  // IWYU pragma: export
+
+#endif  // LIBSERVICES_SERVICES_UNION_UNION_H_

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The longer calls of `Union`: start, open files, listings, and the changes of the tree. Included
+// by union.h alone.
+#ifndef LIBSERVICES_SERVICES_UNION_UNION_CALLS_H_
+#define LIBSERVICES_SERVICES_UNION_UNION_CALLS_H_
+
+#include <fmt/format.h>
+
+#include "services/union/union.h"
+
+namespace libservices {
+
+template <CanBeUpper Upper, ReadableService Lower>
+absl::Status Union<Upper, Lower>::start() {
+  if (branches_.lowers().empty()) {
+    return absl::InvalidArgumentError(
+        "union: it has no lower branch (give it one, or use the upper by itself)");
+  }
+  if (absl::Status started = start_service(upper()); !started.ok()) return started;
+  std::size_t running = 0;
+  absl::Status failed;
+  for (auto& branch : branches_.lowers()) {
+    failed = start_service(*branch);
+    if (!failed.ok()) break;
+    ++running;
+  }
+  if constexpr (KnowsPlace<Upper> && KnowsPlace<Lower>) {
+    const std::string above = upper().place() + "/";
+    for (std::size_t i = 0; failed.ok() && i < running; ++i) {
+      const std::string below = branches_.lowers()[i]->place() + "/";
+      if (above.starts_with(below) || below.starts_with(above)) {
+        failed = absl::InvalidArgumentError(fmt::format(
+            "union: upper {} and lower {} overlap: a change would appear in both (use "
+            "directories of which neither is inside the other)",
+            upper().place(), branches_.lowers()[i]->place()));
+      }
+    }
+  }
+  const Context context;
+  if (failed.ok()) {
+    if (auto opened = branches_.open_roots(context); !opened.ok()) {
+      failed = absl::ErrnoToStatus(opened.error().value, "union: a branch's root cannot be read");
+    }
+  }
+  if (failed.ok()) {  // which name space takes our marks?
+    auto staging = upper().staging(context);
+    if (!staging.ok()) {
+      failed = absl::ErrnoToStatus(staging.error().value,
+                                   "union: the upper has no room for its work directory (name "
+                                   "one on the same volume with work=PATH)");
+    } else {
+      for (const std::string_view prefix : {union_internal::kTrusted, union_internal::kUser}) {
+        changes_.use_marks(prefix);
+        auto marked = changes_.set_opaque(context, staging->node);
+        if (marked.ok()) break;
+        if (prefix == union_internal::kUser) {
+          failed = absl::ErrnoToStatus(marked.error().value,
+                                       "union: the upper takes no extended attributes (use a "
+                                       "volume that has trusted.* or user.* attributes)");
+        }
+      }
+    }
+  }
+  if (failed.ok()) return failed;
+  branches_.close_roots();
+  for (std::size_t i = 0; i < running; ++i) (void)stop_service(*branches_.lowers()[i]);
+  (void)stop_service(upper());
+  return failed;
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+absl::Status Union<Upper, Lower>::stop() {
+  branches_.close_roots();
+  absl::Status stopped;
+  for (auto& branch : branches_.lowers()) stopped.Update(stop_service(*branch));
+  stopped.Update(stop_service(upper()));
+  return stopped;
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) -> Node {
+  using R = typename Internal::R;
+  const Attributes& seen = entry.attributes;
+  return branches_.table().intern({0, seen.device, seen.inode}, seen.mode & S_IFMT,
+                                  [&](std::uint64_t number) {
+                                    auto record =
+                                        std::make_shared<R>(number, seen.mode & S_IFMT);
+                                    record->upper_node = entry.node;
+                                    record->in_upper = true;
+                                    return record;
+                                  });
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::upper_file(Node record, OpenFlags flags, typename Upper::File file)
+    -> File {
+  File made;
+  made.state->record = std::move(record);
+  made.state->flags = flags;
+  made.state->upper = std::move(file);
+  return made;
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::open(C context, const Node& node, OpenFlags flags)
+    -> Result<Opened<File>> {
+  if (flags.writes() || flags.truncates()) {
+    if (node->is_directory()) return Errno{EISDIR};
+    LIBSERVICES_CHECK_OK(
+        [&]() -> Result<void> {
+          auto ensured = copy_up_.ensure(context, node, content(flags.truncates()));
+          if (!ensured.ok()) return ensured.error();
+          return {};
+        }());
+  }
+  if (auto upper_node = node->upper()) {
+    LIBSERVICES_TRY(auto opened, upper().open(context, *upper_node, flags));
+    return Opened<File>{upper_file(node, flags, std::move(opened.file)),
+                        branches_.shown(*node, opened.attributes)};
+  }
+  return open_lower(context, node, flags);
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::open_lower(C context, const Node& node, OpenFlags flags)
+    -> Result<Opened<File>> {
+  const auto& part = node->lowers.front();
+  LIBSERVICES_TRY(auto opened, branches_.lower(part.branch).open(context, part.node, flags));
+  File made;
+  made.state->record = node;
+  made.state->flags = flags;
+  made.state->lower = std::move(opened.file);
+  made.state->lower_branch = part.branch;
+  return Opened<File>{std::move(made), branches_.shown(*node, opened.attributes)};
+}
+
+// The file's object may have come into the upper since it was opened.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::follow_copy_up(C context, File& file) {
+  auto& state = *file.state;
+  if (!state.record->has_upper()) return {};
+  {
+    std::shared_lock lock(state.mutex);
+    if (state.upper) return {};
+  }
+  std::unique_lock lock(state.mutex);
+  if (state.upper) return {};
+  LIBSERVICES_TRY(auto opened, upper().open(context, *state.record->upper(), state.flags));
+  state.upper = std::move(opened.file);
+  if (state.lower) (void)branches_.lower(state.lower_branch).close(context, *state.lower);
+  state.lower.reset();
+  return {};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<std::size_t> Union<Upper, Lower>::read(C context, File& file, std::uint64_t offset,
+                                              std::span<std::byte> into) {
+  auto& state = *file.state;
+  if (state.record->is_directory()) return Errno{EISDIR};
+  LIBSERVICES_CHECK_OK(follow_copy_up(context, file));
+  std::shared_lock lock(state.mutex);
+  if (state.upper) return upper().read(context, *state.upper, offset, into);
+  if (!state.lower) return Errno{EBADF};
+  return branches_.lower(state.lower_branch).read(context, *state.lower, offset, into);
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::close(C context, File& file) {
+  auto& state = *file.state;
+  std::unique_lock lock(state.mutex);
+  Result<void> closed;
+  if (state.upper) closed = upper().close(context, *state.upper);
+  if (state.lower) closed = branches_.lower(state.lower_branch).close(context, *state.lower);
+  state.upper.reset();
+  state.lower.reset();
+  return closed;
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::readdir(C context, File& directory, std::uint64_t after,
+                                          Listing wanted, EntrySink sink) {
+  auto& state = *directory.state;
+  if (!state.record->is_directory()) return Errno{ENOTDIR};
+  std::lock_guard listing(state.listing_mutex);
+  if (!state.listing && !state.record->is_merged()) {
+    return list_branch(context, directory, after, wanted, sink);
+  }
+  if (!state.listing || after == 0) {
+    std::shared_lock lock(state.record->entries);
+    LIBSERVICES_TRY(state.listing, union_internal::merge(branches_, context, *state.record));
+  }
+  const auto& items = state.listing->items;
+  for (std::uint64_t i = after; i < items.size(); ++i) {
+    if (!sink(DirEntry{items[i].name, items[i].inode, items[i].type, i + 1, nullptr})) break;
+  }
+  return {};
+}
+
+// A directory of one branch: that branch's listing, less its whiteouts.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::list_branch(C context, File& directory, std::uint64_t after,
+                                              Listing, EntrySink sink) {
+  auto& state = *directory.state;
+  auto pass = [&](std::uint32_t branch, auto& service, const auto& node,
+                  auto& file) -> Result<void> {
+    LIBSERVICES_TRY(const Attributes self, service.getattr(context, node));
+    Result<void> failed;
+    union_internal::MergedListing::Item item;
+    auto listed = service.readdir(
+        context, file, after, Listing::kNames, [&](const DirEntry& entry) {
+          auto shown = union_internal::shows(branches_, context, branch, service, node,
+                                             self.device, entry, item);
+          if (!shown.ok()) {
+            failed = shown.error();
+            return false;
+          }
+          if (!*shown) return true;
+          return sink(DirEntry{entry.name, item.inode, item.type, entry.cookie, nullptr});
+        });
+    return listed.ok() ? failed : listed;
+  };
+  std::shared_lock lock(state.mutex);
+  if (state.upper) return pass(0, upper(), *state.record->upper(), *state.upper);
+  const auto& part = state.record->lowers.front();
+  return pass(part.branch, branches_.lower(part.branch), part.node, *state.lower);
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+template <class Make>
+auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view name,
+                              bool is_directory, Make&& make) -> Result<Entry<Node>> {
+  if (!directory->is_directory()) return Errno{ENOTDIR};
+  LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
+  std::unique_lock lock(directory->entries);
+  typename Internal::Found now;
+  if (!directory->lowers.empty()) {  // else the upper alone says whether the name is free
+    LIBSERVICES_TRY(now, branches_.find(context, directory, name));
+    if (now.record) return Errno{EEXIST};
+  }
+  LIBSERVICES_TRY(const auto made,
+                  changes_.add(context, node, name, now, is_directory, make));
+  Node record = known_upper(made);
+  Internal::place(record, directory, name);
+  const Attributes seen = branches_.shown(*record, made.attributes);
+  return Entry<Node>{std::move(record), seen};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::create(C context, const Node& directory, std::string_view name,
+                                 const NewNode& fresh, OpenFlags flags)
+    -> Result<Created<Node, File>> {
+  std::optional<typename Upper::File> file;
+  auto made = add(context, directory, name, false,
+                  [&](const auto& in, std::string_view as) -> Result<Entry<typename Upper::Node>> {
+                    LIBSERVICES_TRY(auto created, upper().create(context, in, as, fresh, flags));
+                    file = std::move(created.file);
+                    return Entry<typename Upper::Node>{created.node, created.attributes};
+                  });
+  if (!made.ok()) {
+    if (file) (void)upper().close(context, *file);
+    return made.error();
+  }
+  return Created<Node, File>{made->node, upper_file(made->node, flags, *std::move(file)),
+                             made->attributes};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::unlink(C context, const Node& directory,
+                                         std::string_view name) {
+  return remove(context, directory, name, false);
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::rmdir(C context, const Node& directory, std::string_view name) {
+  return remove(context, directory, name, true);
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::string_view name,
+                                         bool is_directory) {
+  if (!directory->is_directory()) return Errno{ENOTDIR};
+  std::unique_lock lock(directory->entries);
+  LIBSERVICES_TRY(const auto now, branches_.find(context, directory, name));
+  if (!now.record) return Errno{ENOENT};
+  if (is_directory != now.record->is_directory()) return Errno{is_directory ? ENOTDIR : EISDIR};
+  std::unique_lock<std::shared_mutex> inside;
+  if (is_directory) {
+    inside = std::unique_lock(now.record->entries);
+    LIBSERVICES_TRY(const auto listing, union_internal::merge(branches_, context, *now.record));
+    if (!listing.items.empty()) return Errno{ENOTEMPTY};
+  }
+  std::optional<union_internal::BranchKey> last;  // the upper object that ends here
+  if (auto node = now.record->upper()) {
+    LIBSERVICES_TRY(const Attributes seen, upper().getattr(context, *node));
+    if (is_directory || seen.links <= 1) last = {0, seen.device, seen.inode};
+  }
+  LIBSERVICES_CHECK_OK(changes_.remove(context, directory, name, now));
+  if (last) branches_.table().forget(*last);
+  std::lock_guard detached(now.record->mutex);
+  if (now.record->parent == directory && now.record->name == name) now.record->parent = nullptr;
+  return {};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::string_view name,
+                                         const Node& new_directory, std::string_view new_name,
+                                         RenameMode mode) {
+  if (!directory->is_directory() || !new_directory->is_directory()) return Errno{ENOTDIR};
+  // What moves comes up first, without the directories' locks: it may be large.
+  LIBSERVICES_TRY(const auto source, lookup(context, directory, name));
+  if (source.node->is_directory() && !source.node->lowers.empty()) return Errno{EXDEV};
+  std::vector<Node> rising{source.node, directory, new_directory};
+  if (mode == RenameMode::kExchange) {
+    LIBSERVICES_TRY(const auto other, lookup(context, new_directory, new_name));
+    if (other.node->is_directory() && !other.node->lowers.empty()) return Errno{EXDEV};
+    rising.push_back(other.node);
+  }
+  for (const Node& record : rising) {
+    auto ensured = copy_up_.ensure(context, record);
+    if (!ensured.ok()) return ensured.error();
+  }
+  std::unique_lock first(std::min(directory, new_directory)->entries);
+  std::unique_lock<std::shared_mutex> second;
+  if (directory != new_directory) {
+    second = std::unique_lock(std::max(directory, new_directory)->entries);
+  }
+  LIBSERVICES_TRY(const auto from, branches_.find(context, directory, name));
+  LIBSERVICES_TRY(const auto to, branches_.find(context, new_directory, new_name));
+  if (!from.record) return Errno{ENOENT};
+  if (from.record != source.node) return Errno{EAGAIN};  // replaced meanwhile: the caller's race
+  if (mode == RenameMode::kNoReplace && to.record) return Errno{EEXIST};
+  if (mode == RenameMode::kExchange && !to.record) return Errno{ENOENT};
+  if (mode == RenameMode::kExchange && to.record != rising.back()) return Errno{EAGAIN};
+  if (from.record == to.record) return {};
+  for (Node at = new_directory; at;) {  // a directory does not go below itself
+    if (at == from.record) return Errno{EINVAL};
+    Node parent;
+    {
+      std::lock_guard lock(at->mutex);
+      parent = at->parent;
+    }
+    at = std::move(parent);
+  }
+  std::optional<union_internal::BranchKey> last;
+  if (mode != RenameMode::kExchange && to.record) {
+    if (from.record->is_directory() != to.record->is_directory()) {
+      return Errno{from.record->is_directory() ? ENOTDIR : EISDIR};
+    }
+    if (to.record->is_directory()) {
+      LIBSERVICES_TRY(const auto listing, union_internal::merge(branches_, context, *to.record));
+      if (!listing.items.empty()) return Errno{ENOTEMPTY};
+    }
+    if (auto node = to.record->upper()) {
+      LIBSERVICES_TRY(const Attributes seen, upper().getattr(context, *node));
+      if (to.record->is_directory() || seen.links <= 1) last = {0, seen.device, seen.inode};
+    }
+  }
+  const typename Changes::Side old_side{directory, name, from};
+  const typename Changes::Side new_side{new_directory, new_name, to};
+  if (mode == RenameMode::kExchange) {
+    LIBSERVICES_CHECK_OK(changes_.exchange(context, old_side, new_side));
+    Internal::place(to.record, directory, name);
+  } else {
+    LIBSERVICES_CHECK_OK(changes_.move(context, old_side, new_side));
+    if (last) branches_.table().forget(*last);
+    if (to.record) {
+      std::lock_guard detached(to.record->mutex);
+      to.record->parent = nullptr;
+    }
+  }
+  Internal::place(from.record, new_directory, new_name);
+  return {};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<std::size_t> Union<Upper, Lower>::listxattr(C context, const Node& node,
+                                                   std::span<char> into)
+  requires OffersXattrs<Lower>
+{
+  auto ask = [&](std::span<char> names) -> Result<std::size_t> {
+    if (auto upper_node = node->upper()) return upper().listxattr(context, *upper_node, names);
+    const auto& part = node->lowers.front();
+    return branches_.lower(part.branch).listxattr(context, part.node, names);
+  };
+  LIBSERVICES_TRY(const std::size_t size, ask({}));
+  std::string all(size, '\0');
+  if (size != 0) {
+    LIBSERVICES_TRY(const std::size_t length, ask(all));
+    all.resize(length);
+  }
+  std::string shown;
+  for (std::size_t at = 0; at < all.size();) {
+    const std::string_view name(all.c_str() + at);
+    if (!union_internal::is_overlay_name(name)) shown.append(name).push_back('\0');
+    at += name.size() + 1;
+  }
+  if (into.empty()) return shown.size();
+  if (into.size() < shown.size()) return Errno{ERANGE};
+  shown.copy(into.data(), shown.size());
+  return shown.size();
+}
+
+}  // namespace libservices
+
+#endif  // LIBSERVICES_SERVICES_UNION_UNION_CALLS_H_
