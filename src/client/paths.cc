@@ -10,7 +10,7 @@ struct KernelDirectory {
   std::uint32_t bytes;   // 0: not known
   std::uint32_t leads;   // a mount lies below it
   char path[kPathBytes];
-} kernel_directory;
+} kernel_directory{};
 
 std::size_t length_of(const char* text) { return __builtin_strlen(text); }
 

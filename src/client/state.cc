@@ -9,7 +9,7 @@
 
 namespace libservices::client {
 
-State state;
+constinit State state{};
 
 namespace {
 
@@ -29,7 +29,7 @@ constexpr std::uint32_t kBusy = UINT32_MAX;
 
 OpenRecord* records;                       // kMostRecords of them, in memory that is zero at first
 std::atomic<std::uint32_t> next_record;    // where to look for a free one
-StockSlot stock[kMostStock];
+StockSlot stock[kMostStock]{};
 std::atomic<std::uint32_t> attach_lock;    // 1 while a thread talks on the socket
 int own_limit;                             // descriptors from here on may be ours
 std::atomic<std::uint64_t> own_bits[64];   // which of the 4096 from own_limit on are
