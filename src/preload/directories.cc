@@ -20,10 +20,10 @@ struct Stream {
   int magic;
   int descriptor;
   pthread_mutex_t lock;
-  std::size_t at;      // the next entry in `buffer`
+  std::size_t at;  // the next entry in `buffer`
   std::size_t filled;
-  off_t position;      // d_off of the entry that was given last
-  int error;           // of readdir_r, as libc keeps it
+  off_t position;  // d_off of the entry that was given last
+  int error;       // of readdir_r, as libc keeps it
   alignas(16) char buffer[kBufferBytes];
 };
 
@@ -81,15 +81,14 @@ void move_to(Stream& stream, off_t position) {
 }
 
 DIR* open_directory(int at, const char* path) {
-  const long descriptor =
-      calls::open(at, path, O_RDONLY | O_NONBLOCK | O_DIRECTORY | O_CLOEXEC, 0);
+  const long descriptor = calls::open(at, path, O_RDONLY | O_NONBLOCK | O_DIRECTORY | O_CLOEXEC, 0);
   if (descriptor < 0) {
     errno = static_cast<int>(-descriptor);
     return nullptr;
   }
   const int number = static_cast<int>(descriptor);
-  DIR* const stream = calls::is_ours(number) ? make_stream(number)
-                                             : LIBSERVICES_REAL(fdopendir)(number);
+  DIR* const stream =
+      calls::is_ours(number) ? make_stream(number) : LIBSERVICES_REAL(fdopendir)(number);
   if (stream == nullptr) {
     const int error = errno;
     (void)calls::close(number);

@@ -78,8 +78,8 @@ long run(int directory, const char* path, char* const* arguments, char* const* e
 long run_script(const Script& script, const char* path, char* const* arguments,
                 char* const* environment, int depth) {
   const int count = count_strings(arguments);
-  auto** const all = static_cast<char**>(
-      alloca(sizeof(char*) * (static_cast<std::size_t>(count) + 4)));
+  auto** const all =
+      static_cast<char**>(alloca(sizeof(char*) * (static_cast<std::size_t>(count) + 4)));
   int at = 0;
   all[at++] = script.interpreter;
   if (script.argument != nullptr) all[at++] = script.argument;
@@ -119,8 +119,7 @@ long run_ours(int file, const char* path, char* const* arguments, char* const* e
   if (bytes < 4 || memcmp(script.line, "\177ELF", 4) != 0) return -ENOEXEC;
   const long copy = copy_program(file, path);
   if (copy < 0) return copy;
-  const long error =
-      raw::syscall(SYS_execveat, copy, "", arguments, environment, AT_EMPTY_PATH);
+  const long error = raw::syscall(SYS_execveat, copy, "", arguments, environment, AT_EMPTY_PATH);
   raw::syscall(SYS_close, copy);
   return error;
 }
@@ -153,8 +152,7 @@ long run(int directory, const char* path, char* const* arguments, char* const* e
   char by_number[32];
   struct stat attributes;
   long error = itself ? calls::fstat(directory, &attributes)
-                      : calls::fstatat(directory, path, &attributes,
-                                       flags & AT_SYMLINK_NOFOLLOW);
+                      : calls::fstatat(directory, path, &attributes, flags & AT_SYMLINK_NOFOLLOW);
   if (error != 0) return error;
   if (S_ISLNK(attributes.st_mode)) return -ELOOP;
   if (!S_ISREG(attributes.st_mode)) return -EACCES;
@@ -188,8 +186,8 @@ long run(int directory, const char* path, char* const* arguments, char* const* e
 // /bin/sh, as execvp does for a file that is no program.
 long run_by_shell(const char* path, char* const* arguments, char* const* environment) {
   const int count = count_strings(arguments);
-  auto** const all = static_cast<char**>(
-      alloca(sizeof(char*) * (static_cast<std::size_t>(count) + 3)));
+  auto** const all =
+      static_cast<char**>(alloca(sizeof(char*) * (static_cast<std::size_t>(count) + 3)));
   int at = 0;
   all[at++] = const_cast<char*>(_PATH_BSHELL);
   all[at++] = const_cast<char*>(path);
@@ -289,13 +287,17 @@ long execute_by_name(const char* file, char* const* arguments, char* const* envi
       long error = execute(AT_FDCWD, candidate, arguments, environment, 0);
       if (error == -ENOEXEC) error = run_by_shell(candidate, arguments, environment);
       switch (error) {
-        case -EACCES: outcome = -EACCES; break;
+        case -EACCES:
+          outcome = -EACCES;
+          break;
         case -ENOENT:
         case -ESTALE:
         case -ENOTDIR:
         case -ENODEV:
-        case -ETIMEDOUT: break;
-        default: return error;
+        case -ETIMEDOUT:
+          break;
+        default:
+          return error;
       }
     }
     if (*at == '\0') return outcome;
@@ -352,17 +354,17 @@ LIBSERVICES_EXPORT int ls_execvp(const char* file, char* const* arguments) {
 LIBSERVICES_ALIAS(execvp, ls_execvp);
 
 // The arguments of execl and its kin as an array on the stack; `last` is left behind the null.
-#define LIBSERVICES_COLLECT(first, last, array)                                          \
-  va_list last;                                                                          \
-  va_start(last, first);                                                                 \
-  std::size_t count_of_##array = first != nullptr ? 1 : 0;                               \
-  while (first != nullptr && va_arg(last, char*) != nullptr) ++count_of_##array;         \
-  va_end(last);                                                                          \
+#define LIBSERVICES_COLLECT(first, last, array)                                             \
+  va_list last;                                                                             \
+  va_start(last, first);                                                                    \
+  std::size_t count_of_##array = first != nullptr ? 1 : 0;                                  \
+  while (first != nullptr && va_arg(last, char*) != nullptr) ++count_of_##array;            \
+  va_end(last);                                                                             \
   auto** const array = static_cast<char**>(alloca(sizeof(char*) * (count_of_##array + 1))); \
-  va_start(last, first);                                                                 \
-  array[0] = const_cast<char*>(first);                                                   \
-  for (std::size_t i = 1; first != nullptr && i <= count_of_##array; ++i) {              \
-    array[i] = va_arg(last, char*);                                                      \
+  va_start(last, first);                                                                    \
+  array[0] = const_cast<char*>(first);                                                      \
+  for (std::size_t i = 1; first != nullptr && i <= count_of_##array; ++i) {                 \
+    array[i] = va_arg(last, char*);                                                         \
   }
 
 LIBSERVICES_EXPORT int ls_execl(const char* path, const char* first, ...) {

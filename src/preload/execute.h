@@ -12,7 +12,8 @@ void remember_environment(char* const* environment);
 // execveat, for programs and scripts of ours and of the kernel's. Returns only on failure: -errno.
 long execute(int directory, const char* path, char* const* arguments, char* const* environment,
              int flags);
-// execvpe: a search along PATH, and /bin/sh for what is no program. Returns only on failure: -errno.
+// execvpe: a search along PATH, and /bin/sh for what is no program. Returns only on failure:
+// -errno.
 long execute_by_name(const char* file, char* const* arguments, char* const* environment);
 // Whether a name that is searched for may be found in a mount.
 bool search_leads_to_ours(const char* file);

@@ -10,7 +10,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "src/client/paths.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -69,8 +68,6 @@ int duplicate_to(int from, int to, int flags) {
 }
 
 }  // namespace
-
-using libservices::client::find;
 
 // --- open ---------------------------------------------------------------------------------------
 
@@ -167,8 +164,8 @@ LIBSERVICES_EXPORT int ls_fcntl(int descriptor, int command, ...) {
       int type;
       int pid;
     } owner{};
-    const long error = calls::fcntl(descriptor, 16 /* F_GETOWN_EX */,
-                                    reinterpret_cast<unsigned long>(&owner));
+    const long error =
+        calls::fcntl(descriptor, 16 /* F_GETOWN_EX */, reinterpret_cast<unsigned long>(&owner));
     if (error < 0) return int_result(error);
     return owner.type == 2 ? -owner.pid : owner.pid;
   }
@@ -241,8 +238,7 @@ LIBSERVICES_EXPORT ssize_t ls_preadv(int descriptor, const iovec* parts, int cou
 }
 LIBSERVICES_ALIAS_2(preadv, preadv64, ls_preadv);
 
-LIBSERVICES_EXPORT ssize_t ls_pwritev(int descriptor, const iovec* parts, int count,
-                                      off_t offset) {
+LIBSERVICES_EXPORT ssize_t ls_pwritev(int descriptor, const iovec* parts, int count, off_t offset) {
   if (offset < 0) return result(-EINVAL);
   return write_parts(descriptor, parts, count, offset, 0);
 }
@@ -376,8 +372,10 @@ LIBSERVICES_EXPORT int ls_lockf(int descriptor, int command, off_t size) {
   const auto argument = reinterpret_cast<unsigned long>(&lock);
   switch (command) {
     case F_ULOCK:
-    case F_TLOCK: return int_result(calls::fcntl(descriptor, F_SETLK, argument));
-    case F_LOCK: return int_result(calls::fcntl(descriptor, F_SETLKW, argument));
+    case F_TLOCK:
+      return int_result(calls::fcntl(descriptor, F_SETLK, argument));
+    case F_LOCK:
+      return int_result(calls::fcntl(descriptor, F_SETLKW, argument));
     case F_TEST: {
       lock.l_type = F_RDLCK;
       if (const long error = calls::fcntl(descriptor, F_GETLK, argument); error != 0) {
@@ -385,7 +383,8 @@ LIBSERVICES_EXPORT int ls_lockf(int descriptor, int command, off_t size) {
       }
       return lock.l_type == F_UNLCK || lock.l_pid == getpid() ? 0 : int_result(-EACCES);
     }
-    default: return int_result(-EINVAL);
+    default:
+      return int_result(-EINVAL);
   }
 }
 LIBSERVICES_ALIAS_2(lockf, lockf64, ls_lockf);

@@ -156,8 +156,7 @@ LIBSERVICES_EXPORT char* ls_get_current_dir_name() {
   const char* const named = getenv("PWD");
   struct stat by_name;
   struct stat here;
-  if (named != nullptr && named[0] == '/' &&
-      calls::fstatat(AT_FDCWD, named, &by_name, 0) == 0 &&
+  if (named != nullptr && named[0] == '/' && calls::fstatat(AT_FDCWD, named, &by_name, 0) == 0 &&
       calls::fstatat(AT_FDCWD, ".", &here, 0) == 0 && by_name.st_dev == here.st_dev &&
       by_name.st_ino == here.st_ino) {
     return strdup(named);
@@ -196,15 +195,23 @@ namespace {
 
 long limit_of(int name, long (*volume)(struct statfs*, const void*), const void* file) {
   switch (name) {
-    case _PC_LINK_MAX: return INT_MAX;
-    case _PC_NAME_MAX: return NAME_MAX;
-    case _PC_PATH_MAX: return PATH_MAX;
-    case _PC_PIPE_BUF: return PIPE_BUF;
+    case _PC_LINK_MAX:
+      return INT_MAX;
+    case _PC_NAME_MAX:
+      return NAME_MAX;
+    case _PC_PATH_MAX:
+      return PATH_MAX;
+    case _PC_PIPE_BUF:
+      return PIPE_BUF;
     case _PC_CHOWN_RESTRICTED:
-    case _PC_NO_TRUNC: return 1;
-    case _PC_2_SYMLINKS: return 1;
-    case _PC_FILESIZEBITS: return 64;
-    case _PC_SYMLINK_MAX: return PATH_MAX - 1;
+    case _PC_NO_TRUNC:
+      return 1;
+    case _PC_2_SYMLINKS:
+      return 1;
+    case _PC_FILESIZEBITS:
+      return 64;
+    case _PC_SYMLINK_MAX:
+      return PATH_MAX - 1;
     case _PC_REC_XFER_ALIGN:
     case _PC_ALLOC_SIZE_MIN:
     case _PC_REC_MIN_XFER_SIZE: {
@@ -220,8 +227,10 @@ long limit_of(int name, long (*volume)(struct statfs*, const void*), const void*
     case _PC_PRIO_IO:
     case _PC_SOCK_MAXBUF:
     case _PC_REC_INCR_XFER_SIZE:
-    case _PC_REC_MAX_XFER_SIZE: return -1;  // no limit, and errno as it was
-    default: return result(-EINVAL);
+    case _PC_REC_MAX_XFER_SIZE:
+      return -1;  // no limit, and errno as it was
+    default:
+      return result(-EINVAL);
   }
 }
 

@@ -63,9 +63,7 @@ class Sets {
     }
     return false;
   }
-  std::size_t bytes() const {
-    return (static_cast<std::size_t>(count_) + 63) / 64 * 8;
-  }
+  std::size_t bytes() const { return (static_cast<std::size_t>(count_) + 63) / 64 * 8; }
   // `space` has room for two sets. True when one is ready.
   bool remove(unsigned char* space) {
     memset(space, 0, 2 * bytes());
@@ -154,8 +152,7 @@ LIBSERVICES_EXPORT int ls_ppoll(pollfd* list, nfds_t count, const timespec* time
 }
 LIBSERVICES_ALIAS(ppoll, ls_ppoll);
 
-LIBSERVICES_EXPORT int ls_poll_chk(pollfd* list, nfds_t count, int timeout,
-                                   std::size_t available) {
+LIBSERVICES_EXPORT int ls_poll_chk(pollfd* list, nfds_t count, int timeout, std::size_t available) {
   if (available / sizeof *list < count) __builtin_trap();
   return ls_poll(list, count, timeout);
 }
@@ -177,8 +174,8 @@ LIBSERVICES_EXPORT int ls_select(int count, fd_set* reading, fd_set* writing, fd
   auto* const space = static_cast<unsigned char*>(alloca(2 * sets.bytes()));
   timeval now{};
   const bool ready = sets.remove(space);
-  return sets.restore(space, LIBSERVICES_REAL(select)(count, reading, writing, failing,
-                                                      ready ? &now : timeout));
+  return sets.restore(
+      space, LIBSERVICES_REAL(select)(count, reading, writing, failing, ready ? &now : timeout));
 }
 LIBSERVICES_ALIAS_2(select, __select, ls_select);
 

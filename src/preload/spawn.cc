@@ -55,10 +55,14 @@ struct Actions {
 // Whether an action needs the library.
 bool involves_ours(const Action& action) {
   switch (action.tag) {
-    case Tag::kOpen: return leads_to_ours(AT_FDCWD, action.open.path);
-    case Tag::kChdir: return leads_to_ours(AT_FDCWD, action.chdir.path);
-    case Tag::kFchdir: return calls::is_ours(action.close.descriptor);
-    default: return false;
+    case Tag::kOpen:
+      return leads_to_ours(AT_FDCWD, action.open.path);
+    case Tag::kChdir:
+      return leads_to_ours(AT_FDCWD, action.chdir.path);
+    case Tag::kFchdir:
+      return calls::is_ours(action.close.descriptor);
+    default:
+      return false;
   }
 }
 
@@ -94,8 +98,10 @@ long apply(const Action& action, int report) {
       (void)calls::close(static_cast<int>(opened));
       return moved;
     }
-    case Tag::kChdir: return calls::chdir(action.chdir.path);
-    case Tag::kFchdir: return calls::fchdir(action.close.descriptor);
+    case Tag::kChdir:
+      return calls::chdir(action.chdir.path);
+    case Tag::kFchdir:
+      return calls::fchdir(action.close.descriptor);
     case Tag::kClosefrom: {
       const auto first = static_cast<unsigned>(action.close.descriptor);
       const auto kept = static_cast<unsigned>(report);
@@ -220,8 +226,7 @@ int spawn(pid_t* child, const char* file, bool search, const posix_spawn_file_ac
   const Actions actions(given);
   if (!kernel_can(file, search, actions)) {
     const int before = errno;
-    const int error =
-        spawn_here(child, file, search, actions, attributes, arguments, environment);
+    const int error = spawn_here(child, file, search, actions, attributes, arguments, environment);
     errno = before;
     return error;
   }
@@ -244,8 +249,8 @@ LIBSERVICES_ALIAS(posix_spawn, ls_posix_spawn);
 
 LIBSERVICES_EXPORT int ls_posix_spawnp(pid_t* child, const char* file,
                                        const posix_spawn_file_actions_t* actions,
-                                       const posix_spawnattr_t* attributes,
-                                       char* const* arguments, char* const* environment) {
+                                       const posix_spawnattr_t* attributes, char* const* arguments,
+                                       char* const* environment) {
   return spawn(child, file, true, actions, attributes, arguments, environment);
 }
 LIBSERVICES_ALIAS(posix_spawnp, ls_posix_spawnp);

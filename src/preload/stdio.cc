@@ -103,10 +103,17 @@ struct Mode {
 
 bool parse(const char* text, Mode& mode) {
   switch (text[0]) {
-    case 'r': mode.flags = O_RDONLY; break;
-    case 'w': mode.flags = O_WRONLY | O_CREAT | O_TRUNC; break;
-    case 'a': mode.flags = O_WRONLY | O_CREAT | O_APPEND; break;
-    default: return false;
+    case 'r':
+      mode.flags = O_RDONLY;
+      break;
+    case 'w':
+      mode.flags = O_WRONLY | O_CREAT | O_TRUNC;
+      break;
+    case 'a':
+      mode.flags = O_WRONLY | O_CREAT | O_APPEND;
+      break;
+    default:
+      return false;
   }
   mode.text[0] = text[0];
   mode.text[1] = mode.text[2] = '\0';
@@ -116,9 +123,14 @@ bool parse(const char* text, Mode& mode) {
         mode.flags = (mode.flags & ~O_ACCMODE) | O_RDWR;
         mode.text[1] = '+';
         break;
-      case 'x': mode.flags |= O_EXCL; break;
-      case 'e': mode.flags |= O_CLOEXEC; break;
-      default: break;  // b, c and m change nothing here
+      case 'x':
+        mode.flags |= O_EXCL;
+        break;
+      case 'e':
+        mode.flags |= O_CLOEXEC;
+        break;
+      default:
+        break;  // b, c and m change nothing here
     }
   }
   return true;
@@ -209,8 +221,8 @@ void settle_standard_streams() {
 
 LIBSERVICES_EXPORT FILE* ls_fopen(const char* path, const char* text) {
   if (!leads_to_ours(AT_FDCWD, path) &&
-      !(active() && path != nullptr && (strncmp(path, "/dev/", 5) == 0 ||
-                                        strncmp(path, "/proc/", 6) == 0))) {
+      !(active() && path != nullptr &&
+        (strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0))) {
     return LIBSERVICES_REAL(fopen)(path, text);
   }
   Mode mode;
@@ -291,8 +303,7 @@ LIBSERVICES_EXPORT FILE* ls_freopen(const char* path, const char* text, FILE* st
   }
   long opened = parse(text, mode) ? calls::open(AT_FDCWD, path, mode.flags, 0666) : -EINVAL;
   if (opened >= 0 && opened != number) {
-    const long moved =
-        calls::dup3(static_cast<int>(opened), number, mode.flags & O_CLOEXEC);
+    const long moved = calls::dup3(static_cast<int>(opened), number, mode.flags & O_CLOEXEC);
     (void)calls::close(static_cast<int>(opened));
     opened = moved;
   }

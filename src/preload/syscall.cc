@@ -36,109 +36,262 @@ long open2(Word directory, Word path, Word how, Word size) {
   return raw::syscall(SYS_openat2, directory.value, path.value, how.value, size.value);
 }
 
-// -1 as offset would mean the shared one to calls::pread.
-long offset_of(Word word) { return word.value; }
-
 // True when `number` is about files; then the answer is in `result`.
 bool call(long number, const Word (&a)[6], long& result) {
   switch (number) {
 #ifdef SYS_open
-    case SYS_open: result = calls::open(AT_FDCWD, a[0], a[1], a[2]); return true;
+    case SYS_open:
+      result = calls::open(AT_FDCWD, a[0], a[1], a[2]);
+      return true;
     case SYS_creat:
       result = calls::open(AT_FDCWD, a[0], O_CREAT | O_WRONLY | O_TRUNC, a[1]);
       return true;
-    case SYS_stat: result = calls::fstatat(AT_FDCWD, a[0], a[1], 0); return true;
+    case SYS_stat:
+      result = calls::fstatat(AT_FDCWD, a[0], a[1], 0);
+      return true;
     case SYS_lstat:
       result = calls::fstatat(AT_FDCWD, a[0], a[1], AT_SYMLINK_NOFOLLOW);
       return true;
-    case SYS_access: result = calls::faccessat(AT_FDCWD, a[0], a[1], 0); return true;
-    case SYS_dup2: result = calls::dup3(a[0], a[1], -1); return true;
-    case SYS_mkdir: result = calls::mkdirat(AT_FDCWD, a[0], a[1]); return true;
-    case SYS_rmdir: result = calls::unlinkat(AT_FDCWD, a[0], AT_REMOVEDIR); return true;
-    case SYS_unlink: result = calls::unlinkat(AT_FDCWD, a[0], 0); return true;
-    case SYS_rename: result = calls::renameat2(AT_FDCWD, a[0], AT_FDCWD, a[1], 0); return true;
-    case SYS_readlink: result = calls::readlinkat(AT_FDCWD, a[0], a[1], a[2]); return true;
-    case SYS_symlink: result = calls::symlinkat(a[0], AT_FDCWD, a[1]); return true;
-    case SYS_link: result = calls::linkat(AT_FDCWD, a[0], AT_FDCWD, a[1], 0); return true;
-    case SYS_chmod: result = calls::fchmodat(AT_FDCWD, a[0], a[1], 0); return true;
+    case SYS_access:
+      result = calls::faccessat(AT_FDCWD, a[0], a[1], 0);
+      return true;
+    case SYS_dup2:
+      result = calls::dup3(a[0], a[1], -1);
+      return true;
+    case SYS_mkdir:
+      result = calls::mkdirat(AT_FDCWD, a[0], a[1]);
+      return true;
+    case SYS_rmdir:
+      result = calls::unlinkat(AT_FDCWD, a[0], AT_REMOVEDIR);
+      return true;
+    case SYS_unlink:
+      result = calls::unlinkat(AT_FDCWD, a[0], 0);
+      return true;
+    case SYS_rename:
+      result = calls::renameat2(AT_FDCWD, a[0], AT_FDCWD, a[1], 0);
+      return true;
+    case SYS_readlink:
+      result = calls::readlinkat(AT_FDCWD, a[0], a[1], a[2]);
+      return true;
+    case SYS_symlink:
+      result = calls::symlinkat(a[0], AT_FDCWD, a[1]);
+      return true;
+    case SYS_link:
+      result = calls::linkat(AT_FDCWD, a[0], AT_FDCWD, a[1], 0);
+      return true;
+    case SYS_chmod:
+      result = calls::fchmodat(AT_FDCWD, a[0], a[1], 0);
+      return true;
 #endif
 #ifdef SYS_renameat
-    case SYS_renameat: result = calls::renameat2(a[0], a[1], a[2], a[3], 0); return true;
+    case SYS_renameat:
+      result = calls::renameat2(a[0], a[1], a[2], a[3], 0);
+      return true;
 #endif
-    case SYS_openat: result = calls::open(a[0], a[1], a[2], a[3]); return true;
-    case SYS_openat2: result = open2(a[0], a[1], a[2], a[3]); return true;
-    case SYS_close: result = calls::close(a[0]); return true;
-    case SYS_close_range: result = calls::close_range(a[0], a[1], a[2]); return true;
-    case SYS_dup: result = calls::dup(a[0]); return true;
+    case SYS_openat:
+      result = calls::open(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_openat2:
+      result = open2(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_close:
+      result = calls::close(a[0]);
+      return true;
+    case SYS_close_range:
+      result = calls::close_range(a[0], a[1], a[2]);
+      return true;
+    case SYS_dup:
+      result = calls::dup(a[0]);
+      return true;
     case SYS_dup3:
       result = a[2].value < 0 ? -EINVAL : calls::dup3(a[0], a[1], a[2]);
       return true;
-    case SYS_fcntl: result = calls::fcntl(a[0], a[1], a[2]); return true;
-    case SYS_ioctl: result = calls::ioctl(a[0], a[1], a[2]); return true;
-    case SYS_flock: result = calls::flock(a[0], a[1]); return true;
-    case SYS_umask: result = calls::umask(a[0]); return true;
-    case SYS_read: result = calls::read(a[0], a[1], a[2]); return true;
-    case SYS_write: result = calls::write(a[0], a[1], a[2]); return true;
-    case SYS_pread64: result = calls::pread(a[0], a[1], a[2], offset_of(a[3])); return true;
-    case SYS_pwrite64: result = calls::pwrite(a[0], a[1], a[2], offset_of(a[3])); return true;
-    case SYS_readv: result = calls::readv(a[0], a[1], a[2], -1, 0); return true;
-    case SYS_writev: result = calls::writev(a[0], a[1], a[2], -1, 0); return true;
+    case SYS_fcntl:
+      result = calls::fcntl(a[0], a[1], a[2]);
+      return true;
+    case SYS_ioctl:
+      result = calls::ioctl(a[0], a[1], a[2]);
+      return true;
+    case SYS_flock:
+      result = calls::flock(a[0], a[1]);
+      return true;
+    case SYS_umask:
+      result = calls::umask(a[0]);
+      return true;
+    case SYS_read:
+      result = calls::read(a[0], a[1], a[2]);
+      return true;
+    case SYS_write:
+      result = calls::write(a[0], a[1], a[2]);
+      return true;
+    case SYS_pread64:
+      result = calls::pread(a[0], a[1], a[2], a[3].value);
+      return true;
+    case SYS_pwrite64:
+      result = calls::pwrite(a[0], a[1], a[2], a[3].value);
+      return true;
+    case SYS_readv:
+      result = calls::readv(a[0], a[1], a[2], -1, 0);
+      return true;
+    case SYS_writev:
+      result = calls::writev(a[0], a[1], a[2], -1, 0);
+      return true;
     case SYS_preadv:
       result = a[3].value < 0 ? -EINVAL : calls::readv(a[0], a[1], a[2], a[3].value, 0);
       return true;
     case SYS_pwritev:
       result = a[3].value < 0 ? -EINVAL : calls::writev(a[0], a[1], a[2], a[3].value, 0);
       return true;
-    case SYS_preadv2: result = calls::readv(a[0], a[1], a[2], a[3].value, a[5]); return true;
-    case SYS_pwritev2: result = calls::writev(a[0], a[1], a[2], a[3].value, a[5]); return true;
-    case SYS_lseek: result = calls::lseek(a[0], a[1].value, a[2]); return true;
-    case SYS_ftruncate: result = calls::ftruncate(a[0], a[1].value); return true;
-    case SYS_truncate: result = calls::truncate(a[0], a[1].value); return true;
+    case SYS_preadv2:
+      result = calls::readv(a[0], a[1], a[2], a[3].value, a[5]);
+      return true;
+    case SYS_pwritev2:
+      result = calls::writev(a[0], a[1], a[2], a[3].value, a[5]);
+      return true;
+    case SYS_lseek:
+      result = calls::lseek(a[0], a[1].value, a[2]);
+      return true;
+    case SYS_ftruncate:
+      result = calls::ftruncate(a[0], a[1].value);
+      return true;
+    case SYS_truncate:
+      result = calls::truncate(a[0], a[1].value);
+      return true;
     case SYS_fallocate:
       result = calls::fallocate(a[0], a[1], a[2].value, a[3].value);
       return true;
-    case SYS_fsync: result = calls::fsync(a[0], false); return true;
-    case SYS_fdatasync: result = calls::fsync(a[0], true); return true;
-    case SYS_getdents64: result = calls::getdents64(a[0], a[1], a[2]); return true;
+    case SYS_fsync:
+      result = calls::fsync(a[0], false);
+      return true;
+    case SYS_fdatasync:
+      result = calls::fsync(a[0], true);
+      return true;
+    case SYS_getdents64:
+      result = calls::getdents64(a[0], a[1], a[2]);
+      return true;
     case SYS_copy_file_range:
       result = calls::copy_file_range(a[0], a[1], a[2], a[3], a[4], a[5]);
       return true;
-    case SYS_sendfile: result = calls::sendfile(a[0], a[1], a[2], a[3]); return true;
-    case SYS_newfstatat: result = calls::fstatat(a[0], a[1], a[2], a[3]); return true;
-    case SYS_fstat: result = calls::fstat(a[0], a[1]); return true;
-    case SYS_statx: result = calls::statx(a[0], a[1], a[2], a[3], a[4]); return true;
-    case SYS_statfs: result = calls::statfs(a[0], a[1]); return true;
-    case SYS_fstatfs: result = calls::fstatfs(a[0], a[1]); return true;
-    case SYS_faccessat: result = calls::faccessat(a[0], a[1], a[2], 0); return true;
-    case SYS_faccessat2: result = calls::faccessat(a[0], a[1], a[2], a[3]); return true;
-    case SYS_fchmod: result = calls::fchmod(a[0], a[1]); return true;
-    case SYS_fchmodat: result = calls::fchmodat(a[0], a[1], a[2], 0); return true;
-    case kFchmodat2: result = calls::fchmodat(a[0], a[1], a[2], a[3]); return true;
-    case SYS_fchown: result = calls::fchown(a[0], a[1], a[2]); return true;
-    case SYS_fchownat: result = calls::fchownat(a[0], a[1], a[2], a[3], a[4]); return true;
-    case SYS_utimensat: result = calls::utimensat(a[0], a[1], a[2], a[3]); return true;
-    case SYS_mkdirat: result = calls::mkdirat(a[0], a[1], a[2]); return true;
-    case SYS_mknodat: result = calls::mknodat(a[0], a[1], a[2], a[3]); return true;
-    case SYS_symlinkat: result = calls::symlinkat(a[0], a[1], a[2]); return true;
-    case SYS_readlinkat: result = calls::readlinkat(a[0], a[1], a[2], a[3]); return true;
-    case SYS_linkat: result = calls::linkat(a[0], a[1], a[2], a[3], a[4]); return true;
-    case SYS_unlinkat: result = calls::unlinkat(a[0], a[1], a[2]); return true;
-    case SYS_renameat2: result = calls::renameat2(a[0], a[1], a[2], a[3], a[4]); return true;
-    case SYS_getxattr: result = calls::getxattr(-1, a[0], true, a[1], a[2], a[3]); return true;
-    case SYS_lgetxattr: result = calls::getxattr(-1, a[0], false, a[1], a[2], a[3]); return true;
+    case SYS_sendfile:
+      result = calls::sendfile(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_newfstatat:
+      result = calls::fstatat(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_fstat:
+      result = calls::fstat(a[0], a[1]);
+      return true;
+    case SYS_statx:
+      result = calls::statx(a[0], a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_statfs:
+      result = calls::statfs(a[0], a[1]);
+      return true;
+    case SYS_fstatfs:
+      result = calls::fstatfs(a[0], a[1]);
+      return true;
+    case SYS_faccessat:
+      result = calls::faccessat(a[0], a[1], a[2], 0);
+      return true;
+    case SYS_faccessat2:
+      result = calls::faccessat(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_fchmod:
+      result = calls::fchmod(a[0], a[1]);
+      return true;
+    case SYS_fchmodat:
+      result = calls::fchmodat(a[0], a[1], a[2], 0);
+      return true;
+    case kFchmodat2:
+      result = calls::fchmodat(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_fchown:
+      result = calls::fchown(a[0], a[1], a[2]);
+      return true;
+    case SYS_fchownat:
+      result = calls::fchownat(a[0], a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_utimensat:
+      result = calls::utimensat(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_mkdirat:
+      result = calls::mkdirat(a[0], a[1], a[2]);
+      return true;
+    case SYS_mknodat:
+      result = calls::mknodat(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_symlinkat:
+      result = calls::symlinkat(a[0], a[1], a[2]);
+      return true;
+    case SYS_readlinkat:
+      result = calls::readlinkat(a[0], a[1], a[2], a[3]);
+      return true;
+    case SYS_linkat:
+      result = calls::linkat(a[0], a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_unlinkat:
+      result = calls::unlinkat(a[0], a[1], a[2]);
+      return true;
+    case SYS_renameat2:
+      result = calls::renameat2(a[0], a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_getxattr:
+      result = calls::getxattr(-1, a[0], true, a[1], a[2], a[3]);
+      return true;
+    case SYS_lgetxattr:
+      result = calls::getxattr(-1, a[0], false, a[1], a[2], a[3]);
+      return true;
     case SYS_fgetxattr:
       result = calls::getxattr(a[0], nullptr, true, a[1], a[2], a[3]);
       return true;
-    case SYS_chdir: result = calls::chdir(a[0]); return true;
-    case SYS_fchdir: result = calls::fchdir(a[0]); return true;
-    case SYS_getcwd: result = calls::getcwd(a[0], a[1]); return true;
-    case SYS_execve: result = execute(AT_FDCWD, a[0], a[1], a[2], 0); return true;
-    case SYS_execveat: result = execute(a[0], a[1], a[2], a[3], a[4]); return true;
+    case SYS_setxattr:
+      result = calls::setxattr(-1, a[0], true, a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_lsetxattr:
+      result = calls::setxattr(-1, a[0], false, a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_fsetxattr:
+      result = calls::setxattr(a[0], nullptr, true, a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_listxattr:
+      result = calls::listxattr(-1, a[0], true, a[1], a[2]);
+      return true;
+    case SYS_llistxattr:
+      result = calls::listxattr(-1, a[0], false, a[1], a[2]);
+      return true;
+    case SYS_flistxattr:
+      result = calls::listxattr(a[0], nullptr, true, a[1], a[2]);
+      return true;
+    case SYS_removexattr:
+      result = calls::removexattr(-1, a[0], true, a[1]);
+      return true;
+    case SYS_lremovexattr:
+      result = calls::removexattr(-1, a[0], false, a[1]);
+      return true;
+    case SYS_fremovexattr:
+      result = calls::removexattr(a[0], nullptr, true, a[1]);
+      return true;
+    case SYS_chdir:
+      result = calls::chdir(a[0]);
+      return true;
+    case SYS_fchdir:
+      result = calls::fchdir(a[0]);
+      return true;
+    case SYS_getcwd:
+      result = calls::getcwd(a[0], a[1]);
+      return true;
+    case SYS_execve:
+      result = execute(AT_FDCWD, a[0], a[1], a[2], 0);
+      return true;
+    case SYS_execveat:
+      result = execute(a[0], a[1], a[2], a[3], a[4]);
+      return true;
     case SYS_mmap:
       if (!calls::is_ours(static_cast<int>(a[4].value))) return false;
       result = calls::mmap(a[0], a[1], a[2], a[3], a[4], a[5].value);
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -152,8 +305,8 @@ LIBSERVICES_EXPORT long ls_syscall(long number, ...) {
   va_end(arguments);
   long value = 0;
   if (active() && call(number, a, value)) return result(value);
-  return result(raw::syscall(number, a[0].value, a[1].value, a[2].value, a[3].value, a[4].value,
-                             a[5].value));
+  return result(
+      raw::syscall(number, a[0].value, a[1].value, a[2].value, a[3].value, a[4].value, a[5].value));
 }
 LIBSERVICES_ALIAS(syscall, ls_syscall);
 

@@ -92,8 +92,7 @@ LIBSERVICES_EXPORT char* ls_mkdtemp(char* pattern) {
   if (!leads_to_ours(AT_FDCWD, pattern)) return LIBSERVICES_REAL(mkdtemp)(pattern);
   char* const letters = find_letters(pattern, 0);
   if (letters == nullptr) return nullptr;
-  const long made =
-      with_new_name(letters, [&] { return calls::mkdirat(AT_FDCWD, pattern, 0700); });
+  const long made = with_new_name(letters, [&] { return calls::mkdirat(AT_FDCWD, pattern, 0700); });
   return int_result(made) == 0 ? pattern : nullptr;
 }
 LIBSERVICES_ALIAS(mkdtemp, ls_mkdtemp);

@@ -25,9 +25,9 @@
 #define LIBSERVICES_EXPORT extern "C" __attribute__((used))
 
 // Exports `function` under the name `name`.
-#define LIBSERVICES_ALIAS(name, function)                                                     \
-  extern "C" __attribute__((visibility("default"), alias(#function))) decltype(function)     \
-      exported_##name __asm__(#name)
+#define LIBSERVICES_ALIAS(name, function)          \
+  extern "C" __attribute__((visibility("default"), \
+                            alias(#function))) decltype(function) exported_##name __asm__(#name)
 
 // The same for two and three names.
 #define LIBSERVICES_ALIAS_2(a, b, function) \
@@ -40,15 +40,15 @@
 // The function `name` that the program would have without us, looked up when it is first needed:
 // LIBSERVICES_REAL(fopen)(path, mode).
 #define LIBSERVICES_REAL(name) LIBSERVICES_REAL_AS(decltype(&::name), #name)
-#define LIBSERVICES_REAL_AS(type, text)                                               \
-  (reinterpret_cast<type>([] {                                                        \
-    static std::atomic<void*> slot;                                                   \
-    void* found = slot.load(std::memory_order_relaxed);                               \
-    if (found == nullptr) {                                                           \
-      found = ::libservices::preload::find_next(text);                                \
-      slot.store(found, std::memory_order_relaxed);                                   \
-    }                                                                                 \
-    return found;                                                                     \
+#define LIBSERVICES_REAL_AS(type, text)                 \
+  (reinterpret_cast<type>([] {                          \
+    static std::atomic<void*> slot;                     \
+    void* found = slot.load(std::memory_order_relaxed); \
+    if (found == nullptr) {                             \
+      found = ::libservices::preload::find_next(text);  \
+      slot.store(found, std::memory_order_relaxed);     \
+    }                                                   \
+    return found;                                       \
   }()))
 
 namespace libservices::preload {
