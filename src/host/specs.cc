@@ -11,4 +11,19 @@ absl::StatusOr<Memory::Config> FromSpec<Memory>::config(SpecArguments& arguments
   return config;
 }
 
+absl::StatusOr<Local::Config> FromSpec<Local>::config(SpecArguments& arguments) {
+  Local::Config config;
+  absl::StatusOr<std::string> directory = arguments.path();
+  if (!directory.ok()) return directory.status();
+  config.directory = *std::move(directory);
+  std::uint64_t most_descriptors = 0;
+  for (const absl::Status& taken :
+       {arguments.take("work", config.work), arguments.take("exclusive", config.exclusive),
+        arguments.take("most_descriptors", most_descriptors)}) {
+    if (!taken.ok()) return taken;
+  }
+  config.most_descriptors = most_descriptors;
+  return config;
+}
+
 }  // namespace libservices

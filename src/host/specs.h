@@ -4,6 +4,8 @@
 //
 //   memory(capacity_bytes=1G, capacity_files=1000)
 //   empty
+//   local:/directory(work=/directory, exclusive=true, most_descriptors=1000)
+//   union(UPPER, LOWER, LOWER…, durable=false)
 //
 // Include it to add a composition of them, or of them and one's own, to a catalog.
 #ifndef LIBSERVICES_SRC_HOST_SPECS_H_
@@ -13,6 +15,8 @@
 #include "libservices/catalog.h"
 #include "libservices/sources/empty.h"
 #include "libservices/sources/memory.h"
+#include "services/local/local.h"
+#include "services/union/union.h"
 
 namespace libservices {
 
@@ -20,6 +24,31 @@ template <>
 struct FromSpec<Memory> {
   static constexpr bool kLayers = false;
   static absl::StatusOr<Memory::Config> config(SpecArguments& arguments);
+};
+
+template <>
+struct FromSpec<Local> {
+  static constexpr bool kLayers = false;
+  static absl::StatusOr<Local::Config> config(SpecArguments& arguments);
+};
+
+template <class Upper, class Lower>
+struct FromSpec<Union<Upper, Lower>> {
+  static constexpr bool kLayers = true;
+  static absl::StatusOr<typename Union<Upper, Lower>::Config> config(SpecArguments& arguments) {
+    typename Union<Upper, Lower>::Config config;
+    if (absl::Status taken = arguments.take("durable", config.durable); !taken.ok()) return taken;
+    const auto& layers = arguments.spec().layers;
+    absl::StatusOr<typename Upper::Config> upper = config_of<Upper>(layers.front());
+    if (!upper.ok()) return upper.status();
+    config.upper = *std::move(upper);
+    for (std::size_t i = 1; i < layers.size(); ++i) {
+      absl::StatusOr<typename Lower::Config> lower = config_of<Lower>(layers[i]);
+      if (!lower.ok()) return lower.status();
+      config.lowers.push_back(*std::move(lower));
+    }
+    return config;
+  }
 };
 
 }  // namespace libservices

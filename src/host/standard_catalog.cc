@@ -8,6 +8,8 @@ namespace libservices {
 Catalog standard_catalog() {
   Catalog catalog;
   host::add_sources(catalog);
+  host::add_local(catalog);
+  host::add_unions(catalog);
   return catalog;
 }
 

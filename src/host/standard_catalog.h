@@ -11,6 +11,8 @@ class Catalog;
 namespace libservices::host {
 
 void add_sources(Catalog& catalog);
+void add_local(Catalog& catalog);
+void add_unions(Catalog& catalog);
 
 }  // namespace libservices::host
 
