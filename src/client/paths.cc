@@ -175,10 +175,14 @@ long mount_path(std::uint32_t instance, char* into, std::size_t size) {
 void follow_outside(const Place& place, const char* rest, std::uint32_t rest_bytes,
                     char (&absolute)[2 * kPathBytes]) {
   std::size_t bytes = 0;
-  if (rest_bytes == 0 || rest[0] != '/') {  // "../x": from the root of the instance
+  if (rest_bytes >= 2 && rest[0] == '.') {  // ".." or "../x": from the parent of the mount
     const long mount = mount_path(place.instance, absolute, sizeof absolute - kPathBytes);
     if (mount > 0) bytes = static_cast<std::size_t>(mount);
-    absolute[bytes++] = '/';
+    while (bytes > 0 && absolute[--bytes] != '/') {
+    }
+    rest += 2;
+    rest_bytes -= 2;
+    if (rest_bytes == 0) absolute[bytes++] = '/';
   }
   __builtin_memcpy(absolute + bytes, rest, rest_bytes);
   absolute[bytes + rest_bytes] = '\0';
