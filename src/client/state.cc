@@ -336,6 +336,8 @@ long release(OpenRecord& record) {
       request.set(protocol::CloseRequest{handle, exclusive ? 1U : 0U});
       result = request.run();
       ended = exclusive && result != -EIO;
+      // Shared, and the last anywhere: the kernel may have told the service before us.
+      if (!exclusive && result == -EBADF) result = 0;
     }
   }
   if (record.stock_descriptor >= 0) {

@@ -204,10 +204,6 @@ Result<void> Run::open() {
   if (request.placeholder != protocol::kNone) {
     LIBSERVICES_CHECK_OK(placeholders_.can_bind(request.placeholder, session_.id, kind));
   }
-  if (from_.location.itself) {  // open("/proc/self/fd/N") and its kin: a new open of the object
-    from_.location.itself = false;
-    from_.location.path = ".";
-  }
   AnyFilesystem& filesystem = *from_.filesystem;
   LIBSERVICES_TRY(OpenFilePtr opened,
                   filesystem.open(context_, from_.location, flags, request.mode & 07777U));
