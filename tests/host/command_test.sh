@@ -137,11 +137,11 @@ if has local; then
   if "$libservices" --help | grep -qF 'union(local, local...)'; then
     mkdir -p lower/upper upper/lower lower2
     union() { expect 125 "$1" "$libservices" with --mount "/mnt/x=union(local:$work/$2, local:$work/$3)" -- true; }
-    union 'is inside' lower/upper lower
-    union 'is inside' upper upper/lower
-    union 'are the same directory' lower lower
+    union 'overlap: a change would appear in both' lower/upper lower
+    union 'overlap: a change would appear in both' upper upper/lower
+    union 'overlap: a change would appear in both' lower lower
     ln -s lower alias
-    union 'are the same directory' lower alias
+    union 'overlap: a change would appear in both' lower alias
     union "$work/gone" upper gone
     expect 125 'no such composition' "$libservices" with --mount "/mnt/x=union(local:$work/upper)" -- true
   fi
