@@ -3,11 +3,15 @@
 // `ReadOnly<Lower>`: the layer beneath without any operation that changes it.
 //
 // It is no WritableService, whatever Lower is, so `Filesystem` answers changes with EROFS before
-// any call. An open for writing, or with O_TRUNC, fails with EROFS here too, and of the extended
-// attributes only reading is left.
+// any call. An open for writing, or with O_TRUNC, fails with EROFS here too. Extended attributes can
+// be read; because their operations are one group, the two that change them are there as well, and
+// answer EROFS.
 #ifndef LIBSERVICES_LAYERS_READ_ONLY_H_
 #define LIBSERVICES_LAYERS_READ_ONLY_H_
 
+#include <cstddef>
+#include <span>
+#include <string_view>
 #include <utility>
 
 #include "libservices/layers/forwarding.h"
@@ -36,6 +40,17 @@ class ReadOnly : public Forwarding<Lower, PassReads> {
   Result<Opened<File>> open(const Context& context, const Node& node, OpenFlags flags) {
     if (flags.writes() || flags.truncates()) return Errno{EROFS};
     return Base::open(context, node, flags);
+  }
+  Result<void> setxattr(const Context&, const Node&, std::string_view, std::span<const std::byte>,
+                        XattrMode)
+    requires OffersXattrs<Lower>
+  {
+    return Errno{EROFS};
+  }
+  Result<void> removexattr(const Context&, const Node&, std::string_view)
+    requires OffersXattrs<Lower>
+  {
+    return Errno{EROFS};
   }
 };
 

@@ -71,7 +71,9 @@ void check_equal(Fs& fs, const typename Fs::Node& node, const ModelNode& model) 
   std::multiset<std::string> expected;
   for (const auto& [name, entry] : model.entries) expected.insert(name);
   REQUIRE(fs.names(node) == expected);
-  for (const auto& [name, entry] : model.entries) {
+  for (const auto& in_model : model.entries) {
+    const std::string& name = in_model.first;
+    const ModelPointer& entry = in_model.second;
     CAPTURE(name);
     const auto below = fs.find(node, name);
     REQUIRE(fs.attributes(below).is_directory() == entry->directory);

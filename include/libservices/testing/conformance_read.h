@@ -148,12 +148,12 @@ TEST_CASE_TEMPLATE_DEFINE("attributes in a listing are those of the object", Sta
     return true;
   }));
   fs.close(file);
-  for (const auto& [name, attributes] : listed) {
-    CAPTURE(name);
-    const Attributes found = fs.attributes(fs.find(name));
-    CHECK(attributes.inode == found.inode);
-    CHECK(attributes.size == found.size);
-    CHECK(attributes.mode == found.mode);
+  for (const auto& entry : listed) {
+    CAPTURE(entry.first);
+    const Attributes found = fs.attributes(fs.find(entry.first));
+    CHECK(entry.second.inode == found.inode);
+    CHECK(entry.second.size == found.size);
+    CHECK(entry.second.mode == found.mode);
   }
 }
 
