@@ -46,6 +46,7 @@ class CopyUp {
       parent = record->parent;
       name = record->name;
     }
+    if (!parent && record->is_directory()) return Errno{ENOENT};  // it was removed
     std::optional<UpperNode> parent_node;
     if (parent) {
       LIBSERVICES_TRY(parent_node, ensure(context, parent));

@@ -148,7 +148,9 @@ TEST_CASE_TEMPLATE_DEFINE("random operations answer as a simple model does", Sta
         const int got = error_of(
             fs.service.rename(fs.context, node, name, to, new_name, RenameMode::kReplace));
         if (got == EXDEV) break;  // the service would have to copy: nothing was changed
-        REQUIRE(got == model_rename(*at, name, *to_at, new_name));
+        const int expected = model_rename(*at, name, *to_at, new_name);
+        // A file onto a directory that it is in: POSIX does not say which of the two wins.
+        REQUIRE((got == expected || (got == EISDIR && expected == ENOTEMPTY)));
         break;
       }
       case 5: {

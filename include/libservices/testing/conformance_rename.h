@@ -15,6 +15,17 @@ int rename_error(Fs& fs, const typename Fs::Node& from, std::string_view name,
   return error_of(fs.service.rename(fs.context, from, name, to, new_name, mode));
 }
 
+// EXDEV is the answer of a service that would have to copy a directory to move it. It may come
+// before any other error: POSIX does not say which wins.
+template <class Fs>
+bool moves_directories(Fs& fs) {
+  const int error = rename_error(fs, fs.root(), "empty", fs.root(), "tried");
+  if (error == EXDEV) return false;
+  CHECK(error == 0);
+  CHECK(rename_error(fs, fs.root(), "tried", fs.root(), "empty") == 0);
+  return true;
+}
+
 TEST_CASE_TEMPLATE_DEFINE("rename moves a file, which stays the same object", Stack,
                           conform_rename) {
   Instance<Stack> fs;
@@ -53,12 +64,13 @@ TEST_CASE_TEMPLATE_DEFINE("rename refuses what POSIX refuses", Stack,
   const auto directory = fs.find("directory");
   CHECK(rename_error(fs, root, "missing", root, "new") == ENOENT);
   CHECK(rename_error(fs, root, "file", root, "empty") == EISDIR);
-  CHECK(rename_error(fs, root, "empty", root, "file") == ENOTDIR);
-  CHECK(rename_error(fs, root, "empty", root, "directory") == ENOTEMPTY);
   CHECK(rename_error(fs, root, "file", root, std::string(256, 'n')) == ENAMETOOLONG);
   const auto below = must(fs.service.mkdir(fs.context, directory, "below", kDirectory)).node;
-  CHECK(rename_error(fs, root, "directory", below, "loop") == EINVAL);
-  CHECK(rename_error(fs, root, "directory", directory, "loop") == EINVAL);
+  const auto refused = [](int error, int expected) { return error == expected || error == EXDEV; };
+  CHECK(refused(rename_error(fs, root, "empty", root, "file"), ENOTDIR));
+  CHECK(refused(rename_error(fs, root, "empty", root, "directory"), ENOTEMPTY));
+  CHECK(refused(rename_error(fs, root, "directory", below, "loop"), EINVAL));
+  CHECK(refused(rename_error(fs, root, "directory", directory, "loop"), EINVAL));
   CHECK(rename_error(fs, directory, "below", root, "directory") == ENOTEMPTY);
   CHECK(fs.names(directory) == std::multiset<std::string>{"below", "inner"});
 }
@@ -66,6 +78,14 @@ TEST_CASE_TEMPLATE_DEFINE("rename refuses what POSIX refuses", Stack,
 TEST_CASE_TEMPLATE_DEFINE("rename moves a directory with all that is in it", Stack,
                           conform_rename_directory) {
   Instance<Stack> fs;
+  if (!moves_directories(fs)) {
+    must(fs.service.rmdir(fs.context, fs.root(), "empty"));
+    must(fs.service.mkdir(fs.context, fs.root(), "empty", kDirectory));
+    must(fs.service.unlink(fs.context, fs.find("directory"), "inner"));
+    must(fs.service.rmdir(fs.context, fs.root(), "directory"));
+    fs.make(must(fs.service.mkdir(fs.context, fs.root(), "directory", kDirectory)).node, "inner",
+            kSeedText);
+  }
   const auto empty = fs.find("empty");
   CHECK(rename_error(fs, fs.root(), "directory", empty, "moved") == 0);
   CHECK(fs.content(fs.find(fs.find(empty, "moved"), "inner")) == kSeedText);
@@ -97,7 +117,9 @@ TEST_CASE_TEMPLATE_DEFINE("an exchange gives each object the other's name", Stac
   CHECK(rename_error(fs, root, "file", directory, "other", exchange) == 0);
   CHECK(fs.content(fs.find("file")) == "other text");
   CHECK(fs.content(fs.find(directory, "other")) == kSeedText);
-  CHECK(rename_error(fs, root, "directory", directory, "inner", exchange) == EINVAL);
+  const int loop = rename_error(fs, root, "directory", directory, "inner", exchange);
+  CHECK((loop == EINVAL || loop == EXDEV));
+  if (!moves_directories(fs)) return;
   CHECK(rename_error(fs, root, "file", root, "empty", exchange) == 0);
   CHECK(fs.attributes(fs.find("file")).is_directory());
   CHECK(fs.content(fs.find("empty")) == "other text");

@@ -4,8 +4,9 @@
 // begins with, and the few steps that cases are made of.
 //
 // The tree: "file" (mode 0644, content kSeedText), "directory" with "inner" (the same content) in
-// it, and "empty", a directory. A service that can be written gets it from here. A stack of a
-// read-only service brings it along: `seed()` makes it in anything that can be written.
+// it, and "empty", a directory. A service that can be written gets it from here. The stack of one
+// that cannot, or that has it in a lower layer, brings it along: `seed()` makes it in anything that
+// can be written.
 //
 // Needs <doctest/doctest.h> (Debian: doctest-dev).
 #ifndef LIBSERVICES_TESTING_INSTANCE_H_
@@ -74,6 +75,13 @@ void seed(S& service) {
 //   using Service = …;                            the libservice
 //   static constexpr const char* kName = "…";     how the report calls it
 //   Service::Config config();                     a fresh instance, called once
+//   static constexpr bool kSeeded = true;         optional: the tree is there already
+template <class Stack>
+constexpr bool is_seeded() {
+  if constexpr (requires { Stack::kSeeded; }) return Stack::kSeeded;
+  return !WritableService<typename Stack::Service>;
+}
+
 template <class Stack>
 struct Instance {
   using Service = typename Stack::Service;
@@ -83,7 +91,7 @@ struct Instance {
   Instance() : service(stack.config()) {
     const absl::Status started = start_service(service);
     REQUIRE_MESSAGE(started.ok(), std::string(started.message()));
-    if constexpr (WritableService<Service>) seed(service);
+    if constexpr (!is_seeded<Stack>()) seed(service);
     root_node.emplace(must(service.root(context)).node);
   }
   ~Instance() {
