@@ -10,6 +10,10 @@ Catalog standard_catalog() {
   host::add_sources(catalog);
   host::add_local(catalog);
   host::add_unions(catalog);
+  host::add_readonly(catalog);
+  host::add_subtree(catalog);
+  host::add_trace(catalog);
+  host::add_faulty(catalog);
   return catalog;
 }
 

@@ -7,7 +7,7 @@ set -u
 work=$(mktemp -d /tmp/libservices-command-test.XXXXXX)
 chmod 755 "$work"
 mkdir "$work/bin"
-cp "$1" "$work/bin/libservices"
+cp "$1" "$work/bin/libservices" || exit 1
 libservices=$work/bin/libservices
 # Programs here use no mount, so any library may stand for the preload library.
 cp "${2:-$(/sbin/ldconfig -p | awk '/libm\.so\.6 .*x86-64/ { print $NF; exit }')}" "$work/bin/library.so"
