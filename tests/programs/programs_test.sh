@@ -1,0 +1,66 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# One script of common programs, run in a plain directory and in a union of two directories through
+# the preload library: what is printed, the exit status and the tree left behind are the same.
+# A directory's link count is not compared: a union has none of its own.
+# usage: programs_test.sh LIBSERVICES PRELOAD_LIBRARY SCRIPT
+set -u
+libservices=$(realpath "$1")
+LIBSERVICES_PRELOAD=$(realpath "$2")
+export LIBSERVICES_PRELOAD
+here=$(dirname "$(realpath "$0")")
+script=$(realpath "$3")
+export LC_ALL=C TZ=UTC HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1
+mount=/mnt/libservices-programs
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/plain" "$work/lower" "$work/upper"
+(umask 022 && cd "$work/lower" && bash "$here/lower.sh") || exit 1
+cp -a "$work/lower/." "$work/plain"
+cp -a "$work/lower" "$work/lower.before"
+
+serve() {
+  timeout 120 "$libservices" with --mount "$mount=union(local:$work/upper, local:$work/lower)" -- "$@"
+}
+run() {  # run DIRECTORY: in it, the script; what it prints has no trace of where it ran
+  cd "$1" && umask 022 && timeout 120 bash "$script" 2>&1 </dev/null
+}
+snapshot() {  # snapshot DIRECTORY: its tree, one line for each object; times that were set only
+  cd "$1" || return
+  find . -mindepth 1 -type d -printf '%y %m - - %p\n' -o \
+    ! -path '*/.git/*' -type l -printf '%y %m %n - - %p %l\n' -o \
+    ! -path '*/.git/*' -type f -newermt 2019-01-01 -printf '%y %m %n %s - %p\n' -o \
+    ! -path '*/.git/*' -printf '%y %m %n %s %Ts %p\n' | grep -v '/\.git/' | sort -k 6
+  find . -type f ! -path '*/.git/*' -print0 | sort -z | xargs -0 -r sha256sum
+}
+export -f run snapshot
+export script
+
+(run "$work/plain") >"$work/plain.output"
+echo "exit status $?" >>"$work/plain.output"
+(snapshot "$work/plain") >"$work/plain.tree" 2>&1
+
+serve bash -c "run $mount" >"$work/mount.output" 2>&1
+echo "exit status $?" >>"$work/mount.output"
+# By another service: what is compared was stored.
+serve bash -c "snapshot $mount" >"$work/mount.tree" 2>&1
+
+failed=0
+[ -s "$work/plain.tree" ] || failed=1
+sed -i "s|$work/plain|DIRECTORY|g" "$work/plain.output"
+sed -i "s|$mount|DIRECTORY|g" "$work/mount.output"
+diff -u "$work/plain.output" "$work/mount.output" || failed=1
+diff -u "$work/plain.tree" "$work/mount.tree" || failed=1
+if ! tail -1 "$work/plain.output" | grep -qx 'exit status 0'; then
+  echo "the script itself fails in a plain directory:"
+  cat "$work/plain.output"
+  failed=1
+fi
+if ! diff -r --no-dereference "$work/lower.before" "$work/lower"; then
+  echo "the lower directory was changed"
+  failed=1
+fi
+[ $failed = 0 ] && echo "1 passed, 0 failed, 0 skipped"
+exit $failed
