@@ -3,17 +3,18 @@
 
 #include <dirent.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -22,67 +23,56 @@ namespace {
 
 using local_internal::attributes_of;
 using local_internal::Descriptor;
-using local_internal::DescriptorPtr;
+using local_internal::DescriptorRef;
+using local_internal::Nodes;
+using local_internal::ObjectIdentity;
+using local_internal::ProcPath;
+using local_internal::uninterrupted;
+using local_internal::WorkDirectory;
 
 constexpr int kFind = O_PATH | O_NOFOLLOW | O_CLOEXEC;
-// In the work directory; what is in it is ours to remove.
-constexpr const char* kStagingName = ".libservices-staging";
-
-// The call again while signals interrupt it.
-template <class Call>
-auto uninterrupted(Call&& call) {
-  decltype(call()) result;
-  do {
-    result = call();
-  } while (result < 0 && errno == EINTR);
-  return result;
-}
-
-// A path of an open descriptor for calls that have no form for O_PATH descriptors.
-struct ProcPath {
-  explicit ProcPath(int descriptor) {
-    *fmt::format_to(text.data(), "/proc/self/fd/{}", descriptor) = '\0';
-  }
-  const char* get() const { return text.data(); }
-  std::array<char, 32> text;
-};
+constexpr int kOpenBits = O_ACCMODE | O_DIRECTORY | O_DIRECT | O_SYNC | O_DSYNC;
+constexpr std::size_t kListingBytes = 32768;
+constexpr int kLooks = 8;  // at a name while others change the directory
 
 absl::Status failure(std::string_view path, std::string_view mend) {
-  return absl::ErrnoToStatus(errno,
-                             fmt::format("local: {}: {} ({})", path, std::strerror(errno), mend));
+  const int reason = errno;
+  return absl::ErrnoToStatus(reason,
+                             fmt::format("local: {}: {} ({})", path, std::strerror(reason), mend));
 }
 
-// Empties a directory that is ours, links never followed.
-void remove_all(int directory, const char* name) {
-  if (::unlinkat(directory, name, 0) == 0 || (errno != EISDIR && errno != EPERM)) return;
-  const int inside =
-      ::openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (inside < 0) return;
-  if (DIR* const listing = ::fdopendir(inside)) {
-    while (const dirent* entry = ::readdir(listing)) {
-      const std::string_view entry_name = entry->d_name;
-      if (entry_name != "." && entry_name != "..") remove_all(inside, entry->d_name);
-    }
-    ::closedir(listing);
-  }
-  ::unlinkat(directory, name, AT_REMOVEDIR);
+// A file's bytes lie at 0 to 2^63-1.
+bool fits(std::uint64_t offset) { return offset <= static_cast<std::uint64_t>(INT64_MAX); }
+
+// A name or a link's target for a system call; empty when it holds NUL.
+std::string terminated(std::string_view text) {
+  return text.find('\0') == std::string_view::npos ? std::string(text) : std::string();
+}
+
+// A descriptor of its own on the object of an open one.
+Result<DescriptorRef> path_descriptor(int fd) {
+  auto made = std::make_shared<Descriptor>(::open(ProcPath(fd).c_str(), O_PATH | O_CLOEXEC));
+  if (made->fd() < 0) return last_errno();
+  return DescriptorRef(std::move(made));
 }
 
 }  // namespace
 
 absl::Status Local::start() {
-  const int descriptor =
-      ::open(config_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) {
+  auto opened = std::make_shared<Descriptor>(
+      ::open(config_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (opened->fd() < 0) {
     return failure(config_.directory, errno == ENOENT    ? "make it, or correct the path"
                                       : errno == ENOTDIR ? "name a directory"
                                                          : "the service must be able to read it");
   }
-  auto opened = std::make_shared<Descriptor>(descriptor);
+  if (::access(ProcPath(opened->fd()).c_str(), F_OK) != 0) {
+    return failure("/proc/self/fd", "mount /proc where the service runs");
+  }
   char* const real = ::realpath(config_.directory.c_str(), nullptr);
   place_ = real != nullptr ? real : config_.directory;
   std::free(real);
-  auto seen = attributes_of(descriptor, "");
+  auto seen = attributes_of(opened->fd(), "", &mount_);
   if (!seen.ok()) {
     errno = seen.error().value;
     return failure(config_.directory, "its attributes cannot be read");
@@ -93,128 +83,152 @@ absl::Status Local::start() {
     ::getrlimit(RLIMIT_NOFILE, &limit);
     most = std::clamp<std::size_t>(limit.rlim_cur / 4, 16, 4096);
   }
+  privileged_ = ::geteuid() == 0;
   device_ = seen->device;
-  descriptors_ = std::make_unique<local_internal::Descriptors>(most, descriptor);
-  root_ = descriptors_->intern(*seen, std::move(opened), nullptr, {});
+  nodes_ = std::make_shared<Nodes>(most);
+  nodes_->use_handles(opened->fd(), device_);
+  root_ = nodes_->intern_nameless(*seen, std::move(opened));
+
+  // What an earlier run left unfinished goes. A default place that cannot be used is no matter
+  // until somebody needs it.
   std::lock_guard lock(work_mutex_);
-  // What an earlier run left unfinished.
-  if (config_.work.empty() && ::access((place_ + ".work").c_str(), F_OK) != 0) {
-    return absl::OkStatus();
-  }
-  return open_work();
+  if (::access(work_path().c_str(), F_OK) != 0) return absl::OkStatus();
+  Errno why;
+  const absl::Status cleaned = open_work(why);
+  if (cleaned.ok() || (config_.work.empty() && why != Errno{EBUSY})) return absl::OkStatus();
+  nodes_->forget_handles();
+  root_.reset();
+  nodes_.reset();
+  return cleaned;
 }
 
 absl::Status Local::stop() {
   std::lock_guard lock(work_mutex_);
-  if (staging_ != nullptr) {
-    const std::string work = config_.work.empty() ? place_ + ".work" : config_.work;
-    remove_all(AT_FDCWD, (work + "/" + kStagingName).c_str());
-    // Only a directory that we made and that holds nothing goes.
-    ::unlink((work + "/.libservices-lock").c_str());
-    if (config_.work.empty()) ::rmdir(work.c_str());
-  }
   staging_.reset();
+  work_.reset();
+  if (nodes_ != nullptr) nodes_->forget_handles();
   root_.reset();
-  descriptors_.reset();
-  if (work_lock_ >= 0) ::close(work_lock_);
-  work_lock_ = -1;
+  nodes_.reset();
   return absl::OkStatus();
 }
 
-// REQUIRES: work_mutex_. Makes, locks and empties the staging directory.
-absl::Status Local::open_work() {
-  const std::string work = config_.work.empty() ? place_ + ".work" : config_.work;
-  if (::mkdir(work.c_str(), 0700) != 0 && errno != EEXIST) {
-    return failure(work, "it is needed for changes in one step: name a directory on the same "
-                         "volume with work=PATH");
+std::string Local::work_path() const {
+  return config_.work.empty() ? place_ + ".work" : config_.work;
+}
+
+// REQUIRES: work_mutex_.
+absl::Status Local::open_work(Errno& why) {
+  if (absl::Status opened = WorkDirectory::open(work_path(), place_, device_, work_, why);
+      !opened.ok()) {
+    return opened;
   }
-  const std::string lock_path = work + "/.libservices-lock";
-  work_lock_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (work_lock_ < 0) return failure(lock_path, "the service must be able to write there");
-  if (::flock(work_lock_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(std::exchange(work_lock_, -1));
-    return absl::AlreadyExistsError(
-        fmt::format("local: {}: another service uses this directory for changes (stop it, or give "
-                    "each its own upper)",
-                    place_));
+  auto seen = attributes_of(work_->staging()->fd(), "");
+  if (!seen.ok()) {
+    work_.reset();
+    errno = (why = seen.error()).value;
+    return failure(work_path(), "its attributes cannot be read");
   }
-  const std::string staging = work + "/" + kStagingName;
-  remove_all(AT_FDCWD, staging.c_str());
-  if (::mkdir(staging.c_str(), 0700) != 0) return failure(staging, "make room, or check rights");
-  auto opened =
-      std::make_shared<Descriptor>(::open(staging.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  auto seen = attributes_of(opened->get(), "");
-  if (!seen.ok()) return failure(staging, "it cannot be read");
-  if (seen->device != device_) {
-    return absl::InvalidArgumentError(
-        fmt::format("local: the work directory {} is not on the volume of {} (name one that is, "
-                    "with work=PATH)",
-                    work, place_));
-  }
-  staging_ = descriptors_->intern(*seen, std::move(opened), nullptr, {});
+  staging_ = nodes_->intern_nameless(*seen, work_->staging());
   return absl::OkStatus();
 }
 
 Result<Entry<Local::Node>> Local::staging(C) {
   std::lock_guard lock(work_mutex_);
   if (staging_ == nullptr) {
-    if (const absl::Status made = open_work(); !made.ok()) {
-      return Errno{absl::IsAlreadyExists(made) ? EBUSY : EXDEV};
+    Errno why;
+    if (const absl::Status made = open_work(why); !made.ok()) {
+      if (!std::exchange(told_, true)) {
+        std::fprintf(stderr, "%s\n", std::string(made.message()).c_str());
+      }
+      return why;
     }
   }
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(staging_));
-  LIBSERVICES_TRY(const Attributes seen, attributes_of(descriptor->get(), ""));
+  LIBSERVICES_TRY(const Attributes seen, nodes_->attributes(staging_));
   return Entry<Node>{staging_, seen};
 }
 
-// The directory's descriptor, and the name as a string when it may be one.
-Result<DescriptorPtr> Local::directory_of(const Node& directory, std::string_view name,
-                                          std::string& checked) {
-  if (!S_ISDIR(directory->type)) return Errno{ENOTDIR};
-  if (name.empty() || name == "." || name == ".." ||
-      name.find('/') != std::string_view::npos || name.find('\0') != std::string_view::npos) {
-    return Errno{EINVAL};
-  }
-  if (name.size() > NAME_MAX) return Errno{ENAMETOOLONG};
-  checked.assign(name);
-  return descriptors_->open(directory);
+Result<Local::Place> Local::place_of(const Node& directory, std::string_view name) {
+  if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
+  Place at{nullptr, Name(name), 0};
+  if (at.name.error() != 0) return Errno{at.name.error()};
+  LIBSERVICES_TRY(at.parent, nodes_->descriptor(directory));
+  at.epoch = nodes_->epoch_of(directory);
+  return at;
 }
 
 Result<Entry<Local::Node>> Local::root(C) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(root_));
-  LIBSERVICES_TRY(const Attributes seen, attributes_of(descriptor->get(), ""));
+  LIBSERVICES_TRY(const Attributes seen, nodes_->attributes(root_));
   return Entry<Node>{root_, seen};
 }
 
-Result<Entry<Local::Node>> Local::lookup(C, const Node& directory, std::string_view name) {
-  std::string checked;
-  LIBSERVICES_TRY(const DescriptorPtr parent, directory_of(directory, name, checked));
-  LIBSERVICES_TRY(const Attributes seen, attributes_of(parent->get(), checked.c_str()));
-  if (seen.device != device_) return Errno{EXDEV};
-  return Entry<Node>{descriptors_->intern(seen, nullptr, directory, checked), seen};
+Result<Entry<Local::Node>> Local::look(const Place& at, const Node& directory) {
+  std::uint64_t epoch = at.epoch;
+  for (int looks = 1;; ++looks) {
+    std::uint64_t mount = 0;
+    LIBSERVICES_TRY(const Attributes seen, attributes_of(at.fd(), at.c_str(), &mount));
+    if (mount != mount_) return Errno{EXDEV};
+    bool settled = false;
+    Node node = nodes_->intern(seen, directory, at.name.view(), epoch, settled);
+    if (settled || looks == kLooks) return Entry<Node>{std::move(node), seen};
+    epoch = nodes_->epoch_of(directory);
+  }
 }
 
-Result<Attributes> Local::getattr(C, const Node& node) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
-  return attributes_of(descriptor->get(), "");
+Result<Entry<Local::Node>> Local::lookup(C, const Node& directory, std::string_view name) {
+  LIBSERVICES_TRY(const Place at, place_of(directory, name));
+  return look(at, directory);
 }
+
+Result<Attributes> Local::getattr(C, const Node& node) { return nodes_->attributes(node); }
 
 Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
-  if (!S_ISREG(node->type) && !S_ISDIR(node->type)) return Errno{ENXIO};
-  const int bits = flags.bits & (O_ACCMODE | O_TRUNC | O_DIRECTORY | O_DIRECT | O_SYNC | O_DSYNC);
-  auto file = std::make_unique<OpenFile>(
-      ::open(ProcPath(descriptor->get()).get(), bits | O_CLOEXEC | O_NOCTTY));
-  if (file->descriptor.get() < 0) return last_errno();
-  LIBSERVICES_TRY(const Attributes seen, attributes_of(file->descriptor.get(), ""));
+  if (node->is(S_IFDIR)) {
+    if (flags.writes() || flags.truncates()) return Errno{EISDIR};
+  } else if (!node->is(S_IFREG)) {
+    return Errno{node->is(S_IFLNK) ? ELOOP : ENXIO};
+  } else if (flags.directory()) {
+    return Errno{ENOTDIR};
+  }
+  const int bits = (flags.bits & kOpenBits) | O_CLOEXEC | O_NOCTTY;
+  // By its last name, where nothing else has the name now; no descriptor is needed beside.
+  Node parent;
+  std::string name;
+  DescriptorRef known = nodes_->cached(node);
+  if (known == nullptr && nodes_->last_seen(node, parent, name)) {
+    if (auto above = nodes_->descriptor(parent); above.ok()) {
+      // Should the host have put a fifo there, this does not wait for its other end.
+      auto file = std::make_unique<OpenFile>(uninterrupted(
+          [&] { return ::openat((*above)->fd(), name.c_str(), bits | O_NOFOLLOW | O_NONBLOCK); }));
+      auto seen = file->fd() < 0 ? Result<Attributes>(last_errno()) : attributes_of(file->fd(), "");
+      if (seen.ok() && ObjectIdentity::of(*seen) == node->identity()) {
+        if (::fcntl(file->fd(), F_SETFL, bits & O_DIRECT) != 0) return last_errno();
+        if (!flags.truncates()) return Opened<File>{std::move(file), *seen};
+        const int cut = uninterrupted([&] {
+          return flags.writes() ? ::ftruncate(file->fd(), 0)
+                                : ::truncate(ProcPath(file->fd()).c_str(), 0);
+        });
+        if (cut != 0) return last_errno();
+        LIBSERVICES_TRY(const Attributes after, attributes_of(file->fd(), ""));
+        return Opened<File>{std::move(file), after};
+      }
+    }
+  }
+  if (known == nullptr) {
+    LIBSERVICES_TRY(known, nodes_->descriptor(node));
+  }
+  auto file = std::make_unique<OpenFile>(uninterrupted(
+      [&] { return ::open(ProcPath(known->fd()).c_str(), bits | (flags.bits & O_TRUNC)); }));
+  if (file->fd() < 0) return last_errno();
+  LIBSERVICES_TRY(const Attributes seen, attributes_of(file->fd(), ""));
   return Opened<File>{std::move(file), seen};
 }
 
 Result<std::size_t> Local::read(C, File& file, std::uint64_t offset, std::span<std::byte> into) {
+  if (!fits(offset)) return Errno{EINVAL};
   std::size_t done = 0;
   while (done < into.size()) {
     const ssize_t count = uninterrupted([&] {
-      return ::pread(file->descriptor.get(), into.data() + done, into.size() - done,
+      return ::pread(file->fd(), into.data() + done, into.size() - done,
                      static_cast<off_t>(offset + done));
     });
     if (count < 0) {
@@ -229,10 +243,11 @@ Result<std::size_t> Local::read(C, File& file, std::uint64_t offset, std::span<s
 
 Result<std::size_t> Local::write(C, File& file, std::uint64_t offset,
                                  std::span<const std::byte> from) {
+  if (!fits(offset)) return Errno{EFBIG};
   std::size_t done = 0;
   while (done < from.size()) {
     const ssize_t count = uninterrupted([&] {
-      return ::pwrite(file->descriptor.get(), from.data() + done, from.size() - done,
+      return ::pwrite(file->fd(), from.data() + done, from.size() - done,
                       static_cast<off_t>(offset + done));
     });
     if (count < 0) {
@@ -247,35 +262,40 @@ Result<std::size_t> Local::write(C, File& file, std::uint64_t offset,
 Result<std::uint64_t> Local::append(C, File& file, std::span<const std::byte> from,
                                     std::size_t& written) {
   // With RWF_APPEND and no offset the kernel moves the descriptor's own offset to the new end.
-  std::lock_guard lock(file->listing);
+  std::lock_guard lock(file->offset);
   const iovec part{const_cast<std::byte*>(from.data()), from.size()};
-  const ssize_t count = uninterrupted(
-      [&] { return ::pwritev2(file->descriptor.get(), &part, 1, -1, RWF_APPEND); });
+  const ssize_t count =
+      uninterrupted([&] { return ::pwritev2(file->fd(), &part, 1, -1, RWF_APPEND); });
   if (count < 0) return last_errno();
   written = static_cast<std::size_t>(count);
-  const off_t end = ::lseek(file->descriptor.get(), 0, SEEK_CUR);
+  const off_t end = ::lseek(file->fd(), 0, SEEK_CUR);
   if (end < 0) return last_errno();
   return static_cast<std::uint64_t>(end);
 }
 
 Result<void> Local::close(C, File& file) {
-  file.reset();  // written data is in the host's cache: close(2) of a local file has no news
+  const int fd = file->descriptor.release();
+  file.reset();
+  // On Linux the descriptor is gone also when a signal came.
+  if (::close(fd) != 0 && errno != EINTR) return last_errno();
   return {};
 }
 
 Result<void> Local::readdir(C, File& directory, std::uint64_t after, Listing wanted,
                             EntrySink sink) {
-  const int descriptor = directory->descriptor.get();
-  std::lock_guard lock(directory->listing);
-  if (::lseek(descriptor, static_cast<off_t>(after), SEEK_SET) < 0) return last_errno();
-  alignas(8) std::array<char, 32768> buffer;
+  const int fd = directory->fd();
+  std::lock_guard lock(directory->offset);
+  if (!fits(after)) return Errno{EINVAL};
+  if (::lseek(fd, static_cast<off_t>(after), SEEK_SET) < 0) return last_errno();
+  if (directory->buffer == nullptr) directory->buffer.reset(new char[kListingBytes]);
+  char* const buffer = directory->buffer.get();
   for (;;) {
-    const long size =
-        uninterrupted([&] { return ::getdents64(descriptor, buffer.data(), buffer.size()); });
+    const ssize_t size = uninterrupted([&] { return ::getdents64(fd, buffer, kListingBytes); });
+    if (size < 0 && errno == ENOENT) return {};  // it was removed: nothing is in it
     if (size < 0) return last_errno();
     if (size == 0) return {};
-    for (long at = 0; at < size;) {
-      const auto* entry = reinterpret_cast<const dirent64*>(buffer.data() + at);
+    for (ssize_t at = 0; at < size;) {
+      const auto* const entry = reinterpret_cast<const dirent64*>(buffer + at);
       at += entry->d_reclen;
       DirEntry given{.name = entry->d_name,
                      .inode = entry->d_ino,
@@ -284,9 +304,10 @@ Result<void> Local::readdir(C, File& directory, std::uint64_t after, Listing wan
       if (given.name == "." || given.name == "..") continue;
       Attributes seen;
       if (wanted == Listing::kAttributes) {
-        auto asked = attributes_of(descriptor, entry->d_name);
+        std::uint64_t mount = 0;
+        auto asked = attributes_of(fd, entry->d_name, &mount);
         if (!asked.ok() && asked.error() == Errno{ENOENT}) continue;
-        if (asked.ok()) {
+        if (asked.ok() && mount == mount_) {
           seen = *asked;
           given.attributes = &seen;
         }
@@ -297,16 +318,19 @@ Result<void> Local::readdir(C, File& directory, std::uint64_t after, Listing wan
 }
 
 Result<std::size_t> Local::readlink(C, const Node& node, std::span<char> into) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
-  const ssize_t length = ::readlinkat(descriptor->get(), "", into.data(), into.size());
-  if (length < 0) return errno == ENOENT ? Errno{EINVAL} : last_errno();
+  if (!node->is(S_IFLNK) || into.empty()) return Errno{EINVAL};
+  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
+  const ssize_t length = ::readlinkat(object->fd(), "", into.data(), into.size());
+  if (length < 0) return last_errno();
   return static_cast<std::size_t>(length);
 }
 
 Result<VolumeInfo> Local::statfs(C, const Node& node) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
+  // All of the tree is on one mount.
+  LIBSERVICES_TRY(const DescriptorRef object,
+                  nodes_->descriptor(node->identity().device == device_ ? root_ : node));
   struct statfs seen {};
-  if (::fstatfs(descriptor->get(), &seen) != 0) return last_errno();
+  if (uninterrupted([&] { return ::fstatfs(object->fd(), &seen); }) != 0) return last_errno();
   return VolumeInfo{.block_size = static_cast<std::uint64_t>(seen.f_bsize),
                     .blocks = seen.f_blocks,
                     .blocks_free = seen.f_bfree,
@@ -318,17 +342,18 @@ Result<VolumeInfo> Local::statfs(C, const Node& node) {
 }
 
 Result<void> Local::fsync(C, File& file, SyncScope scope) {
-  const int descriptor = file->descriptor.get();
-  if ((scope == SyncScope::kData ? ::fdatasync(descriptor) : ::fsync(descriptor)) != 0) {
+  const int fd = file->fd();
+  if (uninterrupted([&] { return scope == SyncScope::kData ? ::fdatasync(fd) : ::fsync(fd); }) !=
+      0) {
     return last_errno();
   }
   return {};
 }
 
-Result<void> Local::fallocate(C, File& file, int mode, std::uint64_t offset,
-                              std::uint64_t length) {
+Result<void> Local::fallocate(C, File& file, int mode, std::uint64_t offset, std::uint64_t length) {
+  if (!fits(offset) || !fits(length)) return Errno{EFBIG};
   if (uninterrupted([&] {
-        return ::fallocate(file->descriptor.get(), mode, static_cast<off_t>(offset),
+        return ::fallocate(file->fd(), mode, static_cast<off_t>(offset),
                            static_cast<off_t>(length));
       }) != 0) {
     return last_errno();
@@ -337,8 +362,9 @@ Result<void> Local::fallocate(C, File& file, int mode, std::uint64_t offset,
 }
 
 Result<std::uint64_t> Local::seek(C, File& file, std::uint64_t offset, SeekTarget target) {
-  std::lock_guard lock(file->listing);  // the descriptor's own offset moves
-  const off_t found = ::lseek(file->descriptor.get(), static_cast<off_t>(offset),
+  if (!fits(offset)) return Errno{ENXIO};
+  std::lock_guard lock(file->offset);  // it moves
+  const off_t found = ::lseek(file->fd(), static_cast<off_t>(offset),
                               target == SeekTarget::kData ? SEEK_DATA : SEEK_HOLE);
   if (found < 0) return last_errno();
   return static_cast<std::uint64_t>(found);
@@ -346,95 +372,119 @@ Result<std::uint64_t> Local::seek(C, File& file, std::uint64_t offset, SeekTarge
 
 Result<std::uint64_t> Local::copy_range(C, File& from, std::uint64_t from_offset, File& to,
                                         std::uint64_t to_offset, std::uint64_t length) {
+  if (!fits(from_offset)) return Errno{EINVAL};
+  if (!fits(to_offset)) return Errno{EFBIG};
   auto source = static_cast<off_t>(from_offset);
   auto target = static_cast<off_t>(to_offset);
   const ssize_t copied = uninterrupted([&] {
-    return ::copy_file_range(from->descriptor.get(), &source, to->descriptor.get(), &target,
+    return ::copy_file_range(from->fd(), &source, to->fd(), &target,
                              std::min<std::uint64_t>(length, 0x7ffff000U), 0);
   });
   if (copied < 0) return last_errno();
   return static_cast<std::uint64_t>(copied);
 }
 
-// Owner and mode of what was just made as `name`, which is removed again if that fails.
-Result<Entry<Local::Node>> Local::finish(const DescriptorPtr& parent, const Node& directory,
-                                         const std::string& name, const NewNode& fresh,
-                                         bool directory_made) {
-  auto dress = [&]() -> Result<Attributes> {
-    LIBSERVICES_TRY(Attributes seen, attributes_of(parent->get(), name.c_str()));
-    const bool owner_differs = seen.uid != fresh.uid || seen.gid != fresh.gid;
-    if (owner_differs && ::geteuid() == 0) {
-      if (::fchownat(parent->get(), name.c_str(), fresh.uid, fresh.gid, AT_SYMLINK_NOFOLLOW) != 0) {
-        return last_errno();
-      }
-    }
-    // The umask, a set-group-id directory or the chown may have changed it.
-    const bool has_mode = !seen.is_symlink();
-    if (has_mode && (owner_differs || seen.permissions() != (fresh.mode & 07777U))) {
-      if (::fchmodat(parent->get(), name.c_str(), fresh.mode & 07777U, 0) != 0) {
-        return last_errno();
-      }
-      return attributes_of(parent->get(), name.c_str());
-    }
-    return owner_differs ? attributes_of(parent->get(), name.c_str()) : Result<Attributes>(seen);
-  };
-  auto seen = dress();
-  if (!seen.ok()) {
-    ::unlinkat(parent->get(), name.c_str(), directory_made ? AT_REMOVEDIR : 0);
-    return seen.error();
+mode_t Local::first_mode(const NewNode& fresh) const {
+  // Nobody runs a file as us because its owner was not set yet.
+  const bool owned = !privileged_ || (fresh.uid == 0 && fresh.gid == 0);
+  return fresh.mode & (owned ? 07777U : 01777U);
+}
+
+Result<Attributes> Local::dress(int fd, const NewNode& fresh) const {
+  LIBSERVICES_TRY(Attributes seen, attributes_of(fd, ""));
+  const bool chown = privileged_ && (seen.uid != fresh.uid || seen.gid != fresh.gid);
+  // The umask, a set-group-id directory or the chown may take bits away.
+  const std::uint32_t mode = fresh.mode & 07777U;
+  const bool chmod =
+      !seen.is_symlink() && (seen.permissions() != mode || (chown && (mode & 06000U) != 0));
+  if (chown && ::fchownat(fd, "", fresh.uid, fresh.gid, AT_EMPTY_PATH) != 0) return last_errno();
+  if (chmod && ::chmod(ProcPath(fd).c_str(), mode) != 0) return last_errno();
+  return chown || chmod ? attributes_of(fd, "") : Result<Attributes>(seen);
+}
+
+Result<Entry<Local::Node>> Local::finish(const Place& at, const Node& directory,
+                                         const NewNode& fresh, int removal) {
+  auto made = look(at, directory);
+  if (!made.ok()) return made;
+  const Attributes& seen = made->attributes;
+  const bool owned = !privileged_ || (seen.uid == fresh.uid && seen.gid == fresh.gid);
+  if (owned && (seen.is_symlink() || seen.permissions() == (fresh.mode & 07777U))) return made;
+  auto dressed = [&]() -> Result<Attributes> {
+    const Descriptor object(::openat(at.fd(), at.c_str(), kFind));
+    if (object.fd() < 0) return last_errno();
+    LIBSERVICES_TRY(const Attributes now, attributes_of(object.fd(), ""));
+    if (ObjectIdentity::of(now) != made->node->identity()) return Errno{ESTALE};
+    return dress(object.fd(), fresh);
+  }();
+  if (!dressed.ok()) {
+    ::unlinkat(at.fd(), at.c_str(), removal);
+    return dressed.error();
   }
-  return Entry<Node>{descriptors_->intern(*seen, nullptr, directory, name), *seen};
+  made->attributes = *dressed;
+  return made;
 }
 
 Result<Created<Local::Node, Local::File>> Local::create(C, const Node& directory,
-                                                        std::string_view name,
-                                                        const NewNode& fresh, OpenFlags flags) {
-  std::string checked;
-  LIBSERVICES_TRY(const DescriptorPtr parent, directory_of(directory, name, checked));
-  const int bits = flags.bits & (O_ACCMODE | O_DIRECT | O_SYNC | O_DSYNC);
-  auto file = std::make_unique<OpenFile>(
-      ::openat(parent->get(), checked.c_str(),
-               bits | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, fresh.mode & 07777U));
-  if (file->descriptor.get() < 0) return last_errno();
-  LIBSERVICES_TRY(auto made, finish(parent, directory, checked, fresh, false));
-  return Created<Node, File>{std::move(made.node), std::move(file), made.attributes};
+                                                        std::string_view name, const NewNode& fresh,
+                                                        OpenFlags flags) {
+  LIBSERVICES_TRY(const Place at, place_of(directory, name));
+  const int bits = flags.bits & kOpenBits & ~O_DIRECTORY;
+  auto file = std::make_unique<OpenFile>(uninterrupted([&] {
+    return ::openat(at.fd(), at.c_str(), bits | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                    first_mode(fresh));
+  }));
+  if (file->fd() < 0) return last_errno();
+  auto seen = dress(file->fd(), fresh);
+  if (!seen.ok()) {
+    ::unlinkat(at.fd(), at.c_str(), 0);
+    return seen.error();
+  }
+  bool settled = false;
+  Node node = nodes_->intern(*seen, directory, at.name.view(), at.epoch, settled);
+  if (!settled) {  // the name may be gone again
+    LIBSERVICES_TRY(DescriptorRef own, path_descriptor(file->fd()));
+    nodes_->hold(node, std::move(own));
+  }
+  return Created<Node, File>{std::move(node), std::move(file), *seen};
 }
 
 Result<Created<Local::Node, Local::File>> Local::tmpfile(C, const Node& directory,
                                                          const NewNode& fresh, OpenFlags flags) {
-  if (!S_ISDIR(directory->type)) return Errno{ENOTDIR};
-  LIBSERVICES_TRY(const DescriptorPtr parent, descriptors_->open(directory));
-  auto file = std::make_unique<OpenFile>(::open(
-      ProcPath(parent->get()).get(), (flags.bits & O_ACCMODE) | O_TMPFILE | O_CLOEXEC,
-      fresh.mode & 07777U));
-  const int descriptor = file->descriptor.get();
-  if (descriptor < 0) return errno == EISDIR ? Errno{EOPNOTSUPP} : last_errno();
-  if (::geteuid() == 0 && ::fchown(descriptor, fresh.uid, fresh.gid) != 0) return last_errno();
-  if (::fchmod(descriptor, fresh.mode & 07777U) != 0) return last_errno();
-  LIBSERVICES_TRY(const Attributes seen, attributes_of(descriptor, ""));
-  auto own = std::make_shared<Descriptor>(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
-  if (own->get() < 0) return last_errno();
-  Node node = descriptors_->intern(seen, std::move(own), nullptr, {});
-  LIBSERVICES_CHECK_OK(descriptors_->pin(node));
+  if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
+  LIBSERVICES_TRY(const DescriptorRef parent, nodes_->descriptor(directory));
+  const int access = flags.writes() ? flags.bits & O_ACCMODE : O_RDWR;
+  auto file = std::make_unique<OpenFile>(uninterrupted([&] {
+    return ::openat(parent->fd(), ".",
+                    access | (flags.bits & (O_DIRECT | O_SYNC | O_DSYNC)) | O_TMPFILE | O_CLOEXEC,
+                    first_mode(fresh));
+  }));
+  if (file->fd() < 0) return errno == EISDIR ? Errno{EOPNOTSUPP} : last_errno();
+  LIBSERVICES_TRY(const Attributes seen, dress(file->fd(), fresh));
+  LIBSERVICES_TRY(DescriptorRef own, path_descriptor(file->fd()));
+  Node node = nodes_->intern_nameless(seen, std::move(own));
   return Created<Node, File>{std::move(node), std::move(file), seen};
 }
 
 Result<Attributes> Local::setattr(C, const Node& node, const AttributeChanges& changes) {
   using A = AttributeChanges;
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
-  const ProcPath path(descriptor->get());
-  if (changes.has(A::kMode) && S_ISLNK(node->type)) return Errno{EOPNOTSUPP};
-  if (changes.has(A::kSize) &&
-      uninterrupted([&] { return ::truncate(path.get(), static_cast<off_t>(changes.size)); }) !=
-          0) {
+  if (changes.has(A::kMode) && node->is(S_IFLNK)) return Errno{EOPNOTSUPP};
+  if (changes.has(A::kSize)) {
+    if (!node->is(S_IFREG)) return Errno{node->is(S_IFDIR) ? EISDIR : EINVAL};
+    if (!fits(changes.size)) return Errno{EFBIG};
+  }
+  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
+  const ProcPath path(object->fd());
+  if (changes.has(A::kSize) && uninterrupted([&] {
+                                 return ::truncate(path.c_str(), static_cast<off_t>(changes.size));
+                               }) != 0) {
     return last_errno();
   }
   if (changes.has(A::kUid) || changes.has(A::kGid)) {
     const uid_t uid = changes.has(A::kUid) ? changes.uid : static_cast<uid_t>(-1);
     const gid_t gid = changes.has(A::kGid) ? changes.gid : static_cast<gid_t>(-1);
-    if (::fchownat(descriptor->get(), "", uid, gid, AT_EMPTY_PATH) != 0) return last_errno();
+    if (::fchownat(object->fd(), "", uid, gid, AT_EMPTY_PATH) != 0) return last_errno();
   }
-  if (changes.has(A::kMode) && ::chmod(path.get(), changes.mode & 07777U) != 0) {
+  if (changes.has(A::kMode) && ::chmod(path.c_str(), changes.mode & 07777U) != 0) {
     return last_errno();
   }
   std::array<timespec, 2> times{{{0, UTIME_OMIT}, {0, UTIME_OMIT}}};
@@ -443,69 +493,59 @@ Result<Attributes> Local::setattr(C, const Node& node, const AttributeChanges& c
   if (changes.has(A::kAtimeNow)) times[0].tv_nsec = UTIME_NOW;
   if (changes.has(A::kMtimeNow)) times[1].tv_nsec = UTIME_NOW;
   const bool has_times = times[0].tv_nsec != UTIME_OMIT || times[1].tv_nsec != UTIME_OMIT;
-  if (has_times &&
-      ::syscall(SYS_utimensat, descriptor->get(), "", times.data(), AT_EMPTY_PATH) != 0) {
+  if (has_times && ::syscall(SYS_utimensat, object->fd(), "", times.data(), AT_EMPTY_PATH) != 0) {
     return last_errno();
   }
-  return attributes_of(descriptor->get(), "");
+  return attributes_of(object->fd(), "");
 }
 
 Result<Entry<Local::Node>> Local::mkdir(C, const Node& directory, std::string_view name,
                                         const NewNode& fresh) {
-  std::string checked;
-  LIBSERVICES_TRY(const DescriptorPtr parent, directory_of(directory, name, checked));
-  if (::mkdirat(parent->get(), checked.c_str(), fresh.mode & 07777U) != 0) return last_errno();
-  return finish(parent, directory, checked, fresh, true);
+  LIBSERVICES_TRY(const Place at, place_of(directory, name));
+  if (::mkdirat(at.fd(), at.c_str(), first_mode(fresh)) != 0) return last_errno();
+  return finish(at, directory, fresh, AT_REMOVEDIR);
 }
 
 Result<Entry<Local::Node>> Local::mknod(C, const Node& directory, std::string_view name,
                                         const NewNode& fresh) {
-  std::string checked;
-  LIBSERVICES_TRY(const DescriptorPtr parent, directory_of(directory, name, checked));
-  if (::mknodat(parent->get(), checked.c_str(), fresh.mode, fresh.special_device) != 0) {
+  LIBSERVICES_TRY(const Place at, place_of(directory, name));
+  if (::mknodat(at.fd(), at.c_str(), (fresh.mode & S_IFMT) | first_mode(fresh),
+                fresh.special_device) != 0) {
     return last_errno();
   }
-  return finish(parent, directory, checked, fresh, false);
+  return finish(at, directory, fresh, 0);
 }
 
 Result<Entry<Local::Node>> Local::symlink(C, const Node& directory, std::string_view name,
                                           std::string_view target, const NewNode& fresh) {
-  std::string checked;
-  LIBSERVICES_TRY(const DescriptorPtr parent, directory_of(directory, name, checked));
-  if (::symlinkat(std::string(target).c_str(), parent->get(), checked.c_str()) != 0) {
-    return last_errno();
-  }
-  return finish(parent, directory, checked, fresh, false);
+  LIBSERVICES_TRY(const Place at, place_of(directory, name));
+  if (::symlinkat(terminated(target).c_str(), at.fd(), at.c_str()) != 0) return last_errno();
+  return finish(at, directory, fresh, 0);
 }
 
 Result<Entry<Local::Node>> Local::link(C, const Node& node, const Node& directory,
                                        std::string_view name) {
-  std::string checked;
-  LIBSERVICES_TRY(const DescriptorPtr parent, directory_of(directory, name, checked));
-  LIBSERVICES_TRY(const DescriptorPtr object, descriptors_->open(node));
-  if (S_ISDIR(node->type)) return Errno{EPERM};
-  if (::linkat(AT_FDCWD, ProcPath(object->get()).get(), parent->get(), checked.c_str(),
-               AT_SYMLINK_FOLLOW) != 0) {
-    return last_errno();
+  if (node->is(S_IFDIR)) return Errno{EPERM};
+  LIBSERVICES_TRY(const Place at, place_of(directory, name));
+  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
+  {
+    Nodes::Change change(*nodes_, directory, at.name.view(), nullptr, {});
+    if (::linkat(AT_FDCWD, ProcPath(object->fd()).c_str(), at.fd(), at.c_str(),
+                 AT_SYMLINK_FOLLOW) != 0) {
+      return last_errno();
+    }
+    nodes_->named(node, directory, at.name.view());
   }
-  LIBSERVICES_TRY(const Attributes seen, attributes_of(parent->get(), checked.c_str()));
-  return Entry<Node>{descriptors_->intern(seen, nullptr, directory, checked), seen};
-}
-
-// If the object under `name` is known, a descriptor must lead to it from now on.
-Result<void> Local::pin_victim(int directory, const char* name) {
-  auto seen = attributes_of(directory, name);
-  if (!seen.ok()) return {};  // the change itself will say so
-  const Node victim = descriptors_->known({seen->device, seen->inode});
-  if (victim == nullptr || (!seen->is_directory() && seen->links > 1)) return {};
-  return descriptors_->pin(victim);
+  LIBSERVICES_TRY(const Attributes seen, attributes_of(object->fd(), ""));
+  return Entry<Node>{node, seen};
 }
 
 Result<void> Local::remove(const Node& directory, std::string_view name, int flags) {
-  std::string checked;
-  LIBSERVICES_TRY(const DescriptorPtr parent, directory_of(directory, name, checked));
-  LIBSERVICES_CHECK_OK(pin_victim(parent->get(), checked.c_str()));
-  if (::unlinkat(parent->get(), checked.c_str(), flags) != 0) return last_errno();
+  LIBSERVICES_TRY(const Place at, place_of(directory, name));
+  Nodes::Change change(*nodes_, directory, at.name.view(), nullptr, {});
+  LIBSERVICES_CHECK_OK(change.losing(at.fd(), at.name));
+  if (::unlinkat(at.fd(), at.c_str(), flags) != 0) return last_errno();
+  change.done();
   return {};
 }
 
@@ -518,39 +558,25 @@ Result<void> Local::rmdir(C, const Node& directory, std::string_view name) {
 }
 
 Result<void> Local::rename(C, const Node& directory, std::string_view name,
-                           const Node& new_directory, std::string_view new_name,
-                           RenameMode mode) {
-  std::string from;
-  std::string to;
-  LIBSERVICES_TRY(const DescriptorPtr old_parent, directory_of(directory, name, from));
-  LIBSERVICES_TRY(const DescriptorPtr new_parent, directory_of(new_directory, new_name, to));
-  auto source = attributes_of(old_parent->get(), from.c_str());
-  Result<Attributes> exchanged = Errno{ENOENT};
-  if (mode == RenameMode::kReplace) {
-    LIBSERVICES_CHECK_OK(pin_victim(new_parent->get(), to.c_str()));
-  } else if (mode == RenameMode::kExchange) {
-    exchanged = attributes_of(new_parent->get(), to.c_str());
-  }
+                           const Node& new_directory, std::string_view new_name, RenameMode mode) {
+  LIBSERVICES_TRY(const Place from, place_of(directory, name));
+  LIBSERVICES_TRY(const Place to, place_of(new_directory, new_name));
+  Nodes::Change change(*nodes_, directory, from.name.view(), &new_directory, to.name.view());
+  if (mode == RenameMode::kReplace) LIBSERVICES_CHECK_OK(change.losing(to.fd(), to.name));
   const unsigned flags = mode == RenameMode::kReplace     ? 0
                          : mode == RenameMode::kNoReplace ? 1U /* RENAME_NOREPLACE */
                                                           : 2U /* RENAME_EXCHANGE */;
-  if (::renameat2(old_parent->get(), from.c_str(), new_parent->get(), to.c_str(), flags) != 0) {
-    return last_errno();
-  }
-  // Known objects remember a name by which they are found again.
-  auto moved = [&](const Result<Attributes>& seen, const Node& where, const std::string& as) {
-    if (!seen.ok() || descriptors_->known({seen->device, seen->inode}) == nullptr) return;
-    (void)descriptors_->intern(*seen, nullptr, where, as);
-  };
-  moved(source, new_directory, to);
-  moved(exchanged, directory, from);
+  if (::renameat2(from.fd(), from.c_str(), to.fd(), to.c_str(), flags) != 0) return last_errno();
+  change.done();
+  change.moved(to.fd(), new_directory, to.name);
+  if (mode == RenameMode::kExchange) change.moved(from.fd(), directory, from.name);
   return {};
 }
 
 Result<std::size_t> Local::getxattr(C, const Node& node, std::string_view name,
                                     std::span<std::byte> into) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
-  const ssize_t size = ::getxattr(ProcPath(descriptor->get()).get(), std::string(name).c_str(),
+  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
+  const ssize_t size = ::getxattr(ProcPath(object->fd()).c_str(), terminated(name).c_str(),
                                   into.data(), into.size());
   if (size < 0) return last_errno();
   return static_cast<std::size_t>(size);
@@ -558,11 +584,11 @@ Result<std::size_t> Local::getxattr(C, const Node& node, std::string_view name,
 
 Result<void> Local::setxattr(C, const Node& node, std::string_view name,
                              std::span<const std::byte> value, XattrMode mode) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
+  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
   const int flags = mode == XattrMode::kCreate    ? XATTR_CREATE
                     : mode == XattrMode::kReplace ? XATTR_REPLACE
                                                   : 0;
-  if (::setxattr(ProcPath(descriptor->get()).get(), std::string(name).c_str(), value.data(),
+  if (::setxattr(ProcPath(object->fd()).c_str(), terminated(name).c_str(), value.data(),
                  value.size(), flags) != 0) {
     return last_errno();
   }
@@ -570,16 +596,15 @@ Result<void> Local::setxattr(C, const Node& node, std::string_view name,
 }
 
 Result<std::size_t> Local::listxattr(C, const Node& node, std::span<char> into) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
-  const ssize_t size =
-      ::listxattr(ProcPath(descriptor->get()).get(), into.data(), into.size());
+  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
+  const ssize_t size = ::listxattr(ProcPath(object->fd()).c_str(), into.data(), into.size());
   if (size < 0) return last_errno();
   return static_cast<std::size_t>(size);
 }
 
 Result<void> Local::removexattr(C, const Node& node, std::string_view name) {
-  LIBSERVICES_TRY(const DescriptorPtr descriptor, descriptors_->open(node));
-  if (::removexattr(ProcPath(descriptor->get()).get(), std::string(name).c_str()) != 0) {
+  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
+  if (::removexattr(ProcPath(object->fd()).c_str(), terminated(name).c_str()) != 0) {
     return last_errno();
   }
   return {};

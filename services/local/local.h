@@ -2,9 +2,9 @@
 //
 // `Local`: a directory of the host.
 //
-// Objects are nodes that are opened component by component, never through a symbolic link, so
-// nothing outside the directory can be reached; mounts below it are not entered (EXDEV). Identity
-// is the host's device and inode number. See README.md for what it costs.
+// Objects are reached one name at a time, never through a symbolic link, so that nothing outside
+// the directory can be reached; mounts below it are not entered (EXDEV). Identity is the host's
+// device and inode number. README.md says what it costs.
 //
 // Use it as a branch of a union, or by itself. Others may change the directory at the same time:
 // then every answer is asked for anew. With `exclusive` nobody else changes it while it runs, and
@@ -21,7 +21,8 @@
 
 #include "absl/status/status.h"
 #include "libservices/capabilities.h"
-#include "services/local/descriptors.h"
+#include "services/local/nodes.h"
+#include "services/local/work_directory.h"
 
 namespace libservices {
 
@@ -34,16 +35,18 @@ class Local {
     // A directory on the same volume for what is not finished; made at first use. Empty: the
     // directory's own name with ".work" behind it.
     std::string work;
-    bool exclusive = false;           // nobody else changes the directory
+    bool exclusive = false;            // nobody else changes the directory
     std::size_t most_descriptors = 0;  // kept to known objects; 0: a quarter of the limit, <= 4096
   };
-  using Node = local_internal::ObjectPtr;
+  using Node = local_internal::RecordPtr;
 
-  // Its lock orders listings, which move the descriptor's own offset.
   struct OpenFile {
-    explicit OpenFile(int descriptor) : descriptor(descriptor) {}
+    explicit OpenFile(int fd) : descriptor(fd) {}
+    int fd() const { return descriptor.fd(); }
+
     local_internal::Descriptor descriptor;
-    std::mutex listing;
+    std::mutex offset;               // held while the descriptor's own offset counts
+    std::unique_ptr<char[]> buffer;  // of listings; guarded by `offset`
   };
   using File = std::unique_ptr<OpenFile>;
 
@@ -83,7 +86,7 @@ class Local {
   Result<std::uint64_t> seek(C context, File& file, std::uint64_t offset, SeekTarget target);
   Result<std::uint64_t> copy_range(C context, File& from, std::uint64_t from_offset, File& to,
                                    std::uint64_t to_offset, std::uint64_t length);
-  Result<Backing> backing(C, File& file) { return Backing{file->descriptor.get()}; }
+  Result<Backing> backing(C, File& file) { return Backing{file->fd()}; }
   Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes);
 
   Result<Entry<Node>> mkdir(C context, const Node& directory, std::string_view name,
@@ -107,36 +110,67 @@ class Local {
   Result<std::size_t> listxattr(C context, const Node& node, std::span<char> into);
   Result<void> removexattr(C context, const Node& node, std::string_view name);
 
-  std::size_t kept_descriptors() const { return descriptors_ ? descriptors_->kept() : 0; }
+  // Descriptors of known objects that are open now; those of open files are not among them.
+  std::size_t kept_descriptors() const {
+    return nodes_ != nullptr ? nodes_->open_descriptors() : 0;
+  }
 
  private:
-  using DescriptorPtr = local_internal::DescriptorPtr;
+  using DescriptorRef = local_internal::DescriptorRef;
+  using Name = local_internal::Name;
 
-  Result<DescriptorPtr> directory_of(const Node& directory, std::string_view name,
-                                     std::string& checked);
-  Result<Entry<Node>> finish(const DescriptorPtr& parent, const Node& directory,
-                             const std::string& name, const NewNode& fresh, bool directory_made);
-  Result<void> pin_victim(int directory, const char* name);
+  // A directory and a name in it, both checked.
+  struct Place {
+    DescriptorRef parent;
+    Name name;
+    std::uint64_t epoch;
+
+    int fd() const { return parent->fd(); }
+    const char* c_str() const { return name.c_str(); }
+  };
+
+  Result<Place> place_of(const Node& directory, std::string_view name);
+  // What a new object is made with, before its owner is right.
+  mode_t first_mode(const NewNode& fresh) const;
+  // Gives the object of `fd` the owner and mode that it shall have.
+  Result<Attributes> dress(int fd, const NewNode& fresh) const;
+  // The same for what was just made at `at`, which is removed again if that fails.
+  Result<Entry<Node>> finish(const Place& at, const Node& directory, const NewNode& fresh,
+                             int removal);
+  Result<Entry<Node>> look(const Place& at, const Node& directory);
   Result<void> remove(const Node& directory, std::string_view name, int flags);
-  absl::Status open_work();
+  std::string work_path() const;
+  absl::Status open_work(Errno& why);
 
   const Config config_;
   std::string place_;
-  std::unique_ptr<local_internal::Descriptors> descriptors_;
+  std::shared_ptr<local_internal::Nodes> nodes_;
   Node root_;
   std::uint64_t device_ = 0;
+  std::uint64_t mount_ = 0;
+  bool privileged_ = false;  // may give files away
 
   std::mutex work_mutex_;
-  int work_lock_ = -1;  // this and staging_: guarded by work_mutex_
+  std::unique_ptr<local_internal::WorkDirectory> work_;  // this and what follows: under work_mutex_
   Node staging_;
+  bool told_ = false;  // why there is no staging
 };
 
 static_assert(WritableService<Local>);
-static_assert(capabilities_of<Local>() ==
-              Capabilities{.writable = true, .readlink = true, .symlink = true, .link = true,
-                           .mknod = true, .tmpfile = true, .staging = true, .statfs = true,
-                           .xattrs = true, .append = true, .fallocate = true, .seek = true,
-                           .copy_range = true, .backing = true});
+static_assert(capabilities_of<Local>() == Capabilities{.writable = true,
+                                                       .readlink = true,
+                                                       .symlink = true,
+                                                       .link = true,
+                                                       .mknod = true,
+                                                       .tmpfile = true,
+                                                       .staging = true,
+                                                       .statfs = true,
+                                                       .xattrs = true,
+                                                       .append = true,
+                                                       .fallocate = true,
+                                                       .seek = true,
+                                                       .copy_range = true,
+                                                       .backing = true});
 
 }  // namespace libservices
 
