@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "ipc/session.h"
 
@@ -103,7 +104,6 @@ void BackDriver::serve(Worker& self) {
 // Runs requests until there are none. False: one took so long that another thread is active now.
 bool BackDriver::work(Worker& self) {
   while (const std::uint32_t doorbell = queue().doorbells.try_dequeue()) {
-    if (!alert_.load(std::memory_order_relaxed)) be_alert();
     self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
     run_one(doorbell);
     served_.fetch_add(1, std::memory_order_relaxed);
@@ -129,12 +129,16 @@ void BackDriver::run_one(std::uint32_t doorbell) {
   }
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
   const RequestHeader header = buffer.copy_once();
-  handle_(*session, header, buffer);
-  // Pairs with FrontDriver::is_done().
-  buffer.state.store(static_cast<std::uint32_t>(RequestState::kDone), std::memory_order_release);
-  // Pairs with the fence in FrontDriver::done_later().
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (buffer.sleeping.load(std::memory_order_relaxed) != 0) futex_wake(&buffer.state, 1);
+  if (header.input_bytes <= kDataBytes) {
+    handle_(*session, header, buffer);
+  } else {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    buffer.answer.error = EINVAL;
+    buffer.answer.output_bytes = 0;
+  }
+  // Pairs with FrontDriver::is_done(), and with done_later(): both steps are seq_cst.
+  buffer.state.exchange(static_cast<std::uint32_t>(RequestState::kDone));
+  if (buffer.sleeping.load() != 0) futex_wake(&buffer.state, 1);
 }
 
 // True when there is something to do.
@@ -160,11 +164,13 @@ void BackDriver::sleep() {
   RequestQueue& shared = queue();
   shared.awake_on.store(0, std::memory_order_relaxed);
   const std::uint32_t value = shared.bell.load(std::memory_order_acquire);
-  shared.sleepers.store(1, std::memory_order_relaxed);
-  // Pairs with the fence in RequestQueue::post().
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  shared.sleepers.store(1);
+  // Pairs with RequestQueue::post().
   if (shared.doorbells.looks_empty() && !stopping_.load()) {
+    asleep_.store(true);
     futex_wait(&shared.bell, value, nullptr);
+    asleep_.store(false);
+    be_alert();
   }
   shared.sleepers.store(0, std::memory_order_relaxed);
   shared.awake_on.store(current_cpu() + 1, std::memory_order_relaxed);
@@ -178,8 +184,21 @@ void BackDriver::be_alert() {
 
 // True: the caller is active now, and counted. False: it was not needed for a while, or the end.
 bool BackDriver::stand_by() {
-  std::unique_lock lock(stand_by_mutex_, kSuperfluousAfter);
-  if (!lock.owns_lock()) return false;
+  std::unique_lock lock(stand_by_mutex_);
+  if (!stand_by_left_.wait_for(lock, kSuperfluousAfter, [this] { return !somebody_stands_by_; })) {
+    return false;
+  }
+  somebody_stands_by_ = true;
+  lock.unlock();
+  const bool active = watch();
+  lock.lock();
+  somebody_stands_by_ = false;
+  stand_by_left_.notify_one();
+  return active;
+}
+
+// What the one who stands by does.
+bool BackDriver::watch() {
   std::uint64_t served = served_.load();
   int quiet = 0;
   int waiting = 0;
@@ -197,9 +216,20 @@ bool BackDriver::stand_by() {
     const std::uint64_t now = served_.load();
     quiet = now == served && !pending ? quiet + 1 : 0;
     served = now;
-    // Held-up threads need no watching: somebody else is active.
-    if (quiet > kQuietTicks) alert_.store(false);
+    // Only while the active thread sleeps: it calls be_alert() when it wakes, before it takes a
+    // request, and one of the two sees the other. Held-up threads need no watching: somebody else
+    // is active.
+    if (quiet > kQuietTicks) {
+      alert_.store(false);
+      if (!asleep_.load()) alert_.store(true);
+    }
   }
+}
+
+bool BackDriver::busy() {
+  std::lock_guard lock(threads_mutex_);
+  return std::any_of(workers_.begin(), workers_.end(),
+                     [](const auto& worker) { return worker->running.load() != 0; });
 }
 
 bool BackDriver::take_over(bool backlog) {

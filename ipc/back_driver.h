@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -60,6 +61,8 @@ class BackDriver {
   std::size_t bytes() const { return region_.bytes(); }
 
   unsigned threads() const { return thread_count_.load(std::memory_order_relaxed); }
+  // Whether a request is being run.
+  bool busy();
   // Doorbells that named no posted request: written by somebody who should not.
   std::uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
 
@@ -82,6 +85,7 @@ class BackDriver {
   bool look();
   void sleep();
   bool stand_by();
+  bool watch();
   bool take_over(bool backlog);
   void detach_held_up();
   void be_alert();
@@ -94,14 +98,17 @@ class BackDriver {
   std::atomic<bool> stopping_{false};
   std::atomic<int> active_{0};  // threads that take doorbells and are not held up
   std::atomic<int> idle_{0};    // threads that stand by, or wait to
-  std::atomic<bool> alert_{false};  // requests came lately: who stands by looks each millisecond
+  std::atomic<bool> alert_{true};    // requests came lately: who stands by looks each millisecond
+  std::atomic<bool> asleep_{false};  // the active thread sleeps
   std::atomic<std::uint32_t> standby_word_{0};  // futex of who stands by
   std::atomic<std::uint64_t> tick_{0};          // looks of who stands by
   std::atomic<std::uint64_t> served_{0};
   std::atomic<std::uint64_t> refused_{0};
   std::atomic<unsigned> thread_count_{0};
 
-  std::timed_mutex stand_by_mutex_;  // held by the one who stands by
+  std::mutex stand_by_mutex_;
+  std::condition_variable stand_by_left_;
+  bool somebody_stands_by_ = false;  // guarded by stand_by_mutex_
   std::mutex threads_mutex_;
   std::vector<std::thread> threads_;              // guarded by threads_mutex_
   std::vector<std::unique_ptr<Worker>> workers_;  // guarded by threads_mutex_

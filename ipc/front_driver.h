@@ -100,7 +100,7 @@ class FrontDriver {
     // Pairs with the compare-and-swap in BackDriver.
     buffer.state.store(static_cast<std::uint32_t>(RequestState::kPosted),
                        std::memory_order_release);
-    if (!queue_->post(doorbell_of(session_, index_of(buffer)))) return false;
+    if (!post(buffer)) return false;
     if (!done_soon(buffer, cpu) && !done_later(buffer)) return false;
     buffer.state.store(static_cast<std::uint32_t>(RequestState::kIdle), std::memory_order_relaxed);
     return true;
@@ -111,11 +111,17 @@ class FrontDriver {
   static constexpr std::uint32_t kFewestLooks = 200;
   static constexpr std::uint32_t kMostLooks = 4000;
   static constexpr int kYields = 20;
+  static constexpr unsigned kWaitsUntilPostedAgain = 10;
 
   static bool is_done(const RequestBuffer& buffer) {
     // Pairs with the store in BackDriver.
     return buffer.state.load(std::memory_order_acquire) ==
            static_cast<std::uint32_t>(RequestState::kDone);
+  }
+
+  bool post(RequestBuffer& buffer) {
+    return queue_->post(doorbell_of(session_, index_of(buffer)),
+                        [this] { return service_ended(); });
   }
 
   bool done_soon(RequestBuffer& buffer, std::uint32_t cpu) {
@@ -146,14 +152,20 @@ class FrontDriver {
 
   bool done_later(RequestBuffer& buffer) {
     const timespec patience{0, 100'000'000};
+    unsigned waits = 0;
     for (;;) {
-      buffer.sleeping.store(1, std::memory_order_relaxed);
-      // Pairs with the fence in BackDriver's completion.
-      std::atomic_thread_fence(std::memory_order_seq_cst);
-      const std::uint32_t state = buffer.state.load(std::memory_order_acquire);
+      buffer.sleeping.store(1);
+      // Pairs with the exchange in BackDriver's completion.
+      const std::uint32_t state = buffer.state.load();
       if (state == static_cast<std::uint32_t>(RequestState::kDone)) break;
-      const long woken = futex_wait(&buffer.state, state, &patience);
-      if (woken == -ETIMEDOUT && service_ended() && !is_done(buffer)) return false;
+      if (futex_wait(&buffer.state, state, &patience) != -ETIMEDOUT) continue;
+      if (service_ended() && !is_done(buffer)) return false;
+      // Nobody took it for a second: the service is busy, or another process has spoilt the queue.
+      // A second doorbell for one request does no harm: the state decides who claims it.
+      if (state == static_cast<std::uint32_t>(RequestState::kPosted) &&
+          ++waits % kWaitsUntilPostedAgain == 0 && !post(buffer)) {
+        return false;
+      }
     }
     buffer.sleeping.store(0, std::memory_order_relaxed);
     return true;

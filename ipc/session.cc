@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -97,6 +98,8 @@ absl::Status SessionListener::start() {
     return failure(errno, lock_path, "the service must be able to write to its run directory");
   }
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(lock_);
+    lock_ = -1;  // the socket is another's: it must outlive us
     return absl::AlreadyExistsError(fmt::format(
         "{}: a service runs here already (stop it, or choose another pool)", directory_));
   }
@@ -250,15 +253,29 @@ void SessionListener::first_message(Connection& connection, const Hello& hello) 
   close_descriptors(reply);
 }
 
-SessionListener::Queue* SessionListener::queue_of(const Peer& peer, int& error) {
+SessionListener::Spare::~Spare() { ::close(process); }
+
+// `superfluous` is a queue that had to make room. It is to be destroyed without mutex_, since its
+// threads look for sessions.
+SessionListener::Queue* SessionListener::queue_of(const Peer& peer, int& error,
+                                                  Queues::node_type& superfluous) {
   Peer domain = peer;
   domain.pid = 0;
+  if (queues_.size() >= limits_.queues && !queues_.contains(domain)) {
+    const auto unused = std::find_if(queues_.begin(), queues_.end(), [](auto& entry) {
+      return entry.second.sessions == 0 && !entry.second.driver->busy();
+    });
+    if (unused == queues_.end()) {
+      error = EUSERS;
+      return nullptr;
+    }
+    superfluous = queues_.extract(unused);
+  }
   Queue& queue = queues_[domain];
   if (queue.driver == nullptr) {
-    auto* const slot = &queue.driver;
     auto driver = std::make_unique<BackDriver>(
-        [this, slot](std::uint32_t session) { return find(session, slot->get()); },
-        hooks_.handle, driver_options_);
+        [this, &queue](std::uint32_t session) { return find(session, queue); }, hooks_.handle,
+        driver_options_);
     // The threads look for sessions only after a doorbell, which needs this function's reply.
     error = driver->start();
     if (error != 0) {
@@ -273,18 +290,17 @@ SessionListener::Queue* SessionListener::queue_of(const Peer& peer, int& error) 
 // A session for the connection. 0, or an errno.
 int SessionListener::begin(Connection& connection, Message& reply) {
   std::shared_ptr<ServerSession> session;
+  Queues::node_type superfluous;
   {
     std::unique_lock lock(mutex_);
     if (by_id_.size() - free_ids_.size() >= limits_.sessions) return EUSERS;
     int error = 0;
-    Queue* queue = queue_of(connection.peer, error);
+    Queue* queue = queue_of(connection.peer, error, superfluous);
     if (queue == nullptr) return error;
     Region region;
-    if (!queue->spare.empty()) {
-      region = std::move(queue->spare.back());
-      queue->spare.pop_back();
-    } else if (error = region.make("libservices-session", kSessionRegionBytes); error != 0) {
-      return error;
+    if (!take_spare(*queue, region)) {
+      error = region.make("libservices-session", kSessionRegionBytes);
+      if (error != 0) return error;
     }
     if (free_ids_.empty()) {
       free_ids_.push_back(static_cast<std::uint32_t>(by_id_.size()));
@@ -328,24 +344,40 @@ void SessionListener::end(Connection& connection) {
   --found->second.sessions;
   // Nobody runs a request of it any more: the next process finds its memory in place. The bytes
   // stay in the trust domain.
-  if (session.use_count() == 1 && found->second.spare.size() < kMostSpareRegions) {
+  if (session.use_count() == 1 && connection.process >= 0) {
+    // use_count() orders nothing. Giving up one more reference does: what the threads that had one
+    // did with the session comes before what follows.
+    std::shared_ptr<ServerSession>(session).reset();
+    ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.process, nullptr);
+    auto& spare = found->second.spare;
+    spare.emplace_back(std::move(session->region_), std::exchange(connection.process, -1));
+    if (spare.size() > kMostSpareRegions) spare.pop_front();
+  }
+}
+
+bool SessionListener::take_spare(Queue& queue, Region& region) {
+  for (auto spare = queue.spare.begin(); spare != queue.spare.end(); ++spare) {
+    pollfd process{spare->process, POLLIN, 0};
+    if (::poll(&process, 1, 0) <= 0) continue;  // it lives, or is about to end
+    region = std::move(spare->region);
+    queue.spare.erase(spare);
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
-      RequestBuffer& buffer = session->buffer(i);
+      RequestBuffer& buffer = *buffer_at(region.address(), i);
       if (buffer.taken.load() == 0 && buffer.state.load() == 0) continue;
       buffer.state.store(0);
       buffer.sleeping.store(0);
       buffer.taken.store(0);
     }
-    found->second.spare.push_back(std::move(session->region_));
+    return true;
   }
+  return false;
 }
 
-std::shared_ptr<ServerSession> SessionListener::find(std::uint32_t session,
-                                                     const BackDriver* driver) {
+std::shared_ptr<ServerSession> SessionListener::find(std::uint32_t session, const Queue& queue) {
   std::shared_lock lock(mutex_);
   if (session >= by_id_.size() || by_id_[session] == nullptr) return nullptr;
   // A doorbell in the queue of another trust domain names nothing.
-  if (by_id_[session]->driver_ != driver) return nullptr;
+  if (by_id_[session]->driver_ != queue.driver.get()) return nullptr;
   return by_id_[session];
 }
 

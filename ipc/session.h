@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -80,6 +81,7 @@ struct Message {
 
 struct SessionLimits {
   unsigned sessions = 4096;
+  unsigned queues = 256;  // trust domains at once; each has two threads at least
 };
 
 class SessionListener {
@@ -128,9 +130,20 @@ class SessionListener {
 
  private:
   struct Connection;
+  // The region of an ended session, already backed by memory. A session may end before its process
+  // does (the socket was closed), so the region is used again only once the process is dead and
+  // nobody can write there any more.
+  struct Spare {
+    Spare(Region the_region, int the_process)
+        : region(std::move(the_region)), process(the_process) {}
+    Spare(const Spare&) = delete;
+    ~Spare();
+    Region region;
+    int process;  // pidfd
+  };
   struct Queue {
     std::unique_ptr<BackDriver> driver;
-    std::vector<Region> spare;  // of ended sessions, already backed by memory
+    std::list<Spare> spare;
     std::size_t sessions = 0;
   };
 
@@ -139,8 +152,10 @@ class SessionListener {
   void first_message(Connection& connection, const Hello& hello);
   int begin(Connection& connection, Message& reply);
   void end(Connection& connection);
-  std::shared_ptr<ServerSession> find(std::uint32_t session, const BackDriver* driver);
-  Queue* queue_of(const Peer& peer, int& error);
+  std::shared_ptr<ServerSession> find(std::uint32_t session, const Queue& queue);
+  using Queues = std::map<Peer, Queue>;
+  Queue* queue_of(const Peer& peer, int& error, Queues::node_type& superfluous);
+  bool take_spare(Queue& queue, Region& region);
 
   const std::string directory_;
   const Hooks hooks_;
@@ -157,7 +172,7 @@ class SessionListener {
   std::atomic<std::uint64_t> opened_{0};
 
   mutable std::shared_mutex mutex_;
-  std::map<Peer, Queue> queues_;                          // by trust domain (pid 0); guarded by mutex_
+  Queues queues_;                          // by trust domain (pid 0); guarded by mutex_
   std::vector<std::shared_ptr<ServerSession>> by_id_;     // guarded by mutex_
   std::vector<std::uint32_t> free_ids_;                   // guarded by mutex_
   std::atomic<std::uint64_t> refused_{0};

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests between processes: what comes back, and what happens when one of the two dies or lies.
+#include <dirent.h>
+#include <doctest/doctest.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <random>
+
+#include "ipc/test_service.h"
+
+namespace libservices::ipc {
+namespace {
+
+using namespace testing;
+
+TEST_CASE("words and bytes come back from the handler, from none to the most") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  RequestBuffer* buffer = driver.take_buffer();
+  REQUIRE(buffer != nullptr);
+  for (const std::uint32_t bytes : {0U, 1U, 4096U, 1U << 20U, kDataBytes}) {
+    CHECK(reverses(driver, *buffer, bytes + 1, bytes));
+  }
+  buffer->request = {};
+  buffer->request.operation = 999;
+  CHECK(driver.call(*buffer));
+  CHECK(buffer->answer.error == ENOSYS);
+  driver.give_back(*buffer);
+  driver.detach();
+}
+
+TEST_CASE("a request that claims more input than there is room for never reaches the handler") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  RequestBuffer* buffer = driver.take_buffer();
+  for (const std::uint32_t bytes : {kDataBytes + 1, UINT32_MAX}) {
+    buffer->request = {};
+    buffer->request.operation = kReverse;
+    buffer->request.input_bytes = bytes;
+    CHECK(driver.call(*buffer));
+    CHECK(buffer->answer.error == EINVAL);
+  }
+  CHECK(service.served.load() == 0);
+  CHECK(service.listener.counts().refused == 2);
+  driver.detach();
+}
+
+TEST_CASE("64 threads share the buffers of one session") {
+  const Watchdog watchdog(120);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 64; ++t) {
+    threads.emplace_back([&, t] {
+      for (unsigned i = 0; i < 200; ++i) {
+        RequestBuffer* buffer = nullptr;
+        while ((buffer = driver.take_buffer(t)) == nullptr) std::this_thread::yield();
+        if (!reverses(driver, *buffer, t * 1000 + i, i)) wrong.fetch_add(1);
+        driver.give_back(*buffer);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong.load() == 0);
+  CHECK(service.served.load() == 64 * 200);
+  driver.detach();
+}
+
+TEST_CASE("more threads than buffers: who finds none is told so") {
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  std::vector<RequestBuffer*> taken;
+  for (unsigned i = 0; i < kBuffersInSession; ++i) taken.push_back(driver.take_buffer(i * 7));
+  std::sort(taken.begin(), taken.end());
+  CHECK(std::unique(taken.begin(), taken.end()) == taken.end());
+  CHECK(taken.front() != nullptr);
+  CHECK(driver.take_buffer() == nullptr);
+  driver.give_back(*taken[17]);
+  CHECK(driver.take_buffer() == taken[17]);
+  driver.detach();
+}
+
+TEST_CASE("client and service on one core" * doctest::skip(kThreadSanitizer)) {
+  const Watchdog watchdog(120);
+  const RunDirectory directory;
+  const pid_t server = in_child([&] {
+    if (!run_on(0)) return 1;
+    TestService service(directory.path());
+    if (!service.start().ok()) return 2;
+    service.released.wait(0);
+    return 0;
+  });
+  const pid_t client = in_child([&] {
+    if (!run_on(0)) return 1;
+    FrontDriver driver;
+    while (attach(driver, directory.socket()) != 0) ::usleep(1000);
+    RequestBuffer* buffer = driver.take_buffer();
+    for (unsigned i = 0; i < 5000; ++i) {
+      if (!reverses(driver, *buffer, i, i % 64)) return 2;
+    }
+    buffer->request.operation = kRelease;
+    return driver.call(*buffer) ? 0 : 3;
+  });
+  CHECK(status_of(client) == 0);
+  CHECK(status_of(server) == 0);
+}
+
+TEST_CASE("requests that wait for another request do not hold it up") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  for (int round = 0; round < 5; ++round) {
+    TestService service(directory.path());
+    REQUIRE(service.start().ok());
+    FrontDriver driver;
+    REQUIRE(attach(driver, directory.socket()) == 0);
+    std::atomic<int> answered{0};
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 8; ++t) {
+      threads.emplace_back([&] {
+        RequestBuffer* buffer = driver.take_buffer();
+        buffer->request = {};
+        buffer->request.operation = kAwait;
+        if (driver.call(*buffer)) answered.fetch_add(1);
+        driver.give_back(*buffer);
+      });
+    }
+    wait_until([&] { return service.awaiting.load() == 8; });
+    RequestBuffer* buffer = driver.take_buffer();
+    CHECK(reverses(driver, *buffer, 3, 100));
+    CHECK(answered.load() == 0);
+    buffer->request.operation = kRelease;
+    CHECK(driver.call(*buffer));
+    for (std::thread& thread : threads) thread.join();
+    CHECK(answered.load() == 8);
+    driver.detach();
+  }
+}
+
+// How often the threads of this process have been scheduled so far.
+std::uint64_t context_switches() {
+  std::uint64_t sum = 0;
+  DIR* tasks = ::opendir("/proc/self/task");
+  while (const dirent* entry = ::readdir(tasks)) {
+    if (entry->d_name[0] == '.' || std::atoi(entry->d_name) == ::getpid()) continue;
+    const std::string path = std::string("/proc/self/task/") + entry->d_name + "/status";
+    FILE* file = std::fopen(path.c_str(), "r");
+    if (file == nullptr) continue;
+    char line[256];
+    unsigned long long count = 0;
+    while (std::fgets(line, sizeof line, file) != nullptr) {
+      if (std::sscanf(line, "voluntary_ctxt_switches: %llu", &count) == 1 ||
+          std::sscanf(line, "nonvoluntary_ctxt_switches: %llu", &count) == 1) {
+        sum += count;
+      }
+    }
+    std::fclose(file);
+  }
+  ::closedir(tasks);
+  return sum;
+}
+
+// That no thread but the caller's runs any more. Hangs, for the watchdog, if some never stop.
+void wait_until_idle() {
+  while (!kThreadSanitizer) {
+    const std::uint64_t before = context_switches();
+    ::usleep(300'000);
+    if (context_switches() == before) return;
+  }
+}
+
+TEST_CASE("a service without requests sleeps, and wakes for the next one") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  RequestBuffer* buffer = driver.take_buffer();
+  for (int round = 0; round < 3; ++round) {
+    for (unsigned i = 0; i < 100; ++i) REQUIRE(reverses(driver, *buffer, i, 10));
+    wait_until_idle();
+  }
+  driver.detach();
+}
+
+TEST_CASE("a request after a pause is watched over too: it may wait for another one") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  // About where the thread that stands by goes to sleep, so that the two meet.
+  for (int pause_ms = 90; pause_ms < 140; ++pause_ms) {
+    service.released.store(0);
+    service.awaiting.store(0);
+    ::usleep(static_cast<useconds_t>(pause_ms) * 1000);
+    std::thread waiter([&] {
+      RequestBuffer* buffer = driver.take_buffer();
+      buffer->request = {};
+      buffer->request.operation = kAwait;
+      CHECK(driver.call(*buffer));
+      driver.give_back(*buffer);
+    });
+    wait_until([&] { return service.awaiting.load() == 1; });
+    RequestBuffer* buffer = driver.take_buffer();
+    buffer->request = {};
+    buffer->request.operation = kRelease;
+    CHECK(driver.call(*buffer));
+    driver.give_back(*buffer);
+    waiter.join();
+  }
+  driver.detach();
+}
+
+TEST_CASE("kill -9 of the service: clients in a call are told, asleep or spinning" *
+          doctest::skip(kThreadSanitizer)) {
+  const Watchdog watchdog(120);
+  for (int round = 0; round < 10; ++round) {
+    const RunDirectory directory;
+    const pid_t server = in_child([&] {
+      TestService service(directory.path());
+      if (!service.start().ok()) return 2;
+      service.released.wait(0);
+      return 0;
+    });
+    FrontDriver driver;
+    while (attach(driver, directory.socket()) != 0) ::usleep(1000);
+    std::atomic<int> ended{0};
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        RequestBuffer* buffer = driver.take_buffer(t);
+        buffer->request = {};
+        buffer->request.operation = t == 0 ? kAwait : t == 1 ? kSleep : kNothing;
+        buffer->request.words[0] = 100;
+        while (driver.call(*buffer)) {
+        }
+        ended.fetch_add(1);
+      });
+    }
+    ::usleep(20'000 + 3'000 * static_cast<unsigned>(round));
+    ::kill(server, SIGKILL);
+    for (std::thread& thread : threads) thread.join();
+    CHECK(ended.load() == 4);
+    CHECK(status_of(server) == 128 + SIGKILL);
+    driver.detach();
+  }
+}
+
+TEST_CASE("a service that stops tells its clients too") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  std::thread client([&] {
+    RequestBuffer* buffer = driver.take_buffer();
+    while (reverses(driver, *buffer, 1, 1)) {
+    }
+  });
+  wait_until([&] { return service.served.load() > 100; });
+  service.stop();
+  client.join();
+  driver.detach();
+}
+
+TEST_CASE("kill -9 of clients anywhere in a request: others go on, and all is given back") {
+  const Watchdog watchdog(300);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::atomic<std::uint64_t> right{0};
+  std::thread bystander([&] {
+    FrontDriver driver;
+    if (attach(driver, directory.socket()) != 0) return;
+    RequestBuffer* buffer = driver.take_buffer();
+    for (std::uint64_t i = 0; !stop.load(); ++i) {
+      if (reverses(driver, *buffer, i, 40)) {
+        right.fetch_add(1);
+      } else {
+        wrong.fetch_add(1);
+      }
+    }
+    driver.detach();
+  });
+  wait_until([&] { return right.load() > 0; });
+  std::mt19937 random(42);
+  for (int round = 0; round < 150; ++round) {
+    const pid_t child = in_child([&] {
+      FrontDriver driver;
+      if (attach(driver, directory.socket()) != 0) return 1;
+      RequestBuffer* buffer = driver.take_buffer();
+      for (std::uint64_t i = 0;; ++i) {
+        if (!reverses(driver, *buffer, i, static_cast<std::uint32_t>(i % 100))) return 2;
+      }
+    });
+    ::usleep(500 + random() % 4000);
+    ::kill(child, SIGKILL);
+    const int status = status_of(child);
+    REQUIRE(status == 128 + SIGKILL);
+  }
+  wait_until([&] { return service.listener.counts().sessions == 1; });
+  const std::uint64_t before = right.load();
+  wait_until([&] { return right.load() > before + 100; });
+  stop.store(true);
+  bystander.join();
+  CHECK(wrong.load() == 0);
+  wait_until([&] { return service.listener.counts().sessions == 0; });
+  wait_until_idle();
+}
+
+// Writes garbage over a session's headers and its queue, and rings for requests meanwhile.
+int vandal(const std::string& socket, unsigned seed, unsigned rounds) {
+  RawSession session;
+  if (!session.attach(socket) || session.queue == nullptr) return 1;
+  std::mt19937_64 random(seed);
+  auto* words = reinterpret_cast<std::atomic<std::uint64_t>*>(session.queue);
+  for (unsigned i = 0; i < rounds; ++i) {
+    const auto b = static_cast<std::uint32_t>(random() % 4);
+    RequestBuffer& buffer = *buffer_at(session.region, b);
+    buffer.request.operation = kReverse;
+    buffer.request.input_bytes = static_cast<std::uint32_t>(random() % 8192);
+    buffer.state.store(static_cast<std::uint32_t>(RequestState::kPosted));
+    for (int tries = 0; tries < 3; ++tries) {
+      // What try_enqueue() does; it could loop for ever on what stands there now.
+      const std::uint64_t ticket = words[0].fetch_add(1);
+      words[16 + ticket % kQueueCapacity].store((ticket / kQueueCapacity) << 32 |
+                                                doorbell_of(session.welcome.session, b));
+    }
+    if (i % 16 == 0) session.queue->ring();
+    auto* bytes = reinterpret_cast<std::atomic<std::uint8_t>*>(&buffer);
+    for (int flips = 0; flips < 4; ++flips) {
+      bytes[random() % offsetof(RequestBuffer, data)].store(static_cast<std::uint8_t>(random()));
+    }
+    if (i % 8 == 0) words[random() % (sizeof(RequestQueue) / 8)].store(random() >> random() % 64);
+    if (i % 32 == 0) words[8 * (random() % 2)].store(random() >> random() % 64);
+    if (i % 64 == 0) ::sched_yield();
+  }
+  return 0;
+}
+
+TEST_CASE("a client that scribbles over all it can write: the service stays, others get answers" *
+          doctest::skip(kThreadSanitizer)) {
+  const Watchdog watchdog(120);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  std::vector<pid_t> vandals;
+  for (unsigned seed = 1; seed <= 2; ++seed) {
+    vandals.push_back(in_child([&] { return vandal(directory.socket(), seed, 100'000); }));
+  }
+  // Another trust domain: other queue, other buffers.
+  const pid_t neighbour = in_child([&] {
+    if (::setgroups(0, nullptr) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0) return 1;
+    FrontDriver driver;
+    if (attach(driver, directory.socket()) != 0) return 2;
+    RequestBuffer* buffer = driver.take_buffer();
+    for (unsigned i = 0; i < 5000; ++i) {
+      if (!reverses(driver, *buffer, i, i % 100)) return 3;
+    }
+    return 0;
+  });
+  CHECK(status_of(neighbour) == 0);
+  for (const pid_t child : vandals) CHECK(status_of(child) == 0);
+  wait_until([&] { return service.listener.counts().sessions == 0; });
+  wait_until_idle();  // nothing of it keeps the service busy
+  // And the queue works again for who comes next.
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  RequestBuffer* buffer = driver.take_buffer();
+  for (unsigned i = 0; i < 3 * kQueueCapacity; ++i) REQUIRE(reverses(driver, *buffer, i, 8));
+  driver.detach();
+}
+
+}  // namespace
+}  // namespace libservices::ipc
