@@ -124,6 +124,8 @@ class Filesystem {
   }
   Result<void> symlink(const Context& context, std::string_view target,
                        const Location& location) {
+    if (target.empty()) return Errno{ENOENT};
+    if (target.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
     LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kEntry));
     return changes_.symlink(context, target, at);
   }

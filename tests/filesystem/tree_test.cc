@@ -294,7 +294,7 @@ TEST_CASE_TEMPLATE_DEFINE("threads that change one tree leave it whole", S, tree
     });
   }
   for (auto& thread : threads) thread.join();
-  CHECK(unexpected == 0);
+  CHECK_MESSAGE(unexpected.load() == 0, "errno ", unexpected.load() - 1);
   for (const std::string top : {"/d", "/e"}) {
     for (const std::string& name : sut.names(top)) {
       const std::string path = top + "/" + name;

@@ -246,7 +246,13 @@ TEST_CASE("a thousand clients that are killed at work leave nothing") {
   CHECK(status["placeholders"]["bound"] == 0);
   CHECK(status["refused"]["malformed"] == 0);
   // Memory that grows with every kill would be far more: a session alone is a page or more.
-  CHECK(status["memory_bytes"].get<std::uint64_t>() < memory_before + (64U << 20U));
+  // AddressSanitizer keeps what was freed, up to 256 MiB, to find uses of it.
+#ifdef __SANITIZE_ADDRESS__
+  constexpr std::uint64_t kAllowed = 512U << 20U;
+#else
+  constexpr std::uint64_t kAllowed = 64U << 20U;
+#endif
+  CHECK(status["memory_bytes"].get<std::uint64_t>() < memory_before + kAllowed);
   CHECK(status_of(service.client([] { return write_file("/mnt/m/g", "well"); })) == 0);
 }
 

@@ -109,10 +109,14 @@ class Content {
   Result<void> fallocate(const Context& context, OpenFile& file, int mode, std::uint64_t offset,
                          std::uint64_t length) {
     auto& open = state(file);
-    if (!open.file || !open.flags().writes()) return Errno{EBADF};
+    if (!open.file) return Errno{EBADF};
     if (length == 0 || offset > kMostBytes || length > kMostBytes) return Errno{EINVAL};
+    constexpr int kPunch = FALLOC_FL_PUNCH_HOLE;
+    if ((mode & kPunch) != 0 && (mode & FALLOC_FL_KEEP_SIZE) == 0) return Errno{EOPNOTSUPP};
+    if (!open.flags().writes()) return Errno{EBADF};
     if (offset + length > kMostBytes) return Errno{EFBIG};
     if constexpr (WritableService<Stack> && OffersFallocate<Stack>) {
+      LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
       std::unique_lock lock(open.inode->content);
       auto done = tree_.stack().fallocate(context, *open.file, mode, offset, length);
       content_changed(*open.inode);
@@ -158,7 +162,7 @@ class Content {
     if (context.caller.is_superuser() || !inode.attributes.may_have_set_id()) return {};
     if constexpr (WritableService<Stack>) {
       LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, inode, false));
-      const std::uint32_t left = without_set_id(now.mode);
+      const std::uint32_t left = without_set_id(context.caller, now);
       if (left == now.permissions()) return {};
       AttributeChanges changes;
       changes.which = AttributeChanges::kMode;

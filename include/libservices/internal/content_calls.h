@@ -98,14 +98,17 @@ Result<std::uint64_t> Content<Stack>::copy_range(const Context& context, OpenFil
                                                  std::uint64_t to_offset, std::uint64_t length) {
   auto& source = state(from);
   auto& target = state(to);
-  if (!source.file || !source.flags().reads() || !target.file || !target.flags().writes() ||
-      target.flags().has(O_APPEND)) {
+  if (!source.file || !target.file) return Errno{EBADF};
+  if (source.inode->is_directory() || target.inode->is_directory()) return Errno{EISDIR};
+  if (!source.flags().reads() || !target.flags().writes() || target.flags().has(O_APPEND)) {
     return Errno{EBADF};
   }
-  if (source.inode->is_directory()) return Errno{EISDIR};
   if (from_offset > kMostBytes || to_offset > kMostBytes || length > kMostBytes - to_offset) {
     return Errno{from_offset > kMostBytes ? EINVAL : EFBIG};
   }
+  LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *source.inode));
+  length = from_offset < now.size ? std::min(length, now.size - from_offset) : 0;
+  if (length == 0) return std::uint64_t{0};
   const bool overlap = source.inode == target.inode && from_offset < to_offset + length &&
                        to_offset < from_offset + length;
   if (overlap) return Errno{EINVAL};

@@ -40,7 +40,9 @@ Result<OpenFilePtr> Filesystem<Stack>::open(const Context& context, const Locati
     if (flags.directory() && !object.is_directory()) return Errno{ENOTDIR};
     if (flags.has(O_PATH)) return content_.keep(flags, std::move(at.target.inode), std::nullopt);
     if (object.is_symlink()) return Errno{ELOOP};
-    if (object.is_directory() && (flags.writes() || creates)) return Errno{EISDIR};
+    if (object.is_directory() && (flags.writes() || flags.truncates() || creates)) {
+      return Errno{EISDIR};
+    }
     const bool changes = flags.writes() || flags.truncates();
     if (!WritableService<Stack> && changes && !is_special(object)) return Errno{EROFS};
     LIBSERVICES_CHECK_OK(internal::check_access(
@@ -121,12 +123,19 @@ inline Result<void> check_xattr(const Identity& caller, const Attributes& object
   return Errno{EOPNOTSUPP};
 }
 
+// What O_PATH opened is no file to the f-forms.
+inline Result<void> check_has_file(const Location& location) {
+  if (location.itself && location.base->flags().has(O_PATH)) return Errno{EBADF};
+  return {};
+}
+
 }  // namespace internal
 
 template <ReadableService Stack>
 Result<std::size_t> Filesystem<Stack>::getxattr(const Context& context, const Location& location,
                                                 std::string_view name,
                                                 std::span<std::byte> into) {
+  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
   LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
   LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
                                              internal::XattrUse::kRead));
@@ -140,6 +149,7 @@ template <ReadableService Stack>
 Result<void> Filesystem<Stack>::setxattr(const Context& context, const Location& location,
                                          std::string_view name, std::span<const std::byte> value,
                                          XattrMode mode) {
+  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
   LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
   LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
                                              internal::XattrUse::kWrite));
@@ -154,6 +164,7 @@ Result<void> Filesystem<Stack>::setxattr(const Context& context, const Location&
 template <ReadableService Stack>
 Result<std::size_t> Filesystem<Stack>::listxattr(const Context& context, const Location& location,
                                                  std::span<char> into) {
+  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
   LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
   if constexpr (OffersXattrs<Stack>) {
     const auto& node = at.target.inode->node;
@@ -186,6 +197,7 @@ Result<std::size_t> Filesystem<Stack>::listxattr(const Context& context, const L
 template <ReadableService Stack>
 Result<void> Filesystem<Stack>::removexattr(const Context& context, const Location& location,
                                             std::string_view name) {
+  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
   LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
   LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
                                              internal::XattrUse::kWrite));

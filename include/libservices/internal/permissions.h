@@ -65,10 +65,12 @@ inline NewNode new_node(const Context& context, const Attributes& directory, std
 }
 
 // The permission bits that are left when someone without privilege changes the content, or anyone
-// the owner, of a file with set-id bits.
-inline std::uint32_t without_set_id(std::uint32_t mode) {
-  std::uint32_t left = mode & ~static_cast<std::uint32_t>(S_ISUID);
-  if ((mode & S_IXGRP) != 0) left &= ~static_cast<std::uint32_t>(S_ISGID);
+// the owner, of a file with set-id bits. Without S_IXGRP, S_ISGID stays for members of the group.
+inline std::uint32_t without_set_id(const Identity& caller, const Attributes& object) {
+  std::uint32_t left = object.mode & ~static_cast<std::uint32_t>(S_ISUID);
+  if ((object.mode & S_IXGRP) != 0 || !(caller.is_superuser() || caller.in_group(object.gid))) {
+    left &= ~static_cast<std::uint32_t>(S_ISGID);
+  }
   return left & 07777U;
 }
 
@@ -91,7 +93,7 @@ inline Result<void> check_changes(const Identity& caller, const Attributes& obje
       if (!keeps_gid && !caller.in_group(changes.gid)) return Errno{EPERM};
     }
     if (!object.is_directory() && !changes.has(C::kMode)) {
-      const std::uint32_t left = without_set_id(object.mode);
+      const std::uint32_t left = without_set_id(caller, object);
       if (left != object.permissions()) {
         changes.which |= C::kMode;
         changes.mode = left;
@@ -104,7 +106,7 @@ inline Result<void> check_changes(const Identity& caller, const Attributes& obje
     if (!owns(caller, object)) return Errno{EPERM};
     changes.mode &= 07777U;
     const std::uint32_t gid = changes.has(C::kGid) ? changes.gid : object.gid;
-    if (!caller.is_superuser() && !caller.in_group(gid) && !object.is_directory()) {
+    if (!caller.is_superuser() && !caller.in_group(gid)) {
       changes.mode &= ~static_cast<std::uint32_t>(S_ISGID);
     }
   }
@@ -118,7 +120,7 @@ inline Result<void> check_changes(const Identity& caller, const Attributes& obje
     }
   }
   if (changes.has(C::kSize) && !caller.is_superuser() && !changes.has(C::kMode)) {
-    const std::uint32_t left = without_set_id(object.mode);
+    const std::uint32_t left = without_set_id(caller, object);
     if (left != object.permissions()) {
       changes.which |= C::kMode;
       changes.mode = left;

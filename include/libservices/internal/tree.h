@@ -290,7 +290,6 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
     rest.remove_prefix(name.size());
     const bool last = rest.find_first_not_of('/') == std::string_view::npos;
     if (!at.attributes.is_directory()) return Errno{ENOTDIR};
-    if (name.size() > NAME_MAX) return Errno{ENAMETOOLONG};
     LIBSERVICES_CHECK_OK(check_access(context.caller, at.attributes, X_OK));
     if (name == ".") {
       walked.last = Last::kDot;
@@ -307,6 +306,8 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
       LIBSERVICES_TRY(at, here(context, std::move(parent)));
       continue;
     }
+    if (last && !rest.empty() && kind == Walk::kCreate) return Errno{EISDIR};
+    if (name.size() > NAME_MAX) return Errno{ENAMETOOLONG};
     auto found = step(context, at, name);
     if (!found.ok()) {
       if (found.error() != Errno{ENOENT} || !last || kind == Walk::kObject) return found.error();
@@ -325,7 +326,6 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
       if (target.front() == '/' && location.outside != nullptr) {
         return leave(location, target, rest);
       }
-      if (target.size() + rest.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
       if (target.front() == '/') {
         LIBSERVICES_TRY(at, here(context, root_));
       }

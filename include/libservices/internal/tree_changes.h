@@ -67,7 +67,7 @@ class TreeChanges {
 
   Result<void> mkdir(const Context& context, const Walked& at, mode_t mode) {
     if constexpr (WritableService<Stack>) {
-      return make(context, at, S_IFDIR | (mode & 07777U), true, [&](const NewNode& fresh) {
+      return make(context, at, S_IFDIR | (mode & 01777U), true, [&](const NewNode& fresh) {
         return tree_.stack().mkdir(context, at.parent.inode->node, at.name,
                                    permissions_of(fresh));
       });
@@ -92,8 +92,6 @@ class TreeChanges {
   }
 
   Result<void> symlink(const Context& context, std::string_view target, const Walked& at) {
-    if (target.empty()) return Errno{ENOENT};
-    if (target.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
     if constexpr (OffersSymlink<Stack>) {
       Context no_umask = context;
       no_umask.umask = 0;
@@ -106,9 +104,10 @@ class TreeChanges {
   }
 
   Result<void> link(const Context& context, const Here& from, const Walked& to) {
-    if (from.attributes.is_directory()) return Errno{EPERM};
     if constexpr (OffersLink<Stack>) {
-      auto linked = make(context, to, from.attributes.mode, false, [&](const NewNode&) {
+      auto linked = make(context, to, from.attributes.mode, false,
+                         [&](const NewNode&) -> Result<Entry<Node>> {
+        if (from.attributes.is_directory()) return Errno{EPERM};
         return tree_.stack().link(context, from.inode->node, to.parent.inode->node, to.name);
       });
       from.inode->attributes.content_changed();
@@ -181,7 +180,9 @@ class TreeChanges {
 
   Result<void> remove(const Context& context, const Walked& at, bool directory) {
     if (!at.target.inode) return Errno{ENOENT};
-    if (at.trailing_slash && !at.target.attributes.is_directory()) return Errno{ENOTDIR};
+    if (at.trailing_slash && !directory) {
+      return Errno{at.target.attributes.is_directory() ? EISDIR : ENOTDIR};
+    }
     LIBSERVICES_CHECK_OK(may_change(context, at.parent));
     LIBSERVICES_CHECK_OK(
         check_sticky(context.caller, at.parent.attributes, at.target.attributes));
@@ -214,23 +215,19 @@ class TreeChanges {
 template <ReadableService Stack>
 Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& from,
                                         const Walked& to, RenameMode mode) {
-  if (from.last != T::Last::kName || to.last != T::Last::kName) return Errno{EBUSY};
+  if (from.last != T::Last::kName) return Errno{EBUSY};
+  if (to.last != T::Last::kName) {
+    return Errno{mode == RenameMode::kNoReplace ? EEXIST : EBUSY};
+  }
   if (!from.target.inode) return Errno{ENOENT};
   if (mode == RenameMode::kNoReplace && to.target.inode) return Errno{EEXIST};
   if (mode == RenameMode::kExchange && !to.target.inode) return Errno{ENOENT};
   const bool moves_directory = from.target.attributes.is_directory();
-  if ((from.trailing_slash || to.trailing_slash) && !moves_directory) return Errno{ENOTDIR};
-  LIBSERVICES_CHECK_OK(may_change(context, from.parent));
-  LIBSERVICES_CHECK_OK(may_change(context, to.parent));
-  LIBSERVICES_CHECK_OK(
-      check_sticky(context.caller, from.parent.attributes, from.target.attributes));
-  if (to.target.inode) {
-    LIBSERVICES_CHECK_OK(check_sticky(context.caller, to.parent.attributes, to.target.attributes));
-  }
+  const Walked& comes_to = mode == RenameMode::kExchange ? to : from;
+  const bool to_needs_directory =
+      to.trailing_slash && !comes_to.target.attributes.is_directory();
+  if ((from.trailing_slash && !moves_directory) || to_needs_directory) return Errno{ENOTDIR};
   const bool other_parent = from.parent.inode != to.parent.inode;
-  if (other_parent && moves_directory) {  // its ".." changes
-    LIBSERVICES_CHECK_OK(check_access(context.caller, from.target.attributes, W_OK));
-  }
   if constexpr (WritableService<Stack>) {
     std::unique_lock renaming(tree_.rename_mutex(), std::defer_lock);
     if (other_parent) {
@@ -241,6 +238,18 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
       if (to.target.inode && tree_.is_within(from.parent.inode, to.target.inode)) {
         return Errno{mode == RenameMode::kExchange ? EINVAL : ENOTEMPTY};
       }
+    }
+    if (from.target.inode == to.target.inode) return {};
+    LIBSERVICES_CHECK_OK(may_change(context, from.parent));
+    LIBSERVICES_CHECK_OK(
+        check_sticky(context.caller, from.parent.attributes, from.target.attributes));
+    LIBSERVICES_CHECK_OK(may_change(context, to.parent));
+    if (to.target.inode) {
+      LIBSERVICES_CHECK_OK(
+          check_sticky(context.caller, to.parent.attributes, to.target.attributes));
+    }
+    if (other_parent && moves_directory) {  // its ".." changes
+      LIBSERVICES_CHECK_OK(check_access(context.caller, from.target.attributes, W_OK));
     }
     // Parents before children, as rmdir does; only one rename at a time holds two directories.
     auto* first = from.parent.inode.get();
