@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel's tmpfs as the subject: the reference that the others are compared with.
+#ifndef LIBSERVICES_TESTS_DIFFERENTIAL_KERNEL_SUBJECT_H_
+#define LIBSERVICES_TESTS_DIFFERENTIAL_KERNEL_SUBJECT_H_
+
+#include <array>
+#include <functional>
+#include <string>
+
+#include "tests/differential/operation.h"
+#include "tests/differential/script.h"
+
+namespace libservices::testing {
+
+// Makes the calls in the calling thread, which must have the tree as its root directory, a file
+// mode mask of its own, and the superuser's rights.
+class KernelSubject final : public Subject {
+ public:
+  KernelSubject() { slots_.fill(-1); }
+  ~KernelSubject() override;
+  Outcome apply(const Operation&) override;
+
+ private:
+  void become(const Operation&);
+  int base(const Operation& op) const;
+  Outcome on_name(const Operation&);
+  Outcome on_attributes(const Operation&);
+  Outcome on_file(const Operation&);
+
+  std::array<int, kSlots> slots_;
+  int caller_ = 0;
+};
+
+// Whether this machine can: root's rights, and a tmpfs at /dev/shm. Empty, or the reason why not.
+std::string why_kernel_cannot();
+ScriptOptions what_kernel_has();
+
+// Runs `work` in a thread whose root is a fresh directory of tmpfs, and removes that afterwards.
+void on_fresh_tmpfs(const std::function<void(Subject&)>& work);
+
+}  // namespace libservices::testing
+
+#endif  // LIBSERVICES_TESTS_DIFFERENTIAL_KERNEL_SUBJECT_H_

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/differential/operation.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace libservices::testing {
+namespace {
+
+constexpr const char* kNames[] = {
+    "open",     "access",   "mkdir",     "mknod",       "symlink", "readlink", "link",     "unlink",
+    "rmdir",    "rename",   "list",      "stat",        "chmod",   "chown",    "truncate", "times",
+    "getxattr", "setxattr", "listxattr", "removexattr", "close",   "read",     "pread",    "write",
+    "pwrite",   "lseek",    "fallocate", "copy_range",  "fsync"};
+
+// Long names are all of one letter.
+std::string short_form(std::string text) {
+  for (const std::size_t length : {256U, 255U}) {
+    const std::string name(length, 'x');
+    for (std::size_t at; (at = text.find(name)) != std::string::npos;) {
+      text.replace(at, length, fmt::format("<{} bytes>", length));
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string pattern(std::uint32_t data, std::uint64_t length) {
+  std::string bytes(length, '\0');
+  for (std::uint64_t i = 0; i < length; ++i) {
+    bytes[i] = static_cast<char>('a' + (data * 7 + i + i / 251) % 26);
+  }
+  return bytes;
+}
+
+std::string describe(const Operation& op) {
+  std::string text = fmt::format("{} uid={} umask={:03o}", kNames[static_cast<int>(op.call)],
+                                 kCallers[op.caller].uid, op.umask);
+  if (op.call >= Call::kClose || op.call == Call::kOpen || op.itself) {
+    text += fmt::format(" slot={}", op.slot);
+  }
+  if (op.call == Call::kCopyRange) {
+    text += fmt::format(" to slot={} offset={}", op.other_slot, op.other_offset);
+  }
+  if (op.call < Call::kClose && !op.itself) {
+    if (op.base >= 0) text += fmt::format(" base={}", op.base);
+    text += fmt::format(" '{}'{}", op.path, op.follow ? "" : " nofollow");
+  }
+  if (!op.other_path.empty()) text += fmt::format(" '{}'", op.other_path);
+  return short_form(text) +
+         fmt::format(" flags={:#o} mode={:#o} owner={}:{} offset={} length={} data={}", op.flags,
+                     op.mode, op.uid, op.gid, op.offset, op.length, op.data);
+}
+
+std::string describe(const Outcome& outcome) {
+  if (outcome.error != 0) return strerrorname_np(outcome.error);
+  std::string shown = outcome.text.substr(0, 200);
+  if (shown.size() < outcome.text.size()) {
+    shown += fmt::format("… ({} bytes, hash {:x})", outcome.text.size(),
+                         std::hash<std::string>{}(outcome.text));
+  }
+  return fmt::format("{} \"{}\"", outcome.value, shown);
+}
+
+std::string describe_attributes(std::uint32_t mode, std::uint64_t links, std::uint64_t uid,
+                                std::uint64_t gid, std::uint64_t size) {
+  return fmt::format("mode={:o} links={} owner={}:{} size={}", mode, links, uid, gid,
+                     S_ISDIR(mode) ? 0 : size);
+}
+
+std::string describe_times(timespec atime, timespec mtime, bool itself) {
+  std::string text = fmt::format("mtime={}.{:09}", mtime.tv_sec, mtime.tv_nsec);
+  if (itself) text += fmt::format(" atime={}.{:09}", atime.tv_sec, atime.tv_nsec);
+  return text;
+}
+
+std::string describe_names(std::vector<std::pair<std::string, int>> names) {
+  std::sort(names.begin(), names.end());
+  std::string text;
+  for (const auto& [name, type] : names) text += fmt::format("{}:{} ", name, type);
+  return text;
+}
+
+}  // namespace libservices::testing
