@@ -162,16 +162,22 @@ Result<Entry<Local::Node>> Local::root(C) {
 }
 
 Result<Entry<Local::Node>> Local::look(const Place& at, const Node& directory) {
-  std::uint64_t epoch = at.epoch;
-  for (int looks = 1;; ++looks) {
+  bool settled = false;
+  auto once = [&](std::uint64_t epoch) -> Result<Entry<Node>> {
     std::uint64_t mount = 0;
     LIBSERVICES_TRY(const Attributes seen, attributes_of(at.fd(), at.c_str(), &mount));
     if (mount != mount_) return Errno{EXDEV};
-    bool settled = false;
-    Node node = nodes_->intern(seen, directory, at.name.view(), epoch, settled);
-    if (settled || looks == kLooks) return Entry<Node>{std::move(node), seen};
+    return Entry<Node>{nodes_->intern(seen, directory, at.name.view(), epoch, settled), seen};
+  };
+  std::uint64_t epoch = at.epoch;
+  for (int looks = 0; looks < kLooks; ++looks) {
+    auto found = once(epoch);
+    if (settled || !found.ok()) return found;
     epoch = nodes_->epoch_of(directory);
   }
+  // Names of the directory change all the time; this one does not as long as it is ours.
+  Nodes::Change ours(*nodes_, directory, at.name.view(), nullptr, {});
+  return once(nodes_->epoch_of(directory));
 }
 
 Result<Entry<Local::Node>> Local::lookup(C, const Node& directory, std::string_view name) {
@@ -441,9 +447,13 @@ Result<Created<Local::Node, Local::File>> Local::create(C, const Node& directory
   }
   bool settled = false;
   Node node = nodes_->intern(*seen, directory, at.name.view(), at.epoch, settled);
-  if (!settled) {  // the name may be gone again
-    LIBSERVICES_TRY(DescriptorRef own, path_descriptor(file->fd()));
-    nodes_->hold(node, std::move(own));
+  if (!settled) {
+    Nodes::Change ours(*nodes_, directory, at.name.view(), nullptr, {});
+    auto now = attributes_of(at.fd(), at.c_str());
+    if (!now.ok() || ObjectIdentity::of(*now) != node->identity()) {  // it has lost its name
+      LIBSERVICES_TRY(DescriptorRef own, path_descriptor(file->fd()));
+      nodes_->hold(node, std::move(own));
+    }
   }
   return Created<Node, File>{std::move(node), std::move(file), *seen};
 }

@@ -145,7 +145,17 @@ void Nodes::forget(const Key& key) {
 
 std::uint64_t Nodes::epoch_of(const RecordPtr& directory) const {
   const Key key{directory->identity_.device, directory->identity_.inode};
-  return epochs_[hash(key) % kShards].value.load(std::memory_order_seq_cst);
+  return epochs_[hash(key) % kShards].finished.load();
+}
+
+// No change has begun that had not ended at `epoch`.
+bool Nodes::unchanged_since(const RecordPtr& directory, std::uint64_t epoch) const {
+  const Key key{directory->identity_.device, directory->identity_.inode};
+  return epochs_[hash(key) % kShards].started.load() == epoch;
+}
+
+Nodes::Epoch& Nodes::epoch_slot(const RecordPtr& directory) {
+  return epochs_[hash({directory->identity_.device, directory->identity_.inode}) % kShards];
 }
 
 RecordPtr Nodes::intern(const Attributes& seen, const RecordPtr& parent, std::string_view name,
@@ -159,12 +169,13 @@ RecordPtr Nodes::intern(const Attributes& seen, const RecordPtr& parent, std::st
         record->parent_ = parent;
         record->name_ = name;
       }
-    } else if ((record->parent_ != parent || record->name_ != name) && epoch_of(parent) == epoch) {
+    } else if ((record->parent_ != parent || record->name_ != name) &&
+               unchanged_since(parent, epoch)) {
       old_parent = std::exchange(record->parent_, parent);
       record->name_ = name;
     }
   }
-  settled = epoch_of(parent) == epoch;
+  settled = unchanged_since(parent, epoch);
   return record;
 }
 
@@ -201,7 +212,11 @@ Result<DescriptorRef> Nodes::descriptor(const RecordPtr& record) {
     std::unique_lock still(renames_);
     opened = open_by_name(record);
   }
-  if (!opened.ok()) return opened.error();
+  if (!opened.ok()) {
+    // Whoever removed the name meanwhile has kept a descriptor before.
+    if (DescriptorRef found = cached(record)) return found;
+    return opened.error();
+  }
   return keep(record, *std::move(opened), 0);
 }
 
@@ -364,18 +379,17 @@ Nodes::Change::Change(Nodes& nodes, const RecordPtr& first, std::string_view fir
     const std::size_t text = std::hash<std::string_view>{}(name);
     return hash({text, directory->identity_.inode}) % kShards;
   };
-  auto changing = [&](const RecordPtr& directory) {
-    const Key key{directory->identity_.device, directory->identity_.inode};
-    nodes.epochs_[hash(key) % kShards].value.fetch_add(1, std::memory_order_seq_cst);
-  };
   std::size_t low = slot_of(first, first_name);
   std::size_t high = second != nullptr ? slot_of(*second, second_name) : low;
   if (high < low) std::swap(low, high);
   low_ = std::unique_lock(nodes.name_locks_[low]);
   if (high != low) high_ = std::unique_lock(nodes.name_locks_[high]);
   if (second != nullptr) renames_.lock();
-  changing(first);
-  if (second != nullptr) changing(*second);
+  first_ = &nodes.epoch_slot(first);
+  first_->started.fetch_add(1);
+  if (second == nullptr) return;
+  second_ = &nodes.epoch_slot(*second);
+  second_->started.fetch_add(1);
 }
 
 Result<void> Nodes::Change::losing(int directory, const Name& name) {
@@ -405,6 +419,8 @@ void Nodes::Change::moved(int directory, const RecordPtr& parent, const Name& na
 }
 
 Nodes::Change::~Change() {
+  first_->finished.fetch_add(1);
+  if (second_ != nullptr) second_->finished.fetch_add(1);
   if (victim_ != nullptr && !done_) nodes_.unpin(victim_);
 }
 

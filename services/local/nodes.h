@@ -130,6 +130,8 @@ class Record {
 using RecordPtr = std::shared_ptr<Record>;
 
 class Nodes : public std::enable_shared_from_this<Nodes> {
+  struct Epoch;
+
  public:
   // Keeps about `limit` descriptors, those of pinned records not counted.
   explicit Nodes(std::size_t limit);
@@ -139,10 +141,12 @@ class Nodes : public std::enable_shared_from_this<Nodes> {
   void use_handles(int root, std::uint64_t device);
   void forget_handles();
 
-  // The record of an object that was seen as `name` in `parent` while `epoch` was that of
-  // `parent`. False in `settled` when names of `parent` were taken away meanwhile: look again.
+  // The record of an object that was seen as `name` in `parent` when `epoch` had been that of
+  // `parent`. False in `settled` when a change of names in `parent` may have come between: look
+  // again.
   RecordPtr intern(const Attributes& seen, const RecordPtr& parent, std::string_view name,
                    std::uint64_t epoch, bool& settled);
+  // The number of changes of names in the directory that have ended.
   std::uint64_t epoch_of(const RecordPtr& directory) const;
 
   // A record that has no name: it keeps `descriptor`.
@@ -178,6 +182,8 @@ class Nodes : public std::enable_shared_from_this<Nodes> {
     std::shared_lock<std::shared_mutex> renames_;
     std::unique_lock<std::mutex> low_;
     std::unique_lock<std::mutex> high_;
+    Epoch* first_ = nullptr;
+    Epoch* second_ = nullptr;
     RecordPtr victim_;
     bool done_ = false;
   };
@@ -201,11 +207,15 @@ class Nodes : public std::enable_shared_from_this<Nodes> {
     std::vector<std::weak_ptr<Record>> slots;
     std::size_t hand = 0;
   };
+  // A change began when `started` went up, and is over when `finished` did.
   struct alignas(64) Epoch {
-    std::atomic<std::uint64_t> value{0};
+    std::atomic<std::uint64_t> started{0};
+    std::atomic<std::uint64_t> finished{0};
   };
 
   static std::size_t hash(const Key& key);
+  bool unchanged_since(const RecordPtr& directory, std::uint64_t epoch) const;
+  Epoch& epoch_slot(const RecordPtr& directory);
   Shard& shard_of(const Key& key) { return shards_[hash(key) % kShards]; }
   RecordPtr find(const Attributes& seen);
   RecordPtr find_or_make(const Attributes& seen);

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What POSIX promises of descriptors, run in the working directory: the same text is printed on a
+ * plain directory and on a mount. With `placeholder FILE`: a call that slips past the library fails. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// A system call that no library sees.
+static long kernel(long number, long a, long b, long c) {
+  long result = number;
+  __asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+  if (result >= 0) return result;
+  errno = (int)-result;
+  return -1;
+}
+
+#define SAY(expression) (errno = 0, say(#expression, (long)(expression)))
+static void say(const char *what, long result) {
+  const int error = errno;
+  printf("%s = %ld%s%s\n", what, result, result < 0 ? " " : "", result < 0 ? strerror(error) : "");
+  fflush(stdout);
+}
+
+static int run_child(void (*work)(int), int argument) {
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    work(argument);
+    fflush(stdout);
+    _exit(7);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+static void numbers(void) {
+  const int a = open("a", O_RDWR | O_CREAT | O_TRUNC, 0644), b = open("b", O_RDWR | O_CREAT, 0600);
+  SAY(b - a);
+  SAY(close(a));
+  SAY(open("a", O_RDWR) - a);
+  SAY(write(a, "0123456789", 10));
+  const int d = dup(a);
+  SAY(lseek(d, 3, SEEK_SET));
+  char text[16] = "";
+  SAY(read(a, text, 2));
+  puts(text);
+  SAY(lseek(d, 0, SEEK_CUR));
+  SAY(dup2(a, 50));
+  SAY(close(a));
+  SAY(read(50, text, 1));
+  SAY(fcntl(50, F_GETFD));
+  SAY(fcntl(50, F_DUPFD_CLOEXEC, 60));
+  SAY(fcntl(60, F_GETFD));
+  SAY(fcntl(60, F_GETFL) & (O_ACCMODE | O_APPEND | O_NONBLOCK));
+  SAY(fcntl(60, F_SETFL, O_APPEND));
+  SAY(fcntl(50, F_GETFL) & O_APPEND);
+  SAY(dup3(50, 50, 0));
+  SAY(dup2(50, 50));
+  SAY(dup2(999, 51));
+  SAY(close(51));
+  SAY(close_range(50, 60, 0));
+  SAY(read(50, text, 1));
+  SAY(read(d, text, 1));
+  SAY(close(d));
+  SAY(close(d));
+  SAY(close(b));
+}
+
+static void errors(void) {
+  char byte = 0;
+  const int r = open("a", O_RDONLY), w = open("a", O_WRONLY), d = open(".", O_RDONLY);
+  SAY(write(r, &byte, 1));
+  SAY(read(w, &byte, 1));
+  SAY(read(d, &byte, 1));
+  SAY(lseek(r, -1, SEEK_SET));
+  SAY(lseek(r, 0, 99));
+  SAY(pread(r, &byte, 1, -1));
+  SAY(ftruncate(r, 0));
+  SAY(open("a", O_RDONLY | O_DIRECTORY));
+  SAY(open("a", O_CREAT | O_EXCL | O_RDWR, 0600));
+  SAY(open("none/x", O_RDONLY));
+  SAY(open("a/x", O_RDONLY));
+  SAY(open(".", O_WRONLY));
+  SAY(open("", O_RDONLY));
+  SAY(openat(r, "x", O_RDONLY));
+  SAY(openat(999, "x", O_RDONLY));
+  SAY(isatty(r));
+  SAY(fchdir(r));
+  SAY(symlink("loop", "loop"));
+  SAY(open("loop", O_RDONLY));
+  SAY(unlink("loop"));
+  SAY(rename("a", "/dev/shm/libservices-other"));
+  SAY(mkdir("a", 0700));
+  SAY(close(r) + close(w) + close(d));
+}
+
+static void move_and_write(int descriptor) {
+  SAY(lseek(descriptor, 5, SEEK_SET));
+  SAY(write(descriptor, "child", 5));
+}
+static void append(int descriptor) {
+  (void)descriptor;
+  const int mine = open("log", O_WRONLY | O_APPEND);
+  for (int i = 0; i < 200; ++i) {
+    if (write(mine, "line\n", 5) != 5) _exit(1);
+  }
+}
+static void run_shell(int descriptor) {
+  dup2(descriptor, 0);
+  execlp("sh", "sh", "-c", "read line; echo \"sh: $line\"; test -e /proc/self/fd/70 && echo open || echo shut", NULL);
+}
+
+static void processes(void) {
+  int f = open("a", O_RDWR | O_TRUNC);
+  SAY(run_child(move_and_write, f) >> 8);
+  SAY(lseek(f, 0, SEEK_CUR));
+  SAY(pwrite(f, "first\nsecond\n", 13, 0));
+  SAY(lseek(f, 0, SEEK_SET));
+  SAY(fcntl(f, F_DUPFD_CLOEXEC, 70));
+  SAY(run_child(run_shell, f));
+  SAY(close(70));
+  const int log = open("log", O_CREAT | O_RDWR | O_TRUNC | O_APPEND, 0644);
+  fflush(stdout);
+  if (fork() == 0) append(log), _exit(0);
+  append(log);
+  wait(NULL);
+  SAY(lseek(log, 0, SEEK_END));
+
+  int pair[2];
+  socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+  union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } space;
+  char byte = 'x';
+  struct iovec part = {&byte, 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space.bytes,
+                           .msg_controllen = sizeof space.bytes};
+  struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(head), &f, sizeof f);
+  lseek(f, 6, SEEK_SET);
+  SAY(sendmsg(pair[0], &message, 0));
+  SAY(close(f));
+  message.msg_controllen = sizeof space.bytes;
+  SAY(recvmsg(pair[1], &message, 0));
+  memcpy(&f, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof f);
+  char text[8] = "";
+  SAY(read(f, text, 6));
+  puts(text);
+  SAY(close(f) + close(log) + close(pair[0]) + close(pair[1]));
+}
+
+static void streams(void) {
+  FILE *s = fopen("stream", "w+e");
+  SAY(fprintf(s, "alpha\nbeta\n"));
+  SAY(fseek(s, 6, SEEK_SET));
+  char line[32] = "";
+  SAY(fgets(line, sizeof line, s) != NULL);
+  printf("%s", line);
+  SAY(fileno(s) > 2);
+  SAY(fcntl(fileno(s), F_GETFD));
+  SAY(fclose(s));
+  s = fdopen(open("stream", O_RDWR), "a+");
+  SAY(fputs("gamma\n", s) >= 0);
+  rewind(s);
+  int lines = 0;
+  while (fgets(line, sizeof line, s) != NULL) ++lines;
+  SAY(lines);
+  SAY(fclose(s));
+  SAY(fopen("stream", "wx") == NULL ? -1 : 0);
+  SAY(fopen("none", "r") == NULL ? -1 : 0);
+  char *map = mmap(NULL, 10000, PROT_READ | PROT_WRITE, MAP_PRIVATE, open("stream", O_RDONLY), 0);
+  printf("%.5s %d\n", map, map[1000]);
+  SAY(munmap(map, 10000));
+}
+
+static void directories(void) {
+  mkdir("d", 0755);
+  char name[32];
+  for (int i = 0; i < 50; ++i) {
+    snprintf(name, sizeof name, "d/e%d", i);
+    close(open(name, O_CREAT | O_WRONLY, 0644));
+  }
+  DIR *d = opendir("d");
+  int count = 0;
+  char tenth[256] = "";
+  long place = 0;
+  for (struct dirent *e; (e = readdir(d)) != NULL; ++count) {
+    if (count == 9) place = telldir(d);
+    if (count == 10) strcpy(tenth, e->d_name);
+  }
+  SAY(count);
+  seekdir(d, place);
+  SAY(strcmp(readdir(d)->d_name, tenth));
+  rewinddir(d);
+  for (count = 0; readdir(d) != NULL; ++count) {}
+  SAY(count);
+  struct stat status;
+  SAY(fstatat(dirfd(d), "e7", &status, 0));
+  SAY(unlinkat(dirfd(d), "e7", 0));
+  SAY(fchdir(dirfd(d)));
+  SAY(access("e8", F_OK));
+  SAY(access("../a", R_OK));
+  char *where = getcwd(NULL, 0);
+  puts(strrchr(where, '/'));
+  SAY(system("ls | wc -l; basename \"$(pwd)\"; cd .. && ls d | head -1"));
+  SAY(chdir(".."));
+  SAY(closedir(d));
+  SAY(rmdir("d"));
+}
+
+int main(int argc, char **argv) {
+  if (argc == 3 && strcmp(argv[1], "placeholder") == 0) {
+    char byte = 'x';
+    const int f = open(argv[2], O_RDWR);
+    SAY(write(f, &byte, 1));
+    SAY(kernel(SYS_read, f, (long)&byte, 1));
+    SAY(kernel(SYS_write, f, (long)&byte, 1));
+    SAY(kernel(SYS_lseek, f, 0, SEEK_SET));
+    SAY(kernel(SYS_ftruncate, f, 0, 0));
+    SAY(kernel(SYS_fsync, f, 0, 0));
+    return 0;
+  }
+  numbers();
+  errors();
+  processes();
+  streams();
+  directories();
+  return 0;
+}
