@@ -18,54 +18,16 @@ void leave_working_directory(OpenRecord* next) {
   if (old != nullptr) (void)release(*old);
 }
 
-long enter(const Place& place, Rest* rest) {
-  Stock stock;
-  if (const long error = take_stock(true, stock); error != 0) return error;
-  OpenRecord* const record = new_record();
-  if (record == nullptr) {
-    give_back_stock(true, stock);
-    return -ENFILE;
-  }
-  long result = 0;
-  {
-    Request request(protocol::Operation::kOpen, place.instance);
-    protocol::OpenRequest words;
-    words.target = place.target(protocol::Target::kFollow);
-    words.flags = O_PATH | O_DIRECTORY;
-    words.placeholder = stock.placeholder;
-    words.for_chdir = 1;
-    if (!request.ok()) {
-      result = request.error();
-    } else if (!place.itself && !request.add(place.path, place.path_bytes)) {
-      result = -ENAMETOOLONG;
-    } else {
-      request.set(words);
-      result = request.run();
-      if (result == -protocol::kOutside && rest != nullptr) rest->take(request);
-      if (result == 0) {
-        const auto answer = request.answer<protocol::OpenAnswer>();
-        record->instance = place.instance;
-        record->flags = answer.flags;
-        record->mode = answer.mode;
-        record->placeholder = stock.placeholder;
-        record->stock_descriptor = stock.descriptor;
-        record->removed_directory = true;
-        record->inode = stock.inode;
-        record->exclusive.store(1, std::memory_order_relaxed);
-        record->session.store(state.session.load(), std::memory_order_relaxed);
-        record->handle.store(answer.handle, std::memory_order_release);
-      }
-    }
-  }
-  if (result != 0) {
-    record->descriptors.store(0, std::memory_order_release);
-    give_back_stock(true, stock);
-    return result;
-  }
-  result = raw::syscall(SYS_fchdir, stock.descriptor);
-  if (result != 0) {
+long enter(const Place& place, Rest& rest) {
+  protocol::OpenRequest words;
+  words.target = place.target(protocol::Target::kFollow);
+  words.flags = O_PATH | O_DIRECTORY;
+  words.for_chdir = 1;
+  OpenRecord* record = nullptr;
+  if (const long error = open_place(place, words, rest, record); error != 0) return error;
+  if (const long error = raw::syscall(SYS_fchdir, record->stock_descriptor); error != 0) {
     (void)release(*record);
-    return result;
+    return error;
   }
   leave_working_directory(record);
   forget_kernel_directory();
@@ -76,7 +38,7 @@ long enter(const Place& place, Rest* rest) {
 
 long chdir(const char* path) {
   return with_path(
-      AT_FDCWD, path, [](const Place& place, Rest& rest) { return enter(place, &rest); },
+      AT_FDCWD, path, [](const Place& place, Rest& rest) { return enter(place, rest); },
       [](int, const char* name) {
         const long result = raw::syscall(SYS_chdir, name);
         if (result == 0 && state.active) {
@@ -100,7 +62,8 @@ long fchdir(int descriptor) {
   if (!S_ISDIR(record->mode)) return -ENOTDIR;
   Place place;
   if (const long error = place_of(*record, descriptor, place); error != 0) return error;
-  return enter(place, nullptr);
+  Rest rest;
+  return enter(place, rest);
 }
 
 long getcwd(char* into, std::size_t size) {

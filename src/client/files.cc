@@ -27,51 +27,14 @@ mode_t current_umask() {
 }
 
 long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
-  Stock stock;
-  if (const long error = take_stock(false, stock); error != 0) return error;
-  OpenRecord* const record = new_record();
-  if (record == nullptr) {
-    give_back_stock(false, stock);
-    return -ENFILE;
-  }
-  long result = 0;
-  {
-    Request request(protocol::Operation::kOpen, place.instance);
-    protocol::OpenRequest words;
-    words.target = place.target((flags & O_NOFOLLOW) == 0 ? std::uint32_t{protocol::Target::kFollow} : 0U);
-    words.flags = static_cast<std::uint32_t>(flags);
-    words.mode = apply_umask(mode);
-    words.placeholder = stock.placeholder;
-    if (!request.ok()) {
-      result = request.error();
-    } else if (!request.add(place.path, place.path_bytes)) {
-      result = -ENAMETOOLONG;
-    } else {
-      request.set(words);
-      result = request.run();
-      if (result == -protocol::kOutside) rest.take(request);
-      if (result == 0) {
-        const auto answer = request.answer<protocol::OpenAnswer>();
-        record->instance = place.instance;
-        record->flags = answer.flags;
-        record->mode = answer.mode;
-        record->placeholder = stock.placeholder;
-        record->stock_descriptor = stock.descriptor;
-        record->removed_directory = false;
-        record->inode = stock.inode;
-        record->exclusive.store(1, std::memory_order_relaxed);
-        record->session.store(state.session.load(), std::memory_order_relaxed);
-        record->handle.store(answer.handle, std::memory_order_release);
-      }
-    }
-  }
-  if (result != 0) {
-    record->descriptors.store(0, std::memory_order_release);
-    give_back_stock(false, stock);
-    return result;
-  }
+  protocol::OpenRequest words;
+  words.target = place.target((flags & O_NOFOLLOW) == 0 ? std::uint32_t{protocol::Target::kFollow} : 0U);
+  words.flags = static_cast<std::uint32_t>(flags);
+  words.mode = apply_umask(mode);
+  OpenRecord* record = nullptr;
+  if (const long error = open_place(place, words, rest, record); error != 0) return error;
   const long descriptor = raw::syscall(
-      SYS_fcntl, stock.descriptor, (flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+      SYS_fcntl, record->stock_descriptor, (flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
   if (descriptor < 0 || static_cast<std::uint64_t>(descriptor) >= state.most_descriptors) {
     if (descriptor >= 0) raw::syscall(SYS_close, descriptor);
     (void)release(*record);

@@ -188,4 +188,49 @@ void follow_outside(const Place& place, const char* rest, std::uint32_t rest_byt
   absolute[bytes + rest_bytes] = '\0';
 }
 
+long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened) {
+  const bool removed_directory = words.for_chdir != 0;
+  Stock stock;
+  if (const long error = take_stock(removed_directory, stock); error != 0) return error;
+  OpenRecord* const record = new_record();
+  if (record == nullptr) {
+    give_back_stock(removed_directory, stock);
+    return -ENFILE;
+  }
+  long result = 0;
+  {
+    Request request(protocol::Operation::kOpen, place.instance);
+    words.placeholder = stock.placeholder;
+    if (!request.ok()) {
+      result = request.error();
+    } else if (!place.itself && !request.add(place.path, place.path_bytes)) {
+      result = -ENAMETOOLONG;
+    } else {
+      request.set(words);
+      result = request.run();
+      if (result == -protocol::kOutside) rest.take(request);
+      if (result == 0) {
+        const auto answer = request.answer<protocol::OpenAnswer>();
+        record->instance = place.instance;
+        record->flags = answer.flags;
+        record->mode = answer.mode;
+        record->placeholder = stock.placeholder;
+        record->stock_descriptor = stock.descriptor;
+        record->removed_directory = removed_directory;
+        record->inode = stock.inode;
+        record->exclusive.store(1, std::memory_order_relaxed);
+        record->session.store(state.session.load(), std::memory_order_relaxed);
+        record->handle.store(answer.handle, std::memory_order_release);
+      }
+    }
+  }
+  if (result != 0) {
+    record->descriptors.store(0, std::memory_order_release);
+    give_back_stock(removed_directory, stock);
+    return result;
+  }
+  opened = record;
+  return 0;
+}
+
 }  // namespace libservices::client

@@ -55,6 +55,10 @@ struct Rest {
     __builtin_memcpy(text, request.output(), bytes);
   }
 };
+// Opens `place` as `words` say, with a placeholder of the stock: a removed directory for a chdir.
+// 0 and the record, with one descriptor counted and the stock's own in it; else -errno or kOutside.
+long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened);
+
 template <class Ours, class Kernel>
 long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel) {
   if (!state.active || path == nullptr) return kernel(directory, path);
