@@ -5,6 +5,9 @@ _PUBLIC = ("include/", "services/")
 
 def _public_headers_impl(ctx):
     headers = depset(transitive = [dep[CcInfo].compilation_context.headers for dep in ctx.attr.deps]).to_list()
+
+    # `strip_include_prefix` adds links to the headers under another path.
+    headers = [header for header in headers if "/_virtual_includes/" not in header.short_path]
     for header in headers:
         if not header.short_path.startswith(_PUBLIC):
             fail("%s is needed by a public header, but only %s are installed" % (header.short_path, " and ".join(_PUBLIC)))

@@ -174,6 +174,19 @@ class Branches {
     return false;
   }
 
+  // Whether `at` is `ancestor` or below it.
+  static bool is_within(Pointer at, const Pointer& ancestor) {
+    while (at && at != ancestor) {
+      Pointer parent;
+      {
+        std::lock_guard lock(at->mutex);
+        parent = at->parent;
+      }
+      at = std::move(parent);
+    }
+    return at != nullptr;
+  }
+
   static void place(const Pointer& record, const Pointer& parent, std::string_view name) {
     std::lock_guard lock(record->mutex);
     record->parent = parent;

@@ -12,8 +12,8 @@
 //
 // WARNING: the branches belong to the union while it runs (it declares kChangesOnlyThroughMe):
 // a change to them from outside may or may not be seen, as overlayfs says of itself.
-// THREADS: all operations at once. Lock order: entries of directories (by address, when two) →
-// Record::copy_up, from a child to its parents → Record::mutex, the record table.
+// THREADS: all operations at once. Lock order: rename_mutex_ → entries of directories, a parent's
+// before its child's → Record::copy_up, from a child to its parents → Record::mutex, the record table.
 #ifndef LIBSERVICES_SERVICES_UNION_UNION_H_
 #define LIBSERVICES_SERVICES_UNION_UNION_H_
 
@@ -247,6 +247,7 @@ class Union {
   Internal branches_;
   CopyUp copy_up_;
   Changes changes_;
+  std::mutex rename_mutex_;  // held while an object moves to another directory
 };
 
 }  // namespace libservices

@@ -320,10 +320,17 @@ Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::
     auto ensured = copy_up_.ensure(context, record);
     if (!ensured.ok()) return ensured.error();
   }
-  std::unique_lock first(std::min(directory, new_directory)->entries);
-  std::unique_lock<std::shared_mutex> second;
-  if (directory != new_directory) {
-    second = std::unique_lock(std::max(directory, new_directory)->entries);
+  // Parents before children, as rmdir does; only one rename at a time holds two directories.
+  std::unique_lock<std::mutex> renaming(rename_mutex_, std::defer_lock);
+  std::unique_lock first(directory->entries, std::defer_lock);
+  std::unique_lock second(new_directory->entries, std::defer_lock);
+  if (directory == new_directory) {
+    first.lock();
+  } else {
+    renaming.lock();
+    if (Internal::is_within(directory, new_directory)) first.swap(second);
+    first.lock();
+    second.lock();
   }
   LIBSERVICES_TRY(const auto from, branches_.find(context, directory, name));
   LIBSERVICES_TRY(const auto to, branches_.find(context, new_directory, new_name));
@@ -333,15 +340,7 @@ Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::
   if (mode == RenameMode::kExchange && !to.record) return Errno{ENOENT};
   if (mode == RenameMode::kExchange && to.record != rising.back()) return Errno{EAGAIN};
   if (from.record == to.record) return {};
-  for (Node at = new_directory; at;) {  // a directory does not go below itself
-    if (at == from.record) return Errno{EINVAL};
-    Node parent;
-    {
-      std::lock_guard lock(at->mutex);
-      parent = at->parent;
-    }
-    at = std::move(parent);
-  }
+  if (Internal::is_within(new_directory, from.record)) return Errno{EINVAL};
   std::optional<union_internal::BranchKey> last;
   if (mode != RenameMode::kExchange && to.record) {
     if (from.record->is_directory() != to.record->is_directory()) {

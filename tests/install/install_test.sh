@@ -25,6 +25,8 @@ for file in bin/libservices lib/libservices-preload.so lib/libservices-client.so
   [ -s "$prefix/$file" ] || fail "$file is not installed"
 done
 [ "$(wc -l <"$2")" -gt 30 ] || fail "too few headers"
+[ "$(find "$prefix/include" -type f | wc -l)" = "$(sort -u "$2" | wc -l)" ] || fail "not the headers that are declared"
+[ "$(ls "$prefix/include")" = libservices ] || fail "include/ has more than libservices/"
 pass "files"
 
 DESTDIR=$work/stage "$here/$1" "$here" "$here" /opt/ls >"$work/log" 2>&1 || fail "with DESTDIR"
