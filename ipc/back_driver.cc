@@ -6,8 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "ipc/session.h"
-
 namespace libservices::ipc {
 namespace {
 
@@ -103,41 +101,54 @@ void BackDriver::serve(Worker& self) {
 
 // Runs requests until there are none. False: one took so long that another thread is active now.
 bool BackDriver::work(Worker& self) {
-  while (const std::uint32_t doorbell = queue().doorbells.try_dequeue()) {
+  // In turn, so that neither the queue nor the hot buffers wait for long.
+  for (bool queue_first = true;; queue_first = !queue_first) {
+    ClaimedRequest request;
+    const bool claimed = queue_first
+                             ? claim_from_queue(request) || hot_.claim(request)
+                             : hot_.claim(request) || claim_from_queue(request);
+    if (!claimed) return true;
     self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    run_one(doorbell);
+    run_one(request);
     served_.fetch_add(1, std::memory_order_relaxed);
     if (self.running.exchange(0, std::memory_order_relaxed) == kDetached) return false;
   }
-  return true;
 }
 
-void BackDriver::run_one(std::uint32_t doorbell) {
-  const std::shared_ptr<ServerSession> session = find_(session_of(doorbell));
-  if (session == nullptr) {
-    refused_.fetch_add(1, std::memory_order_relaxed);
-    return;
+bool BackDriver::claim_from_queue(ClaimedRequest& request) {
+  while (const std::uint32_t doorbell = queue().doorbells.try_dequeue()) {
+    request.session = find_(session_of(doorbell));
+    request.buffer = buffer_of(doorbell);
+    if (request.session == nullptr) {
+      refused_.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
+    request.posted = request.session->claim(request.buffer);
+    if (request.posted == 0) {  // a second doorbell, or one for nothing
+      refused_.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
+    hot_.watch(request);
+    return true;
   }
-  RequestBuffer& buffer = session->buffer(buffer_of(doorbell));
-  auto state = static_cast<std::uint32_t>(RequestState::kPosted);
-  // Pairs with the store in FrontDriver::call().
-  if (!buffer.state.compare_exchange_strong(state,
-                                            static_cast<std::uint32_t>(RequestState::kClaimed),
-                                            std::memory_order_acquire)) {
-    refused_.fetch_add(1, std::memory_order_relaxed);
-    return;
-  }
+  return false;
+}
+
+void BackDriver::run_one(const ClaimedRequest& request) {
+  RequestBuffer& buffer = request.session->buffer(request.buffer);
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
   const RequestHeader header = buffer.copy_once();
-  if (header.input_bytes <= kDataBytes) {
-    handle_(*session, header, buffer);
+  if (header.is_sound()) {
+    handle_(*request.session, header,
+            {header.inlined != 0 ? header.inline_input() : buffer.data, header.input_bytes},
+            buffer);
   } else {
     refused_.fetch_add(1, std::memory_order_relaxed);
     buffer.answer.error = EINVAL;
     buffer.answer.output_bytes = 0;
   }
   // Pairs with FrontDriver::is_done(), and with done_later(): both steps are seq_cst.
-  buffer.state.exchange(static_cast<std::uint32_t>(RequestState::kDone));
+  buffer.state.exchange(request.posted + 1);
   if (buffer.sleeping.load() != 0) futex_wake(&buffer.state, 1);
 }
 
@@ -145,7 +156,7 @@ void BackDriver::run_one(std::uint32_t doorbell) {
 bool BackDriver::look() {
   const auto end = Clock::now() + options_.look_for;
   for (unsigned i = 1;; ++i) {
-    if (queue().doorbells.has_next()) return true;
+    if (queue().doorbells.has_next() || hot_.has_next()) return true;
     const std::uint32_t cpu = current_cpu();
     const bool shares_core = client_cpu == cpu;
     if (!shares_core) cpu_relax();
@@ -154,13 +165,16 @@ bool BackDriver::look() {
         return true;
       }
       if (Clock::now() >= end) return false;
-      queue().awake_on.store(cpu + 1, std::memory_order_relaxed);
+      if (queue().awake_on.load(std::memory_order_relaxed) != cpu + 1) {  // clients read it
+        queue().awake_on.store(cpu + 1, std::memory_order_relaxed);
+      }
       ::sched_yield();
     }
   }
 }
 
 void BackDriver::sleep() {
+  if (!hot_.unwatch_all()) return;
   RequestQueue& shared = queue();
   shared.awake_on.store(0, std::memory_order_relaxed);
   const std::uint32_t value = shared.bell.load(std::memory_order_acquire);
@@ -205,7 +219,7 @@ bool BackDriver::watch() {
   for (;;) {
     const std::uint32_t word = standby_word_.load();
     if (stopping_.load()) return false;
-    const bool pending = !queue().doorbells.looks_empty();
+    const bool pending = !queue().doorbells.looks_empty() || hot_.has_next();
     waiting = pending ? waiting + 1 : 0;
     if (take_over(waiting > 2)) return true;
     const bool alert = alert_.load();

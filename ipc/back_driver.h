@@ -2,7 +2,7 @@
 //
 // The back driver: the service's end of one request queue, and the threads that serve it.
 //
-// Usually one thread, the *active* one, takes doorbells and runs their requests; while there are
+// Usually one thread, the *active* one, takes doorbells, looks at the hot buffers, and runs requests; while there are
 // none it looks for a bounded time and then sleeps, at no cost. One more is *standing by*: while
 // requests come it looks every millisecond whether the active one is held up in a long request, or
 // whether more wait than one can serve, and then becomes active as well. So a long call (an fsync,
@@ -20,24 +20,27 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
+#include "ipc/hot_buffers.h"
 #include "ipc/queue.h"
 #include "ipc/region.h"
 #include "ipc/request.h"
+#include "ipc/server_session.h"
 
 namespace libservices::ipc {
-
-class ServerSession;
 
 // Finds the session of a doorbell; null for one that is not (or no longer) of this queue.
 using SessionFinder = std::function<std::shared_ptr<ServerSession>(std::uint32_t session)>;
 
-// Runs one request: `header` is the private copy, `buffer` where the bytes are, and where the
-// answer goes. It returns when the answer is complete.
+// Runs one request: `header` is the private copy, `buffer` where the answer goes. It returns when
+// the answer is complete. `input` is private too (behind the header's words), or it is the
+// buffer's, where a hostile peer may change it meanwhile.
 using RequestHandler =
-    std::function<void(ServerSession&, const RequestHeader& header, RequestBuffer& buffer)>;
+    std::function<void(ServerSession&, const RequestHeader& header,
+                       std::span<const std::byte> input, RequestBuffer& buffer)>;
 
 struct BackDriverOptions {
   unsigned most_threads = 32;
@@ -63,6 +66,8 @@ class BackDriver {
   unsigned threads() const { return thread_count_.load(std::memory_order_relaxed); }
   // Whether a request is being run.
   bool busy();
+  // A session ends.
+  void forget(ServerSession& session) { hot_.forget(session); }
   // Doorbells that named no posted request: written by somebody who should not.
   std::uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
 
@@ -81,7 +86,8 @@ class BackDriver {
   void run(Worker& self);
   void serve(Worker& self);
   bool work(Worker& self);
-  void run_one(std::uint32_t doorbell);
+  bool claim_from_queue(ClaimedRequest& request);
+  void run_one(const ClaimedRequest& request);
   bool look();
   void sleep();
   bool stand_by();
@@ -94,6 +100,7 @@ class BackDriver {
   const RequestHandler handle_;
   const BackDriverOptions options_;
   Region region_;
+  HotBuffers hot_;
 
   std::atomic<bool> stopping_{false};
   std::atomic<int> active_{0};  // threads that take doorbells and are not held up

@@ -5,7 +5,8 @@
 //   FrontDriver driver;
 //   if (driver.attach("/run/libservices/t1/socket", …) == 0) {
 //     RequestBuffer* buffer = driver.take_buffer();
-//     buffer->request = …;
+//     buffer->start(operation, instance);
+//     buffer->set_words(words);
 //     if (driver.call(*buffer)) … buffer->answer …
 //     driver.give_back(*buffer);
 //   }
@@ -60,6 +61,7 @@ class FrontDriver {
     socket_ = -1;
     region_ = nullptr;
     queue_ = nullptr;
+    for (Taken& each : taken_) each.taken.store(0, std::memory_order_relaxed);
   }
   void detach() {
     if (!attached()) return;
@@ -74,16 +76,18 @@ class FrontDriver {
   // Null when all are in use. `hint` is where to look first: a thread's last buffer.
   RequestBuffer* take_buffer(std::uint32_t hint = 0) {
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
-      RequestBuffer* buffer = buffer_at(region_, (hint + i) % kBuffersInSession);
-      std::uint32_t free = 0;
-      if (buffer->taken.load(std::memory_order_relaxed) == 0 &&
-          buffer->taken.compare_exchange_strong(free, 1, std::memory_order_acquire)) {
-        return buffer;
+      const std::uint32_t index = (hint + i) % kBuffersInSession;
+      std::atomic<std::uint32_t>& taken = taken_[index].taken;
+      if (taken.load(std::memory_order_relaxed) == 0 &&
+          taken.exchange(1, std::memory_order_acquire) == 0) {
+        return buffer_at(region_, index);
       }
     }
     return nullptr;
   }
-  void give_back(RequestBuffer& buffer) { buffer.taken.store(0, std::memory_order_release); }
+  void give_back(const RequestBuffer& buffer) {
+    taken_[index_of(buffer)].taken.store(0, std::memory_order_release);
+  }
   std::uint32_t index_of(const RequestBuffer& buffer) const {
     return static_cast<std::uint32_t>(
         static_cast<std::uint64_t>(reinterpret_cast<const char*>(&buffer) -
@@ -95,15 +99,12 @@ class FrontDriver {
   // nobody knows whether the request was run; the buffer must not be used again.
   bool call(RequestBuffer& buffer) {
     const std::uint32_t cpu = current_cpu();
-    buffer.request.number = numbers_.fetch_add(1, std::memory_order_relaxed) + 1;
-    buffer.cpu.store(cpu, std::memory_order_relaxed);
-    // Pairs with the compare-and-swap in BackDriver.
-    buffer.state.store(static_cast<std::uint32_t>(RequestState::kPosted),
-                       std::memory_order_release);
-    if (!post(buffer)) return false;
-    if (!done_soon(buffer, cpu) && !done_later(buffer)) return false;
-    buffer.state.store(static_cast<std::uint32_t>(RequestState::kIdle), std::memory_order_relaxed);
-    return true;
+    const std::uint32_t posted = buffer.state.load(std::memory_order_relaxed) + 1;
+    buffer.cpu.store(static_cast<std::uint16_t>(cpu), std::memory_order_relaxed);
+    // seq_cst, and then the look at `watched`: pairs with HotBuffers::unwatch().
+    buffer.state.exchange(posted);
+    if (buffer.watched.load() == 0 && !post(buffer)) return false;
+    return done_soon(buffer, posted, cpu) || done_later(buffer, posted);
   }
 
  private:
@@ -113,10 +114,9 @@ class FrontDriver {
   static constexpr int kYields = 20;
   static constexpr unsigned kWaitsUntilPostedAgain = 10;
 
-  static bool is_done(const RequestBuffer& buffer) {
-    // Pairs with the store in BackDriver.
-    return buffer.state.load(std::memory_order_acquire) ==
-           static_cast<std::uint32_t>(RequestState::kDone);
+  static bool is_done(const RequestBuffer& buffer, std::uint32_t posted) {
+    // Pairs with the exchange in BackDriver.
+    return buffer.state.load(std::memory_order_acquire) != posted;
   }
 
   bool post(RequestBuffer& buffer) {
@@ -124,12 +124,12 @@ class FrontDriver {
                         [this] { return service_ended(); });
   }
 
-  bool done_soon(RequestBuffer& buffer, std::uint32_t cpu) {
+  bool done_soon(const RequestBuffer& buffer, std::uint32_t posted, std::uint32_t cpu) {
     const std::uint32_t awake_on = queue_->awake_on.load(std::memory_order_relaxed);
     if (awake_on != 0 && awake_on != cpu + 1) {
       const std::uint32_t budget = looks_.load(std::memory_order_relaxed);
       for (std::uint32_t look = 0; look < budget; ++look) {
-        if (is_done(buffer)) {
+        if (is_done(buffer, posted)) {
           // Well spent: next time up to eight times as long as it took this time.
           const std::uint32_t wanted = look * 8;
           looks_.store(wanted < kFewestLooks ? kFewestLooks
@@ -143,29 +143,25 @@ class FrontDriver {
       looks_.store(less < kFewestLooks ? kFewestLooks : less, std::memory_order_relaxed);
     }
     for (int i = 0; i < kYields; ++i) {
-      if (is_done(buffer)) return true;
+      if (is_done(buffer, posted)) return true;
       if (queue_->awake_on.load(std::memory_order_relaxed) == 0) break;
       raw::syscall(SYS_sched_yield);
     }
-    return is_done(buffer);
+    return is_done(buffer, posted);
   }
 
-  bool done_later(RequestBuffer& buffer) {
+  bool done_later(RequestBuffer& buffer, std::uint32_t posted) {
     const timespec patience{0, 100'000'000};
     unsigned waits = 0;
     for (;;) {
       buffer.sleeping.store(1);
       // Pairs with the exchange in BackDriver's completion.
-      const std::uint32_t state = buffer.state.load();
-      if (state == static_cast<std::uint32_t>(RequestState::kDone)) break;
-      if (futex_wait(&buffer.state, state, &patience) != -ETIMEDOUT) continue;
-      if (service_ended() && !is_done(buffer)) return false;
-      // Nobody took it for a second: the service is busy, or another process has spoilt the queue.
-      // A second doorbell for one request does no harm: the state decides who claims it.
-      if (state == static_cast<std::uint32_t>(RequestState::kPosted) &&
-          ++waits % kWaitsUntilPostedAgain == 0 && !post(buffer)) {
-        return false;
-      }
+      if (buffer.state.load() != posted) break;
+      if (futex_wait(&buffer.state, posted, &patience) != -ETIMEDOUT) continue;
+      if (service_ended() && !is_done(buffer, posted)) return false;
+      // No answer for a second: the request takes long, or another process has spoilt the queue.
+      // A second doorbell does no harm: the service knows which requests it has taken.
+      if (++waits % kWaitsUntilPostedAgain == 0 && !post(buffer)) return false;
     }
     buffer.sleeping.store(0, std::memory_order_relaxed);
     return true;
@@ -240,13 +236,18 @@ class FrontDriver {
     return 0;
   }
 
+  // Whether a thread has the buffer. Not beside it, where the service looks.
+  struct alignas(64) Taken {
+    std::atomic<std::uint32_t> taken{0};
+  };
+
   int socket_ = -1;
   std::uint32_t session_ = 0;
   void* region_ = nullptr;
   RequestQueue* queue_ = nullptr;
   std::uint64_t queue_bytes_ = 0;
-  std::atomic<std::uint64_t> numbers_{0};
   std::atomic<std::uint32_t> looks_{kMostLooks};
+  Taken taken_[kBuffersInSession];
 };
 
 }  // namespace libservices::ipc

@@ -27,9 +27,7 @@ TEST_CASE("words and bytes come back from the handler, from none to the most") {
   for (const std::uint32_t bytes : {0U, 1U, 4096U, 1U << 20U, kDataBytes}) {
     CHECK(reverses(driver, *buffer, bytes + 1, bytes));
   }
-  buffer->request = {};
-  buffer->request.operation = 999;
-  CHECK(driver.call(*buffer));
+  CHECK(call(driver, *buffer, 999));
   CHECK(buffer->answer.error == ENOSYS);
   driver.give_back(*buffer);
   driver.detach();
@@ -43,15 +41,20 @@ TEST_CASE("a request that claims more input than there is room for never reaches
   FrontDriver driver;
   REQUIRE(attach(driver, directory.socket()) == 0);
   RequestBuffer* buffer = driver.take_buffer();
-  for (const std::uint32_t bytes : {kDataBytes + 1, UINT32_MAX}) {
-    buffer->request = {};
-    buffer->request.operation = kReverse;
+  struct Bad {
+    std::uint32_t bytes;
+    std::uint16_t inlined;
+  };
+  for (const auto& [bytes, inlined] :
+       {Bad{kDataBytes + 1, 0}, Bad{UINT32_MAX, 0}, Bad{8 * (kRequestWords + 1) + 1, 1}}) {
+    buffer->start(kReverse, 0);
+    buffer->request.inlined = inlined;
     buffer->request.input_bytes = bytes;
     CHECK(driver.call(*buffer));
     CHECK(buffer->answer.error == EINVAL);
   }
   CHECK(service.served.load() == 0);
-  CHECK(service.listener.counts().refused == 2);
+  CHECK(service.listener.counts().refused == 3);
   driver.detach();
 }
 
@@ -115,8 +118,7 @@ TEST_CASE("client and service on one core" * doctest::skip(kThreadSanitizer)) {
     for (unsigned i = 0; i < 5000; ++i) {
       if (!reverses(driver, *buffer, i, i % 64)) return 2;
     }
-    buffer->request.operation = kRelease;
-    return driver.call(*buffer) ? 0 : 3;
+    return call(driver, *buffer, kRelease) ? 0 : 3;
   });
   CHECK(status_of(client) == 0);
   CHECK(status_of(server) == 0);
@@ -135,9 +137,7 @@ TEST_CASE("requests that wait for another request do not hold it up") {
     for (unsigned t = 0; t < 8; ++t) {
       threads.emplace_back([&] {
         RequestBuffer* buffer = driver.take_buffer();
-        buffer->request = {};
-        buffer->request.operation = kAwait;
-        if (driver.call(*buffer)) answered.fetch_add(1);
+        if (call(driver, *buffer, kAwait)) answered.fetch_add(1);
         driver.give_back(*buffer);
       });
     }
@@ -145,8 +145,7 @@ TEST_CASE("requests that wait for another request do not hold it up") {
     RequestBuffer* buffer = driver.take_buffer();
     CHECK(reverses(driver, *buffer, 3, 100));
     CHECK(answered.load() == 0);
-    buffer->request.operation = kRelease;
-    CHECK(driver.call(*buffer));
+    CHECK(call(driver, *buffer, kRelease));
     for (std::thread& thread : threads) thread.join();
     CHECK(answered.load() == 8);
     driver.detach();
@@ -185,6 +184,77 @@ void wait_until_idle() {
   }
 }
 
+TEST_CASE("a long request in one hot buffer does not hold up those in others") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  RequestBuffer* first = driver.take_buffer();
+  RequestBuffer* second = driver.take_buffer();
+  for (int round = 0; round < 20; ++round) {
+    service.released.store(0);
+    service.awaiting.store(0);
+    for (unsigned i = 0; i < 50; ++i) {
+      REQUIRE(reverses(driver, *first, i, i));
+      REQUIRE(reverses(driver, *second, i, i));
+    }
+    CHECK(first->watched.load() + second->watched.load() == 2);
+    std::thread waiter([&] { CHECK(call(driver, *first, kAwait)); });
+    wait_until([&] { return service.awaiting.load() == 1; });
+    for (unsigned i = 0; i < 50; ++i) CHECK(reverses(driver, *second, i, i));
+    CHECK(call(driver, *second, kRelease));
+    waiter.join();
+  }
+  driver.detach();
+}
+
+TEST_CASE("a request that comes while the service falls asleep is served at once") {
+  const Watchdog watchdog(120);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  RequestBuffer* buffer = driver.take_buffer();
+  std::mt19937 random(7);
+  auto slowest = std::chrono::nanoseconds(0);
+  for (unsigned i = 0; i < 20'000; ++i) {
+    const auto pause = std::chrono::nanoseconds(20'000 + random() % 60'000);  // it looks for 50 µs
+    const auto start = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - start < pause) cpu_relax();
+    const auto posted = std::chrono::steady_clock::now();
+    REQUIRE(reverses(driver, *buffer, i, 8));
+    slowest = std::max(slowest, std::chrono::steady_clock::now() - posted);
+  }
+  // A missed one is posted again after a second.
+  CHECK(slowest < std::chrono::milliseconds(900));
+  driver.detach();
+}
+
+TEST_CASE("a request that is rung for more than once is run once") {
+  const Watchdog watchdog(60);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  RawSession session;
+  REQUIRE(session.attach(directory.socket()));
+  RequestBuffer& buffer = *buffer_at(session.region, 0);
+  for (std::uint32_t i = 0; i < 200; ++i) {
+    buffer.start(kSleep, 0);
+    buffer.set_words(std::uint64_t{i % 2 == 0 ? 0U : 5'000U});
+    buffer.state.exchange(2 * i + 1);
+    for (int rings = 0; rings < 3; ++rings) {
+      REQUIRE(session.queue->post(doorbell_of(session.welcome.session, 0), [] { return false; }));
+    }
+    wait_until([&] { return buffer.state.load() == 2 * i + 2; });
+  }
+  wait_until_idle();
+  CHECK(service.served.load() == 200);
+  session.detach();
+}
+
 TEST_CASE("a service without requests sleeps, and wakes for the next one") {
   const Watchdog watchdog(60);
   const RunDirectory directory;
@@ -214,16 +284,12 @@ TEST_CASE("a request after a pause is watched over too: it may wait for another 
     ::usleep(static_cast<useconds_t>(pause_ms) * 1000);
     std::thread waiter([&] {
       RequestBuffer* buffer = driver.take_buffer();
-      buffer->request = {};
-      buffer->request.operation = kAwait;
-      CHECK(driver.call(*buffer));
+      CHECK(call(driver, *buffer, kAwait));
       driver.give_back(*buffer);
     });
     wait_until([&] { return service.awaiting.load() == 1; });
     RequestBuffer* buffer = driver.take_buffer();
-    buffer->request = {};
-    buffer->request.operation = kRelease;
-    CHECK(driver.call(*buffer));
+    CHECK(call(driver, *buffer, kRelease));
     driver.give_back(*buffer);
     waiter.join();
   }
@@ -248,11 +314,10 @@ TEST_CASE("kill -9 of the service: clients in a call are told, asleep or spinnin
     for (unsigned t = 0; t < 4; ++t) {
       threads.emplace_back([&, t] {
         RequestBuffer* buffer = driver.take_buffer(t);
-        buffer->request = {};
-        buffer->request.operation = t == 0 ? kAwait : t == 1 ? kSleep : kNothing;
-        buffer->request.words[0] = 100;
-        while (driver.call(*buffer)) {
-        }
+        do {
+          buffer->start(t == 0 ? kAwait : t == 1 ? kSleep : kNothing, 0);
+          buffer->set_words(std::uint64_t{100});
+        } while (driver.call(*buffer));
         ended.fetch_add(1);
       });
     }
@@ -339,9 +404,10 @@ int vandal(const std::string& socket, unsigned seed, unsigned rounds) {
   for (unsigned i = 0; i < rounds; ++i) {
     const auto b = static_cast<std::uint32_t>(random() % 4);
     RequestBuffer& buffer = *buffer_at(session.region, b);
-    buffer.request.operation = kReverse;
+    buffer.start(kReverse, 0);
+    buffer.request.inlined = 0;
     buffer.request.input_bytes = static_cast<std::uint32_t>(random() % 8192);
-    buffer.state.store(static_cast<std::uint32_t>(RequestState::kPosted));
+    buffer.state.store(buffer.state.load() + 1);
     for (int tries = 0; tries < 3; ++tries) {
       // What try_enqueue() does; it could loop for ever on what stands there now.
       const std::uint64_t ticket = words[0].fetch_add(1);

@@ -335,6 +335,7 @@ void SessionListener::end(Connection& connection) {
     by_id_[session->id()] = nullptr;
     free_ids_.push_back(session->id());
   }
+  session->driver_->forget(*session);
   if (hooks_.closed) hooks_.closed(*session);
   std::unique_lock lock(mutex_);
   Peer domain = session->peer();
@@ -363,10 +364,12 @@ bool SessionListener::take_spare(Queue& queue, Region& region) {
     queue.spare.erase(spare);
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
       RequestBuffer& buffer = *buffer_at(region.address(), i);
-      if (buffer.taken.load() == 0 && buffer.state.load() == 0) continue;
+      if (buffer.state.load() == 0 && buffer.watched.load() == 0 && buffer.sleeping.load() == 0) {
+        continue;  // writing would give memory to a page that has none
+      }
       buffer.state.store(0);
       buffer.sleeping.store(0);
-      buffer.taken.store(0);
+      buffer.watched.store(0);
     }
     return true;
   }

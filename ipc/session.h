@@ -9,13 +9,11 @@
 // process ends, or closes the socket, the kernel says so, and the session ends.
 //
 // One thread, in run(), does all of this; the requests themselves are served by BackDrivers.
-// OWNS: a ServerSession lives as long as a request of it runs, even when its process is gone.
 #ifndef LIBSERVICES_IPC_SESSION_H_
 #define LIBSERVICES_IPC_SESSION_H_
 
 #include <sys/types.h>
 
-#include <any>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -32,39 +30,10 @@
 #include "absl/status/status.h"
 #include "ipc/back_driver.h"
 #include "ipc/region.h"
-#include "ipc/request.h"
+#include "ipc/server_session.h"
 #include "ipc/socket_message.h"
 
 namespace libservices::ipc {
-
-// Who is at the other end, from the kernel.
-struct Peer {
-  pid_t pid = 0;
-  uid_t uid = 0;
-  gid_t gid = 0;
-  std::vector<gid_t> groups;  // sorted
-
-  friend auto operator<=>(const Peer&, const Peer&) = default;
-};
-
-class ServerSession {
- public:
-  ServerSession(std::uint32_t id, Peer peer, Region region)
-      : id_(id), peer_(std::move(peer)), region_(std::move(region)) {}
-
-  std::uint32_t id() const { return id_; }
-  const Peer& peer() const { return peer_; }
-  RequestBuffer& buffer(std::uint32_t index) { return *buffer_at(region_.address(), index); }
-
-  std::any upper;  // the upper layer's own state; set in Hooks::welcome, then left alone
-
- private:
-  friend class SessionListener;
-  const std::uint32_t id_;
-  const Peer peer_;
-  Region region_;
-  const BackDriver* driver_ = nullptr;
-};
 
 // Bytes and descriptors to send. The descriptors are closed after that when `close_after` is set.
 struct Message {

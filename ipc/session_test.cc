@@ -114,8 +114,7 @@ TEST_CASE("identity comes from the kernel: user, group and supplementary groups"
     FrontDriver driver;
     if (attach(driver, directory.socket()) != 0) return 2;
     RequestBuffer* buffer = driver.take_buffer();
-    buffer->request.operation = kIdentity;
-    if (!driver.call(*buffer)) return 3;
+    if (!call(driver, *buffer, kIdentity)) return 3;
     const std::uint64_t* words = buffer->answer.words;
     return words[0] == 4321 && words[1] == 1234 && words[2] == 3 &&
                    words[3] == static_cast<std::uint64_t>(::getpid())
@@ -146,11 +145,11 @@ TEST_CASE("a doorbell for a session of another trust domain, or of none, is refu
     RawSession session;
     if (!session.attach(directory.socket()) || session.queue == nullptr) return 2;
     RequestBuffer& buffer = *buffer_at(session.region, 0);
-    buffer.state.store(static_cast<std::uint32_t>(RequestState::kPosted));  // but rings not
+    buffer.state.store(1);  // posted, but rings not
     if (::write(ready[1], &session.welcome.session, 4) != 4) return 3;
     char byte;
     if (::read(done[0], &byte, 1) != 1) return 4;
-    return buffer.state.load() == static_cast<std::uint32_t>(RequestState::kPosted) ? 0 : 5;
+    return buffer.state.load() == 1 ? 0 : 5;
   });
   std::uint32_t session = 0;
   REQUIRE(::read(ready[0], &session, 4) == 4);
@@ -321,7 +320,8 @@ TEST_CASE("a region is used again after its process is dead, and not before") {
   const auto mark = [&](char value) {
     RawSession session;
     if (!session.attach(directory.socket()) || session.region == nullptr) return 1;
-    buffer_at(session.region, 0)->taken.store(1);
+    buffer_at(session.region, 0)->state.store(1);
+    buffer_at(session.region, 0)->watched.store(1);
     buffer_at(session.region, 0)->data[kMark] = static_cast<std::byte>(value);
     return 0;
   };
@@ -330,7 +330,8 @@ TEST_CASE("a region is used again after its process is dead, and not before") {
   RawSession heir;
   REQUIRE(heir.attach(directory.socket()));
   CHECK(buffer_at(heir.region, 0)->data[kMark] == std::byte{'d'});
-  CHECK(buffer_at(heir.region, 0)->taken.load() == 0);
+  CHECK(buffer_at(heir.region, 0)->state.load() == 0);
+  CHECK(buffer_at(heir.region, 0)->watched.load() == 0);
 
   // The socket goes, the process and its mapping stay.
   void* const kept = heir.region;

@@ -14,12 +14,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -91,17 +93,19 @@ struct TestService {
 
   SessionListener::Hooks hooks(SessionListener::Hooks more) {
     more.handle = [this](ServerSession& session, const RequestHeader& header,
-                         RequestBuffer& buffer) { handle(session, header, buffer); };
+                         std::span<const std::byte> input,
+                         RequestBuffer& buffer) { handle(session, header, input, buffer); };
     return more;
   }
 
-  void handle(ServerSession& session, const RequestHeader& header, RequestBuffer& buffer) {
-    AnswerHeader answer;
+  void handle(ServerSession& session, const RequestHeader& header,
+              std::span<const std::byte> bytes, RequestBuffer& buffer) {
+    AnswerHeader answer{};
     switch (header.operation) {
       case kNothing:
         break;
       case kReverse: {
-        const std::vector<std::byte> input(buffer.data, buffer.data + header.input_bytes);
+        const std::vector<std::byte> input(bytes.begin(), bytes.end());
         for (std::size_t i = 0; i < input.size(); ++i) buffer.data[i] = input[input.size() - 1 - i];
         answer.output_bytes = header.input_bytes;
         for (unsigned i = 0; i < kRequestWords; ++i) {
@@ -186,16 +190,22 @@ struct RawSession {
   }
 };
 
+// One call without words and bytes.
+inline bool call(FrontDriver& driver, RequestBuffer& buffer, std::uint16_t operation) {
+  buffer.start(operation, 0);
+  return driver.call(buffer);
+}
+
 // Asks with words and bytes that depend on `seed` and checks each of the answer's.
 inline bool reverses(FrontDriver& driver, RequestBuffer& buffer, std::uint64_t seed,
                      std::uint32_t bytes) {
-  buffer.request = {};
-  buffer.request.operation = kReverse;
-  buffer.request.input_bytes = bytes;
-  for (unsigned i = 0; i < kRequestWords; ++i) buffer.request.words[i] = seed * 31 + i;
-  for (std::uint32_t i = 0; i < bytes; ++i) {
-    buffer.data[i] = static_cast<std::byte>((seed + i * 7) >> 3);
-  }
+  std::array<std::uint64_t, kRequestWords> words;
+  for (unsigned i = 0; i < kRequestWords; ++i) words[i] = seed * 31 + i;
+  std::vector<std::byte> input(bytes);
+  for (std::uint32_t i = 0; i < bytes; ++i) input[i] = static_cast<std::byte>((seed + i * 7) >> 3);
+  buffer.start(kReverse, 0);
+  buffer.set_words(words);
+  buffer.add(input.data(), input.size());
   if (!driver.call(buffer)) return false;
   bool right = buffer.answer.error == 0 && buffer.answer.output_bytes == bytes;
   for (unsigned i = 0; i < kRequestWords; ++i) {

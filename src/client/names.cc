@@ -24,9 +24,9 @@ long about(Operation operation, const Place& place, Words& words, std::uint32_t 
   Request request(operation, place.instance);
   if (!request.ok()) return request.error();
   words.target = place.target(target_flags);
+  request.set(words);
   if (!place.itself && !request.add(place.path, place.path_bytes)) return -ENAMETOOLONG;
   if (!add_more(request)) return -E2BIG;
-  request.set(words);
   const long result = request.run();
   if (result == -protocol::kOutside && rest != nullptr) rest->take(request);
   if (result == 0) take(request);
@@ -443,11 +443,11 @@ long two_paths(Operation operation, int from_directory, const char* from, std::u
     words.from = source.target(from_flags & Target::kFollow);
     words.to = target.target(0);
     words.mode = mode;
+    request.set(words);
     if ((!source.itself && !request.add(source.path, source.path_bytes)) ||
         !request.add(target.path, target.path_bytes)) {
       return -ENAMETOOLONG;
     }
-    request.set(words);
     const long result = request.run();
     if (result != -protocol::kOutside) return result;
     Rest rest;

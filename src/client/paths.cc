@@ -203,10 +203,9 @@ long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, Ope
     words.placeholder = stock.placeholder;
     if (!request.ok()) {
       result = request.error();
-    } else if (!place.itself && !request.add(place.path, place.path_bytes)) {
+    } else if (request.set(words); !place.itself && !request.add(place.path, place.path_bytes)) {
       result = -ENAMETOOLONG;
     } else {
-      request.set(words);
       result = request.run();
       if (result == -protocol::kOutside) rest.take(request);
       if (result == 0) {

@@ -470,8 +470,7 @@ Request::Request(protocol::Operation operation, std::uint32_t instance) {
     raw::syscall(SYS_sched_yield);
   }
   last_buffer = state.driver.index_of(*buffer_);
-  buffer_->request.operation = static_cast<std::uint16_t>(operation);
-  buffer_->request.instance = static_cast<std::uint16_t>(instance);
+  buffer_->start(static_cast<std::uint16_t>(operation), static_cast<std::uint16_t>(instance));
 }
 
 Request::~Request() {
@@ -479,7 +478,6 @@ Request::~Request() {
 }
 
 long Request::run() {
-  buffer_->request.input_bytes = input_;
   if (!state.driver.call(*buffer_)) {
     state.broken.store(1);
     return -EIO;

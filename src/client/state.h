@@ -75,11 +75,12 @@ inline OpenRecord* find(int descriptor) {
 // `descriptor` is any descriptor of it, or -1 for the working directory. -errno on failure.
 long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle);
 
-// One request of the present session. The caller fills the buffer and reads the answer.
+// One request of the present session: its words, then its input bytes, then run().
 //
 //   Request request(protocol::Operation::kStat, instance);
 //   if (!request.ok()) return request.error();
-//   request.words<protocol::StatRequest>() = …;
+//   request.set(protocol::StatRequest{…});
+//   if (!request.add(path, path_bytes)) return -ENAMETOOLONG;
 //   long result = request.run();
 class Request {
  public:
@@ -94,15 +95,10 @@ class Request {
   template <class T>
   void set(const T& words) {
     static_assert(protocol::FitsRequest<T>);
-    __builtin_memcpy(buffer_->request.words, &words, sizeof words);
+    buffer_->set_words(words);
   }
   // Adds input bytes. False when they do not fit.
-  bool add(const void* bytes, std::size_t size) {
-    if (size > ipc::kDataBytes - input_) return false;
-    __builtin_memcpy(buffer_->data + input_, bytes, size);
-    input_ += static_cast<std::uint32_t>(size);
-    return true;
-  }
+  bool add(const void* bytes, std::size_t size) { return buffer_->add(bytes, size); }
   // 0, or -errno; -protocol::kOutside when the walk left the instance.
   long run();
 
@@ -122,7 +118,6 @@ class Request {
 
  private:
   ipc::RequestBuffer* buffer_ = nullptr;
-  std::uint32_t input_ = 0;
   long error_ = 0;
 };
 

@@ -31,12 +31,12 @@ long run(Operation operation, int descriptor, const char* path, bool follow, con
                                                     : (size < kMostValue ? size : kMostValue);
     if (words.name_bytes > 255) return -ERANGE;
     if (value_size > kMostValue) return -E2BIG;
+    request.set(words);
     if ((!place.itself && !request.add(place.path, place.path_bytes)) ||
         (name != nullptr && !request.add(name, words.name_bytes)) ||
         (value_size != 0 && !request.add(value, value_size))) {
       return -E2BIG;
     }
-    request.set(words);
     const long result = request.run();
     if (result == -protocol::kOutside && rest != nullptr) rest->take(request);
     if (result != 0 || operation == Operation::kSetxattr ||

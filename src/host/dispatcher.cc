@@ -91,6 +91,7 @@ class Run {
   template <protocol::FitsAnswer T>
   Result<void> answer(const T& words) {
     std::memcpy(answer_.words.data(), &words, sizeof words);
+    answer_.word_bytes = sizeof words;
     return {};
   }
   Result<void> answer_word(std::uint64_t word) { return answer(word); }

@@ -53,13 +53,14 @@ struct Call {
   protocol::Operation operation{};
   std::uint32_t instance = 0;
   std::array<std::uint64_t, protocol::kRequestWords> words{};
-  std::span<const std::byte> input;
-  std::span<std::byte> output;  // may be the same memory as the input
+  std::span<const std::byte> input;  // a private copy, or the same memory as the output
+  std::span<std::byte> output;
 };
 
 struct Answer {
   std::int32_t error = 0;  // 0, an errno, or protocol::kOutside
   std::uint32_t output_bytes = 0;
+  std::uint32_t word_bytes = 0;  // of `words` used
   std::array<std::uint64_t, protocol::kAnswerWords> words{};
   bool malformed = false;  // no filesystem library writes such a request
 };

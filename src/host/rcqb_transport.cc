@@ -31,7 +31,8 @@ void attach(ipc::Message& reply, std::vector<Descriptor>& descriptors) {
 absl::Status RcqbTransport::start(const Config& config) {
   ipc::SessionListener::Hooks hooks;
   hooks.handle = [this](ipc::ServerSession& session, const ipc::RequestHeader& header,
-                        ipc::RequestBuffer& buffer) { handle(session, header, buffer); };
+                        std::span<const std::byte> input,
+                        ipc::RequestBuffer& buffer) { handle(session, header, input, buffer); };
   hooks.welcome = [this](ipc::ServerSession& session, ipc::Message& reply) {
     return welcome(session, reply);
   };
@@ -81,25 +82,24 @@ RcqbTransport::Counts RcqbTransport::counts() const {
 }
 
 void RcqbTransport::handle(ipc::ServerSession& session, const ipc::RequestHeader& header,
-                           ipc::RequestBuffer& buffer) {
+                           std::span<const std::byte> input, ipc::RequestBuffer& buffer) {
   const auto* known = std::any_cast<SessionPtr>(&session.upper);
-  ipc::AnswerHeader answered;
-  if (known == nullptr || header.input_bytes > ipc::kDataBytes) {
-    answered.error = EINVAL;
-  } else {
-    Call call;
-    call.operation = static_cast<protocol::Operation>(header.operation);
-    call.instance = header.instance;
-    std::memcpy(call.words.data(), header.words, sizeof header.words);
-    call.input = {buffer.data, header.input_bytes};
-    call.output = {buffer.data, ipc::kDataBytes};
-    Answer answer;
-    dispatcher_.run(**known, call, answer);
-    answered.error = answer.error;
-    answered.output_bytes = answer.output_bytes;
-    std::memcpy(answered.words, answer.words.data(), sizeof answered.words);
+  if (known == nullptr) {
+    buffer.answer.error = EINVAL;
+    buffer.answer.output_bytes = 0;
+    return;
   }
-  std::memcpy(&buffer.answer, &answered, sizeof answered);
+  Call call;
+  call.operation = static_cast<protocol::Operation>(header.operation);
+  call.instance = header.instance;
+  std::memcpy(call.words.data(), header.words, std::size_t{8} * header.word_count);
+  call.input = input;
+  call.output = {buffer.data, ipc::kDataBytes};
+  Answer answer;
+  dispatcher_.run(**known, call, answer);
+  buffer.answer.error = answer.error;
+  buffer.answer.output_bytes = answer.output_bytes;
+  std::memcpy(buffer.answer.words, answer.words.data(), answer.word_bytes);
 }
 
 int RcqbTransport::welcome(ipc::ServerSession& session, ipc::Message& reply) {

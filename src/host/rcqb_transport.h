@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -51,7 +52,7 @@ class RcqbTransport {
 
  private:
   void handle(ipc::ServerSession& session, const ipc::RequestHeader& header,
-              ipc::RequestBuffer& buffer);
+              std::span<const std::byte> input, ipc::RequestBuffer& buffer);
   int welcome(ipc::ServerSession& session, ipc::Message& reply);
   bool message(ipc::ServerSession& session, std::span<const std::byte> bytes,
                std::span<const int> received, ipc::Message& reply);

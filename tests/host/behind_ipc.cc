@@ -431,11 +431,9 @@ class BehindIpc final : public AnyFilesystem {
     if (input.size() > ipc::kDataBytes) return Errno{ENAMETOOLONG};
     ipc::RequestBuffer* buffer = nullptr;
     while ((buffer = session.driver.take_buffer()) == nullptr) std::this_thread::yield();
-    buffer->request.operation = static_cast<std::uint16_t>(operation);
-    buffer->request.instance = 0;
-    buffer->request.input_bytes = static_cast<std::uint32_t>(input.size());
-    std::memcpy(buffer->request.words, &words, sizeof words);
-    if (!input.empty()) std::memcpy(buffer->data, input.data(), input.size());
+    buffer->start(static_cast<std::uint16_t>(operation), 0);
+    buffer->set_words(words);
+    buffer->add(input.data(), input.size());
     if (!session.driver.call(*buffer)) return Errno{EIO};
     Answered answered;
     const std::int32_t error = buffer->answer.error;

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Hot buffers: the few request buffers that were served last. The service looks at their state
+// beside the queue, and their applications, told so by `watched`, ring no doorbell. A round trip
+// then needs no line of the queue: no ticket, no slot.
+//
+// No request is missed when the service looks away: the application posts and then reads
+// `watched`; the service clears `watched` and then looks at the state once more. All four steps are
+// seq_cst, so at least one of the two sees the other.
+// THREADS: all functions at once. Looking does not wait for another thread that looks.
+#ifndef LIBSERVICES_IPC_HOT_BUFFERS_H_
+#define LIBSERVICES_IPC_HOT_BUFFERS_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "ipc/server_session.h"
+
+namespace libservices::ipc {
+
+// A request that the caller has claimed, and what keeps its buffer in place.
+struct ClaimedRequest {
+  std::shared_ptr<ServerSession> session;
+  std::uint32_t buffer = 0;
+  std::uint32_t posted = 0;
+};
+
+class HotBuffers {
+ public:
+  // Claims the next posted request. False: there is none, or another thread looks.
+  bool claim(ClaimedRequest& request) {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return false;
+    for (unsigned i = 0; i < kMost; ++i) {
+      Hot& hot = hot_[next_++ % kMost];
+      if (hot.session == nullptr) continue;
+      const std::uint32_t posted = hot.session->claim(hot.buffer);
+      if (posted == 0) continue;
+      hot.used = ++uses_;
+      request = {hot.session, hot.buffer, posted};
+      return true;
+    }
+    return false;
+  }
+
+  // Whether a request seems to be posted.
+  bool has_next() {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    return lock.owns_lock() && any_posted();
+  }
+
+  // Watches the buffer of a request that came through the queue, if there is a place for it: a
+  // free one, or that of a buffer that is used much less.
+  void watch(const ClaimedRequest& request) {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || request.session->ended_) return;
+    ++uses_;
+    Hot* place = &hot_[0];
+    for (Hot& hot : hot_) {
+      if (hot.session == request.session && hot.buffer == request.buffer) return;
+      if (hot.used < place->used) place = &hot;
+    }
+    if (place->session != nullptr) {
+      if (uses_ - place->used < kUnusedFor || !unwatch(*place)) return;
+    }
+    *place = {request.session, request.buffer, uses_};
+    request.session->buffer(request.buffer).watched.store(1, std::memory_order_relaxed);
+  }
+
+  // Before the caller sleeps. False: a request was posted meanwhile, and all stay watched.
+  bool unwatch_all() {
+    std::lock_guard lock(mutex_);
+    for (Hot& hot : hot_) {
+      if (hot.session != nullptr && !unwatch(hot)) return false;
+    }
+    return true;
+  }
+
+  // A session ends: nothing of it is referred to after this.
+  void forget(ServerSession& session) {
+    std::lock_guard lock(mutex_);
+    session.ended_ = true;
+    for (Hot& hot : hot_) {
+      if (hot.session.get() == &session) hot = {};
+    }
+  }
+
+ private:
+  static constexpr unsigned kMost = 4;
+  static constexpr std::uint64_t kUnusedFor = 64;  // requests of others
+
+  struct Hot {
+    std::shared_ptr<ServerSession> session;  // null: a free place
+    std::uint32_t buffer = 0;
+    std::uint64_t used = 0;  // uses_ at its last request
+  };
+
+  bool any_posted() const {
+    for (const Hot& hot : hot_) {
+      if (hot.session != nullptr && hot.session->has_unclaimed(hot.buffer)) return true;
+    }
+    return false;
+  }
+
+  // Frees the place. False: a request is posted there, and it is watched as before.
+  bool unwatch(Hot& hot) {
+    RequestBuffer& buffer = hot.session->buffer(hot.buffer);
+    buffer.watched.store(0);
+    // Pairs with FrontDriver::call().
+    if (hot.session->has_unclaimed(hot.buffer)) {
+      buffer.watched.store(1, std::memory_order_relaxed);
+      return false;
+    }
+    hot = {};
+    return true;
+  }
+
+  std::mutex mutex_;
+  std::array<Hot, kMost> hot_;  // this and the rest: guarded by mutex_
+  std::uint64_t uses_ = 0;
+  unsigned next_ = 0;
+};
+
+}  // namespace libservices::ipc
+
+#endif  // LIBSERVICES_IPC_HOT_BUFFERS_H_
