@@ -248,7 +248,7 @@ bool BackDriver::busy() {
 
 bool BackDriver::take_over(bool backlog) {
   int active = active_.load();
-  const int most = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  static const int most = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   while (active == 0 || (backlog && active < most)) {
     if (active_.compare_exchange_weak(active, active + 1)) return true;
   }

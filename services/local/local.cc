@@ -202,12 +202,12 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
   DescriptorRef known = nodes_->cached(node);
   if (known == nullptr && nodes_->last_seen(node, parent, name)) {
     if (auto above = nodes_->descriptor(parent); above.ok()) {
-      // Should the host have put a fifo there, this does not wait for its other end.
+      // O_NONBLOCK: should the host have put a fifo there, this does not wait for its other end.
+      // To a regular file it means nothing.
       auto file = std::make_unique<OpenFile>(uninterrupted(
           [&] { return ::openat((*above)->fd(), name.c_str(), bits | O_NOFOLLOW | O_NONBLOCK); }));
       auto seen = file->fd() < 0 ? Result<Attributes>(last_errno()) : attributes_of(file->fd(), "");
       if (seen.ok() && ObjectIdentity::of(*seen) == node->identity()) {
-        if (::fcntl(file->fd(), F_SETFL, bits & O_DIRECT) != 0) return last_errno();
         if (!flags.truncates()) return Opened<File>{std::move(file), *seen};
         const int cut = uninterrupted([&] {
           return flags.writes() ? ::ftruncate(file->fd(), 0)

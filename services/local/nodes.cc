@@ -393,18 +393,16 @@ Nodes::Change::Change(Nodes& nodes, const RecordPtr& first, std::string_view fir
 }
 
 Result<void> Nodes::Change::losing(int directory, const Name& name) {
-  auto seen = attributes_of(directory, name.c_str());
-  if (!seen.ok()) return {};  // the change itself will say so
+  auto opened = std::make_shared<Descriptor>(::openat(directory, name.c_str(), kFind));
+  if (opened->fd() < 0) {  // the change itself will say why there is no such name
+    return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? last_errno() : Result<void>();
+  }
+  auto seen = attributes_of(opened->fd(), "");
+  if (!seen.ok()) return {};
   RecordPtr victim = nodes_.find(*seen);
   if (victim == nullptr) return {};
   DescriptorRef held = nodes_.cached(victim);
-  if (held == nullptr) {
-    auto opened = std::make_shared<Descriptor>(::openat(directory, name.c_str(), kFind));
-    if (opened->fd() < 0) return errno == ENOENT ? Result<void>() : last_errno();
-    auto now = attributes_of(opened->fd(), "");
-    if (!now.ok() || ObjectIdentity::of(*now) != victim->identity_) return {};
-    held = std::move(opened);
-  }
+  if (held == nullptr) held = std::move(opened);
   nodes_.keep(victim, std::move(held), 1);
   victim_ = std::move(victim);
   return {};

@@ -10,9 +10,12 @@
 #ifndef LIBSERVICES_SERVICES_UNION_BRANCHES_H_
 #define LIBSERVICES_SERVICES_UNION_BRANCHES_H_
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -64,7 +67,7 @@ class Branches {
     }
     device_ = devices.front();
     table_.set_devices(std::move(devices));
-    root_ = std::make_shared<R>(upper_root.attributes.inode, S_IFDIR);
+    root_ = std::make_shared<R>(upper_root.attributes.inode, upper_root.attributes);
     root_->upper_node = std::move(upper_root.node);
     root_->in_upper = true;
     root_->lowers = std::move(parts);
@@ -76,8 +79,13 @@ class Branches {
   Attributes shown(const R& record, Attributes attributes) const {
     attributes.device = device_;
     attributes.inode = record.inode;
+    attributes.btime = record.born;
     // As overlayfs: parts of a merged directory have link counts of their own, and 1 says so.
     if (record.is_directory() && record.is_merged()) attributes.links = 1;
+    // A lower's own count knows nothing of what was removed here.
+    if (record.is_directory() ? record.is_merged() : !record.has_upper()) {
+      attributes.links -= std::min(attributes.links, record.names_removed.load());
+    }
     return attributes;
   }
 
@@ -95,14 +103,15 @@ class Branches {
   struct Found {
     Pointer record;  // null: no such name in the union
     Attributes attributes;
+    std::optional<Attributes> in_upper;  // as the upper has them
     bool whiteout_in_upper = false;
   };
   // REQUIRES: directory->entries held. ERRORS: of a branch that fails; not ENOENT.
   Result<Found> find(const Context& context, const Pointer& directory, std::string_view name) {
     Found found;
     std::optional<Entry<UpperNode>> in_upper;
-    bool go_on = !directory->lowers.empty();
-    if (auto node = directory->upper()) {
+    bool go_on = !directory->lowers.empty() && directory->lower_names.may_have(name);
+    if (auto node = directory->upper(); node && directory->upper_names.may_have(name)) {
       auto entry = upper_.lookup(context, *node, name);
       if (entry.ok() && is_whiteout(entry->attributes)) {
         found.whiteout_in_upper = true;
@@ -115,13 +124,18 @@ class Branches {
           LIBSERVICES_TRY(const bool opaque, is_opaque(context, upper_, entry->node));
           go_on = !opaque;
         }
+        found.in_upper = entry->attributes;
         in_upper = *std::move(entry);
       } else if (entry.error() != Errno{ENOENT}) {
         return entry.error();
+      } else {
+        directory->upper_names.missed(
+            room_, [&](auto&& take) { return list_names(context, upper_, *node, take); });
       }
     }
     std::vector<typename R::InLower> parts;
     Attributes lower_attributes;
+    bool missed = go_on;
     for (std::size_t i = 0; go_on && i < directory->lowers.size(); ++i) {
       const auto& part = directory->lowers[i];
       Lower& branch = lower(part.branch);
@@ -130,6 +144,7 @@ class Branches {
         if (entry.error() != Errno{ENOENT}) return entry.error();
         continue;
       }
+      missed = false;
       if (is_whiteout(entry->attributes)) break;
       const bool is_directory = entry->attributes.is_directory();
       if (!is_directory && (in_upper || !parts.empty())) break;
@@ -142,11 +157,12 @@ class Branches {
       }
       parts.push_back({part.branch, std::move(entry->node)});
     }
+    if (missed) lower_missed(context, *directory);
     if (!in_upper && parts.empty()) return found;
     const Attributes& first = in_upper ? in_upper->attributes : lower_attributes;
     const BranchKey key{in_upper ? 0 : parts.front().branch, first.device, first.inode};
     found.record = table_.intern(key, first.mode & S_IFMT, [&](std::uint64_t number) {
-      auto record = std::make_shared<R>(number, first.mode & S_IFMT);
+      auto record = std::make_shared<R>(number, first);
       if (in_upper) {
         record->upper_node = in_upper->node;
         record->in_upper = true;
@@ -166,6 +182,7 @@ class Branches {
 
   // Whether the lowers show something under `name`, were it not for the upper.
   Result<bool> in_lowers(const Context& context, const R& directory, std::string_view name) {
+    if (!directory.lower_names.may_have(name)) return false;
     for (const auto& part : directory.lowers) {
       auto entry = lower(part.branch).lookup(context, part.node, name);
       if (entry.ok()) return !is_whiteout(entry->attributes);
@@ -193,6 +210,13 @@ class Branches {
     record->name.assign(name);
   }
 
+  // `record` has lost the name.
+  static void unplace(const Pointer& record, const Pointer& parent, std::string_view name) {
+    record->names_removed.fetch_add(1);
+    std::lock_guard lock(record->mutex);
+    if (record->parent == parent && record->name == name) record->parent = nullptr;
+  }
+
   template <class Branch>
   static Result<bool> is_opaque(const Context& context, Branch& branch,
                                 const typename Branch::Node& node) {
@@ -211,9 +235,32 @@ class Branches {
   }
 
  private:
+  // Whether `take` got all names of the directory.
+  template <class Branch, class Take>
+  static bool list_names(const Context& context, Branch& branch,
+                         const typename Branch::Node& directory, Take&& take) {
+    auto opened = branch.open(context, directory, OpenFlags{O_RDONLY | O_DIRECTORY});
+    if (!opened.ok()) return false;
+    bool whole = true;
+    auto listed = branch.readdir(context, opened->file, 0, Listing::kNames,
+                                 [&](const DirEntry& entry) { return whole = take(entry.name); });
+    (void)branch.close(context, opened->file);
+    return listed.ok() && whole;
+  }
+
+  void lower_missed(const Context& context, R& directory) {
+    directory.lower_names.missed(room_, [&](auto&& take) {
+      for (const auto& part : directory.lowers) {
+        if (!list_names(context, lower(part.branch), part.node, take)) return false;
+      }
+      return true;
+    });
+  }
+
   Upper upper_;
   std::vector<std::unique_ptr<Lower>> lowers_;  // unique_ptr: a libservice need not be movable
   std::uint64_t device_ = 0;
+  KnownNames::Room room_ = KnownNames::make_room();
   Table table_;
   Pointer root_;
 };

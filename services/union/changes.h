@@ -33,11 +33,13 @@ class Changes {
   // Which name space the upper's marks are in; after start.
   void use_marks(std::string_view prefix) { opaque_name_ = std::string(prefix) + "opaque"; }
 
-  // A new entry. `make(node, name)` makes it in a directory of the upper.
+  // A new entry of `record`, whose upper part is `directory`. `make(node, name)` makes it in a
+  // directory of the upper.
   template <class Make>
-  Result<Entry<UpperNode>> add(const Context& context, const UpperNode& directory,
+  Result<Entry<UpperNode>> add(const Context& context, R& record, const UpperNode& directory,
                                std::string_view name, const Found& now, bool is_directory,
                                Make&& make) {
+    const AddingName adding(record.upper_names, name);
     if (!now.whiteout_in_upper) return make(directory, name);
     LIBSERVICES_TRY(const auto staging, branches_.upper().staging(context));
     const std::string temporary = copy_up_.next_name();
@@ -68,9 +70,12 @@ class Changes {
     if (!in_lowers) {
       auto node = directory->upper();
       if (!node) return Errno{EIO};
-      if (!now.record->is_directory()) return upper.unlink(context, *node, name);
-      auto removed = upper.rmdir(context, *node, name);
-      if (removed.ok() || removed.error() != Errno{ENOTEMPTY}) return removed;
+      auto removed = now.record->is_directory() ? upper.rmdir(context, *node, name)
+                                                : upper.unlink(context, *node, name);
+      if (removed.ok()) directory->upper_names.erase(name);
+      if (!now.record->is_directory() || removed.ok() || removed.error() != Errno{ENOTEMPTY}) {
+        return removed;
+      }
       // It holds whiteouts, and nothing else: out of sight at once, then cleared.
       LIBSERVICES_TRY(const auto staging, upper.staging(context));
       const std::string aside = copy_up_.next_name();
@@ -79,6 +84,7 @@ class Changes {
       return clear(context, staging.node, aside);
     }
     LIBSERVICES_TRY(const UpperNode node, copy_up_.ensure(context, directory));
+    const AddingName adding(directory->upper_names, name);
     const bool in_upper = in_upper_now(context, node, name);
     if (!in_upper) return make_whiteout(context, node, name);
     LIBSERVICES_TRY(const auto staging, upper.staging(context));
@@ -110,6 +116,7 @@ class Changes {
     Upper& upper = branches_.upper();
     const UpperNode from_node = *from.directory->upper();
     const UpperNode to_node = *to.directory->upper();
+    const AddingName adding(to.directory->upper_names, to.name);
     LIBSERVICES_TRY(const bool leaves_lower,
                     branches_.in_lowers(context, *from.directory, from.name));
     LIBSERVICES_TRY(const bool covers_lower,
@@ -120,7 +127,10 @@ class Changes {
       return move_directory(context, from_node, from.name, to_node, to, leaves_lower);
     }
     if (!leaves_lower) {
-      return upper.rename(context, from_node, from.name, to_node, to.name, RenameMode::kReplace);
+      auto renamed =
+          upper.rename(context, from_node, from.name, to_node, to.name, RenameMode::kReplace);
+      if (renamed.ok()) from.directory->upper_names.erase(from.name);
+      return renamed;
     }
     if constexpr (OffersLink<Upper>) {
       // First the new name, then a whiteout over the old one: at no moment is the file gone.

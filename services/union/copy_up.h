@@ -54,6 +54,8 @@ class CopyUp {
     LIBSERVICES_TRY(const auto staging, branches_.upper().staging(context));
     const std::string temporary = next_name();
     auto made = make(context, *record, staging.node, temporary, content);
+    std::optional<AddingName> adding;
+    if (parent) adding.emplace(parent->upper_names, name);
     Result<void> published = made.ok()
                                  ? publish(context, staging.node, temporary, parent_node, name)
                                  : Result<void>(made.error());

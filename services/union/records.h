@@ -20,6 +20,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "libservices/libservice.h"
+#include "services/union/known_names.h"
 
 namespace libservices::union_internal {
 
@@ -43,7 +44,9 @@ struct Record {
     LowerNode node;
   };
 
-  Record(std::uint64_t inode, std::uint32_t type) : inode(inode), type(type) {}
+  // `first` is the branch object as it was found first.
+  Record(std::uint64_t inode, const Attributes& first)
+      : inode(inode), type(first.mode & S_IFMT), born(first.btime) {}
 
   bool is_directory() const { return S_ISDIR(type); }
   std::optional<UpperNode> upper() const {
@@ -56,11 +59,15 @@ struct Record {
 
   const std::uint64_t inode;
   const std::uint32_t type;             // S_IFMT
+  const Timestamp born;                 // a copy-up is no birth
   std::vector<InLower> lowers;          // from the top; of a non-directory the first at most.
                                         // Set before the record is seen, then left alone
   std::atomic<bool> in_upper{false};    // upper_node is set: never unset
+  std::atomic<std::uint32_t> names_removed{0};  // that the lowers go on having
   std::shared_mutex entries;            // directories: shared to look, exclusive to change
   std::mutex copy_up;                   // held while the object comes into the upper
+  KnownNames upper_names;               // directories: of the upper's part, and of the lowers' parts
+  KnownNames lower_names;
 
   mutable std::mutex mutex;             // guards what follows
   std::optional<UpperNode> upper_node;

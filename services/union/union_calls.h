@@ -84,8 +84,7 @@ auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) 
   const Attributes& seen = entry.attributes;
   return branches_.table().intern({0, seen.device, seen.inode}, seen.mode & S_IFMT,
                                   [&](std::uint64_t number) {
-                                    auto record =
-                                        std::make_shared<R>(number, seen.mode & S_IFMT);
+                                    auto record = std::make_shared<R>(number, seen);
                                     record->upper_node = entry.node;
                                     record->in_upper = true;
                                     return record;
@@ -239,7 +238,7 @@ auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view
     if (now.record) return Errno{EEXIST};
   }
   LIBSERVICES_TRY(const auto made,
-                  changes_.add(context, node, name, now, is_directory, make));
+                  changes_.add(context, *directory, node, name, now, is_directory, make));
   Node record = known_upper(made);
   Internal::place(record, directory, name);
   const Attributes seen = branches_.shown(*record, made.attributes);
@@ -290,15 +289,15 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
     LIBSERVICES_TRY(const auto listing, union_internal::merge(branches_, context, *now.record));
     if (!listing.items.empty()) return Errno{ENOTEMPTY};
   }
+  // No copy-up puts it back meanwhile, or in the way of the whiteout.
+  std::lock_guard copying(now.record->copy_up);
   std::optional<union_internal::BranchKey> last;  // the upper object that ends here
-  if (auto node = now.record->upper()) {
-    LIBSERVICES_TRY(const Attributes seen, upper().getattr(context, *node));
-    if (is_directory || seen.links <= 1) last = {0, seen.device, seen.inode};
+  if (now.in_upper && (is_directory || now.in_upper->links <= 1)) {
+    last = {0, now.in_upper->device, now.in_upper->inode};
   }
   LIBSERVICES_CHECK_OK(changes_.remove(context, directory, name, now));
   if (last) branches_.table().forget(*last);
-  std::lock_guard detached(now.record->mutex);
-  if (now.record->parent == directory && now.record->name == name) now.record->parent = nullptr;
+  Internal::unplace(now.record, directory, name);
   return {};
 }
 
@@ -350,9 +349,8 @@ Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::
       LIBSERVICES_TRY(const auto listing, union_internal::merge(branches_, context, *to.record));
       if (!listing.items.empty()) return Errno{ENOTEMPTY};
     }
-    if (auto node = to.record->upper()) {
-      LIBSERVICES_TRY(const Attributes seen, upper().getattr(context, *node));
-      if (to.record->is_directory() || seen.links <= 1) last = {0, seen.device, seen.inode};
+    if (to.in_upper && (to.record->is_directory() || to.in_upper->links <= 1)) {
+      last = {0, to.in_upper->device, to.in_upper->inode};
     }
   }
   const typename Changes::Side old_side{directory, name, from};
@@ -363,10 +361,7 @@ Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::
   } else {
     LIBSERVICES_CHECK_OK(changes_.move(context, old_side, new_side));
     if (last) branches_.table().forget(*last);
-    if (to.record) {
-      std::lock_guard detached(to.record->mutex);
-      to.record->parent = nullptr;
-    }
+    if (to.record) Internal::unplace(to.record, new_directory, new_name);
   }
   Internal::place(from.record, new_directory, new_name);
   return {};

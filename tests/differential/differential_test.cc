@@ -4,11 +4,14 @@
 // LIBSERVICES_SCRIPTS choose the first seed and how many follow it.
 #include <doctest/doctest.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -128,7 +131,8 @@ struct OverUnionOfLocal {
   }
 };
 
-void compare_scripts(const char* name, const WithFresh& kernel, const WithFresh& stack) {
+void compare_scripts(const char* name, const WithFresh& kernel, const WithFresh& stack,
+                     unsigned layers = 1) {
   if (const std::string why = why_kernel_cannot(); !why.empty()) {
     MESSAGE("SKIPPED: ", why);
     return;
@@ -137,7 +141,13 @@ void compare_scripts(const char* name, const WithFresh& kernel, const WithFresh&
   const std::uint64_t first = number_from("LIBSERVICES_SEED", 1);
   const std::uint64_t scripts = number_from("LIBSERVICES_SCRIPTS", 150);
   for (std::uint64_t seed = first; seed < first + scripts; ++seed) {
-    const std::string found = difference(make_script(seed, 400, options), kernel, stack);
+    std::vector<Operation> script = make_script(seed, 400, options);
+    for (unsigned layer = 1; layer < layers; ++layer) {
+      Operation next;
+      next.call = Call::kNextLayer;
+      script.insert(script.begin() + static_cast<long>(script.size() * layer / layers), next);
+    }
+    const std::string found = difference(std::move(script), kernel, stack);
     CHECK_MESSAGE(found.empty(), name, ", LIBSERVICES_SEED=", seed, ": ", found);
     if (!found.empty()) return;
   }
@@ -152,6 +162,122 @@ TEST_CASE_TEMPLATE("a stack answers as tmpfs does, but for the links of director
                    OverUnionOfMemory, OverUnionOfLocal) {
   compare_scripts(Stack::kName, without_directory_links(on_fresh_tmpfs),
                   without_directory_links(Stack::with_fresh));
+}
+
+// Over layers that hold files, whiteouts and opaque directories: the calls before the first
+// kNextLayer make the lowest layer, the next ones the layer above it through a union, and so on. What is different
+// by design is left out on both sides: directories of lower layers are not renamed, and hard links
+// of lower layers come apart at a copy-up.
+class OnLayers final : public Subject {
+ public:
+  static constexpr int kLayers = 3;
+  // What the calls on layer `layer` go to.
+  using Enter = std::function<Subject&(int layer)>;
+
+  explicit OnLayers(Enter enter) : enter_(std::move(enter)), subject_(&enter_(0)) {}
+
+  Outcome apply(const Operation& op) override {
+    if (op.call == Call::kNextLayer) {
+      Operation close;
+      close.call = Call::kClose;
+      for (close.slot = 0; close.slot < kSlots; ++close.slot) (void)subject_->apply(close);
+      subject_ = &enter_(++layer_);
+      return {};
+    }
+    if (op.call == Call::kLink && layer_ + 1 < kLayers) return {};
+    if (op.call == Call::kRename &&
+        (is_directory(op, op.path) || is_directory(op, op.other_path))) {
+      return {};
+    }
+    return subject_->apply(op);
+  }
+
+ private:
+  bool is_directory(const Operation& rename, const std::string& path) {
+    Operation stat = rename;
+    stat.call = Call::kStat;
+    stat.caller = 0;
+    stat.follow = false;
+    stat.path = path;
+    return subject_->apply(stat).text.starts_with("mode=4");
+  }
+
+  const Enter enter_;
+  Subject* subject_;
+  int layer_ = 0;
+};
+
+void layers_on_tmpfs(const std::function<void(Subject&)>& work) {
+  on_fresh_tmpfs([&](Subject& kernel) {
+    OnLayers subject([&](int) -> Subject& { return kernel; });
+    work(subject);
+  });
+}
+
+// A filesystem that is started, and the subject on it.
+template <class Stack>
+struct Running {
+  explicit Running(typename Stack::Config config) : fs(std::move(config)) {
+    const absl::Status started = fs.start();
+    REQUIRE_MESSAGE(started.ok(), std::string(started.message()));
+    subject.emplace(fs);
+  }
+  ~Running() {
+    subject.reset();
+    CHECK(fs.counters().open_files == 0);
+    CHECK(fs.stop().ok());
+  }
+  FilesystemOf<Stack> fs;
+  std::optional<FilesystemSubject> subject;
+};
+
+// A directory with the owner, mode and attributes of another one, and nothing in it.
+void make_like(const std::string& directory, const std::string& model) {
+  struct stat seen;
+  REQUIRE(::mkdir(directory.c_str(), 0755) == 0);
+  REQUIRE(::stat(model.c_str(), &seen) == 0);
+  REQUIRE(::chown(directory.c_str(), seen.st_uid, seen.st_gid) == 0);
+  REQUIRE(::chmod(directory.c_str(), seen.st_mode & 07777U) == 0);
+  char names[1024];
+  char value[8192];
+  const ssize_t size = ::listxattr(model.c_str(), names, sizeof names);
+  for (const char* name = names; name < names + size; name += std::strlen(name) + 1) {
+    const ssize_t length = ::getxattr(model.c_str(), name, value, sizeof value);
+    REQUIRE(length >= 0);
+    REQUIRE(::setxattr(directory.c_str(), name, value, static_cast<std::size_t>(length), 0) == 0);
+  }
+}
+
+void layers_of_local(const std::function<void(Subject&)>& work) {
+  const Scratch scratch;
+  std::optional<Running<Local>> lowest;
+  std::optional<Running<Union<Local, Local>>> stacked;
+  OnLayers subject([&](int layer) -> Subject& {
+    const auto directory_of = [&](int of) { return (scratch / "root") + "-" + std::to_string(of); };
+    lowest.reset();
+    stacked.reset();
+    make_like(directory_of(layer), layer == 0 ? scratch / "root" : directory_of(layer - 1));
+    if (layer == 0) {
+      Local::Config config;
+      config.directory = directory_of(0);
+      lowest.emplace(config);
+      return *lowest->subject;
+    }
+    Union<Local, Local>::Config config;
+    config.upper.directory = directory_of(layer);
+    for (int lower = layer - 1; lower >= 0; --lower) {
+      config.lowers.emplace_back().directory = directory_of(lower);
+    }
+    config.durable = false;
+    stacked.emplace(std::move(config));
+    return *stacked->subject;
+  });
+  work(subject);
+}
+
+TEST_CASE("a union over layers that hold files answers as tmpfs does") {
+  compare_scripts("union over layers", without_directory_links(layers_on_tmpfs),
+                  without_directory_links(layers_of_local), OnLayers::kLayers);
 }
 
 TEST_CASE("a difference is found, and shown with the calls that it takes and no others") {

@@ -59,6 +59,7 @@ enum class Call : std::uint8_t {
   kFallocate,
   kCopyRange,
   kSync,
+  kNextLayer,  // what comes now is in a layer above; for subjects that have layers
 };
 
 struct Operation {
