@@ -85,8 +85,9 @@ void BackDriver::run(Worker& self) {
 // REQUIRES: counted in active_. Returns when it is not counted any more.
 void BackDriver::serve(Worker& self) {
   queue().awake_on.store(current_cpu() + 1, std::memory_order_relaxed);
+  ClaimedRequest request;  // kept from one to the next: they often are of the same session
   for (;;) {
-    if (!work(self)) return;  // held up, and replaced
+    if (!work(self, request)) return;  // held up, and replaced
     int active = active_.load();
     while (active > 1) {  // another one looks for the next request
       if (active_.compare_exchange_weak(active, active - 1)) return;
@@ -95,24 +96,31 @@ void BackDriver::serve(Worker& self) {
       active_.fetch_sub(1);
       return;
     }
-    if (!look()) sleep();
+    if (!look(request)) sleep();
   }
 }
 
-// Runs requests until there are none. False: one took so long that another thread is active now.
-bool BackDriver::work(Worker& self) {
+// Runs the request that was claimed, if one was, and all others there are. False: one took so long
+// that another thread is active now.
+bool BackDriver::work(Worker& self, ClaimedRequest& request) {
+  if (request.posted != 0 && !run_one(self, request)) return false;
   // In turn, so that neither the queue nor the hot buffers wait for long.
+  const auto nothing_else = [] { return true; };
   for (bool queue_first = true;; queue_first = !queue_first) {
-    ClaimedRequest request;
-    const bool claimed = queue_first
-                             ? claim_from_queue(request) || hot_.claim(request)
-                             : hot_.claim(request) || claim_from_queue(request);
+    const bool claimed =
+        queue_first ? claim_from_queue(request) || hot_.claim(request, 1, nothing_else)
+                    : hot_.claim(request, 1, nothing_else) || claim_from_queue(request);
+    request.posted = claimed ? request.posted : 0;
     if (!claimed) return true;
-    self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    run_one(request);
-    served_.fetch_add(1, std::memory_order_relaxed);
-    if (self.running.exchange(0, std::memory_order_relaxed) == kDetached) return false;
+    if (!run_one(self, request)) return false;
   }
+}
+
+bool BackDriver::run_one(Worker& self, const ClaimedRequest& request) {
+  self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  answer(request);
+  served_.fetch_add(1, std::memory_order_relaxed);
+  return self.running.exchange(0, std::memory_order_relaxed) != kDetached;
 }
 
 bool BackDriver::claim_from_queue(ClaimedRequest& request) {
@@ -134,7 +142,7 @@ bool BackDriver::claim_from_queue(ClaimedRequest& request) {
   return false;
 }
 
-void BackDriver::run_one(const ClaimedRequest& request) {
+void BackDriver::answer(const ClaimedRequest& request) {
   RequestBuffer& buffer = request.session->buffer(request.buffer);
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
   const RequestHeader header = buffer.copy_once();
@@ -152,24 +160,23 @@ void BackDriver::run_one(const ClaimedRequest& request) {
   if (buffer.sleeping.load() != 0) futex_wake(&buffer.state, 1);
 }
 
-// True when there is something to do.
-bool BackDriver::look() {
-  const auto end = Clock::now() + options_.look_for;
-  for (unsigned i = 1;; ++i) {
-    if (queue().doorbells.has_next() || hot_.has_next()) return true;
+// True when there is something to do; `request` may be claimed already.
+bool BackDriver::look(ClaimedRequest& request) {
+  constexpr unsigned kLooks = 64;
+  auto end = Clock::time_point::max();
+  for (;;) {
     const std::uint32_t cpu = current_cpu();
-    const bool shares_core = client_cpu == cpu;
-    if (!shares_core) cpu_relax();
-    if (shares_core || i % 64 == 0) {
-      if (!queue().doorbells.looks_empty() || stopping_.load(std::memory_order_relaxed)) {
-        return true;
-      }
-      if (Clock::now() >= end) return false;
-      if (queue().awake_on.load(std::memory_order_relaxed) != cpu + 1) {  // clients read it
-        queue().awake_on.store(cpu + 1, std::memory_order_relaxed);
-      }
-      ::sched_yield();
+    const auto queued = [this] { return queue().doorbells.has_next(); };
+    if (hot_.claim(request, client_cpu == cpu ? 1 : kLooks, queued) || queued()) return true;
+    request.session.reset();  // it may end
+    if (!queue().doorbells.looks_empty() || stopping_.load(std::memory_order_relaxed)) return true;
+    const auto now = Clock::now();
+    if (end == Clock::time_point::max()) end = now + options_.look_for;
+    if (now >= end) return false;
+    if (queue().awake_on.load(std::memory_order_relaxed) != cpu + 1) {  // clients read it
+      queue().awake_on.store(cpu + 1, std::memory_order_relaxed);
     }
+    ::sched_yield();
   }
 }
 

@@ -85,10 +85,11 @@ class BackDriver {
   void add_thread();
   void run(Worker& self);
   void serve(Worker& self);
-  bool work(Worker& self);
+  bool work(Worker& self, ClaimedRequest& request);
+  bool run_one(Worker& self, const ClaimedRequest& request);
   bool claim_from_queue(ClaimedRequest& request);
-  void run_one(const ClaimedRequest& request);
-  bool look();
+  void answer(const ClaimedRequest& request);
+  bool look(ClaimedRequest& request);
   void sleep();
   bool stand_by();
   bool watch();

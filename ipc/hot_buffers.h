@@ -11,12 +11,14 @@
 #ifndef LIBSERVICES_IPC_HOT_BUFFERS_H_
 #define LIBSERVICES_IPC_HOT_BUFFERS_H_
 
+#include <sched.h>
+
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <utility>
 
+#include "ipc/rcqb.h"
 #include "ipc/server_session.h"
 
 namespace libservices::ipc {
@@ -30,33 +32,35 @@ struct ClaimedRequest {
 
 class HotBuffers {
  public:
-  // Claims the next posted request. False: there is none, or another thread looks.
-  bool claim(ClaimedRequest& request) {
-    std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock()) return false;
-    for (unsigned i = 0; i < kMost; ++i) {
-      Hot& hot = hot_[next_++ % kMost];
-      if (hot.session == nullptr) continue;
-      const std::uint32_t posted = hot.session->claim(hot.buffer);
-      if (posted == 0) continue;
-      hot.used = ++uses_;
-      request = {hot.session, hot.buffer, posted};
-      return true;
+  // Looks up to `looks` times and claims the next posted request. Between looks `elsewhere` is
+  // asked whether there is something else to do, which ends the looking as well. False: nothing
+  // was claimed. While another thread looks here, only `elsewhere` is asked.
+  template <class Elsewhere>
+  bool claim(ClaimedRequest& request, unsigned looks, Elsewhere&& elsewhere) {
+    const TryLock lock(locked_);
+    for (unsigned i = 0; i < looks; ++i) {
+      if (lock.held() && claim_locked(request)) return true;
+      if (elsewhere()) return false;
+      if (i + 1 < looks) cpu_relax();
     }
     return false;
   }
 
   // Whether a request seems to be posted.
   bool has_next() {
-    std::unique_lock lock(mutex_, std::try_to_lock);
-    return lock.owns_lock() && any_posted();
+    const TryLock lock(locked_);
+    if (!lock.held()) return false;
+    for (const Hot& hot : hot_) {
+      if (hot.session != nullptr && hot.session->has_unclaimed(hot.buffer)) return true;
+    }
+    return false;
   }
 
   // Watches the buffer of a request that came through the queue, if there is a place for it: a
   // free one, or that of a buffer that is used much less.
   void watch(const ClaimedRequest& request) {
-    std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || request.session->ended_) return;
+    const TryLock lock(locked_);
+    if (!lock.held() || request.session->ended_) return;
     ++uses_;
     Hot* place = &hot_[0];
     for (Hot& hot : hot_) {
@@ -70,9 +74,10 @@ class HotBuffers {
     request.session->buffer(request.buffer).watched.store(1, std::memory_order_relaxed);
   }
 
-  // Before the caller sleeps. False: a request was posted meanwhile, and all stay watched.
+  // Before the caller sleeps. False: a request was posted meanwhile, and those after it stay
+  // watched.
   bool unwatch_all() {
-    std::lock_guard lock(mutex_);
+    const Lock lock(locked_);
     for (Hot& hot : hot_) {
       if (hot.session != nullptr && !unwatch(hot)) return false;
     }
@@ -81,7 +86,7 @@ class HotBuffers {
 
   // A session ends: nothing of it is referred to after this.
   void forget(ServerSession& session) {
-    std::lock_guard lock(mutex_);
+    const Lock lock(locked_);
     session.ended_ = true;
     for (Hot& hot : hot_) {
       if (hot.session.get() == &session) hot = {};
@@ -98,9 +103,49 @@ class HotBuffers {
     std::uint64_t used = 0;  // uses_ at its last request
   };
 
-  bool any_posted() const {
-    for (const Hot& hot : hot_) {
-      if (hot.session != nullptr && hot.session->has_unclaimed(hot.buffer)) return true;
+  // A lock that costs one locked instruction, since every request takes it. It is held for a few
+  // looks; who waits for it lets others run.
+  class TryLock {
+   public:
+    explicit TryLock(std::atomic<bool>& locked)
+        : locked_(locked),
+          held_(!locked.load(std::memory_order_relaxed) &&
+                !locked.exchange(true, std::memory_order_acquire)) {}
+    ~TryLock() {
+      if (held_) locked_.store(false, std::memory_order_release);
+    }
+    TryLock(const TryLock&) = delete;
+    TryLock& operator=(const TryLock&) = delete;
+    bool held() const { return held_; }
+
+   private:
+    std::atomic<bool>& locked_;
+    const bool held_;
+  };
+  class Lock {
+   public:
+    explicit Lock(std::atomic<bool>& locked) : locked_(locked) {
+      while (locked.exchange(true, std::memory_order_acquire)) ::sched_yield();
+    }
+    ~Lock() { locked_.store(false, std::memory_order_release); }
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+
+   private:
+    std::atomic<bool>& locked_;
+  };
+
+  bool claim_locked(ClaimedRequest& request) {
+    for (unsigned i = 0; i < kMost; ++i) {
+      Hot& hot = hot_[next_++ % kMost];
+      if (hot.session == nullptr) continue;
+      const std::uint32_t posted = hot.session->claim(hot.buffer);
+      if (posted == 0) continue;
+      hot.used = ++uses_;
+      if (request.session != hot.session) request.session = hot.session;
+      request.buffer = hot.buffer;
+      request.posted = posted;
+      return true;
     }
     return false;
   }
@@ -118,8 +163,8 @@ class HotBuffers {
     return true;
   }
 
-  std::mutex mutex_;
-  std::array<Hot, kMost> hot_;  // this and the rest: guarded by mutex_
+  std::atomic<bool> locked_{false};
+  std::array<Hot, kMost> hot_;  // this and the rest: guarded by locked_
   std::uint64_t uses_ = 0;
   unsigned next_ = 0;
 };

@@ -68,7 +68,7 @@ class ServerSession {
   Region region_;
   BackDriver* driver_ = nullptr;
   std::array<std::atomic<std::uint32_t>, kBuffersInSession> taken_{};  // number of the last request
-  bool ended_ = false;  // guarded by the mutex of the driver's HotBuffers
+  bool ended_ = false;  // guarded by the lock of the driver's HotBuffers
 };
 
 }  // namespace libservices::ipc

@@ -330,19 +330,17 @@ void SessionListener::end(Connection& connection) {
   if (connection.process >= 0) watched_.erase(connection.process);
   const std::shared_ptr<ServerSession> session = std::move(connection.session);
   if (session == nullptr) return;
+  session->driver_->forget(*session);
+  Peer domain = session->peer();
+  domain.pid = 0;
   {
     std::unique_lock lock(mutex_);
     by_id_[session->id()] = nullptr;
     free_ids_.push_back(session->id());
+    --queues_.at(domain).sessions;
   }
-  session->driver_->forget(*session);
   if (hooks_.closed) hooks_.closed(*session);
   std::unique_lock lock(mutex_);
-  Peer domain = session->peer();
-  domain.pid = 0;
-  const auto found = queues_.find(domain);
-  if (found == queues_.end()) return;
-  --found->second.sessions;
   // Nobody runs a request of it any more: the next process finds its memory in place. The bytes
   // stay in the trust domain.
   if (session.use_count() == 1 && connection.process >= 0) {
@@ -350,7 +348,7 @@ void SessionListener::end(Connection& connection) {
     // did with the session comes before what follows.
     std::shared_ptr<ServerSession>(session).reset();
     ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.process, nullptr);
-    auto& spare = found->second.spare;
+    auto& spare = queues_.at(domain).spare;
     spare.emplace_back(std::move(session->region_), std::exchange(connection.process, -1));
     if (spare.size() > kMostSpareRegions) spare.pop_front();
   }

@@ -7,12 +7,15 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -26,65 +29,92 @@ namespace libservices::internal {
 // Whoever asks the stack takes `ticket()` before and hands it to `store()` after: an answer that a
 // change has overtaken is not kept. A change of the content leaves type, mode and owner true, so a
 // walk through a busy directory need not ask again.
+//
+// Reading takes no lock (a walk reads at every step): the words are copied, and copied again when
+// `sequence_` tells that a writer was at them. Every word is stored with release and loaded with
+// acquire, so who has seen a word of a writer sees the writer's `sequence_` too.
 class AttributeCache {
  public:
-  explicit AttributeCache(const Attributes& attributes) : attributes_(attributes) {}
+  explicit AttributeCache(const Attributes& attributes) { set_words(attributes); }
 
   std::uint64_t ticket() const { return version_.load(std::memory_order_acquire); }
 
   // Everything, if nothing changed since it was stored at `oldest` or later.
-  std::optional<Attributes> all(std::uint64_t oldest) const {
-    std::lock_guard lock(mutex_);
-    if (!fresh_ || stored_ < oldest) return std::nullopt;
-    return attributes_;
-  }
+  std::optional<Attributes> all(std::uint64_t oldest) const { return read(kFresh, oldest); }
   // Type, mode and owner are true; size and times may be old.
   std::optional<Attributes> for_access(std::uint64_t oldest) const {
-    std::lock_guard lock(mutex_);
-    if (!access_fresh_ || stored_ < oldest) return std::nullopt;
-    return attributes_;
+    return read(kAccessFresh, oldest);
   }
 
   void store(const Attributes& attributes, std::uint64_t ticket, std::uint64_t now) {
     std::lock_guard lock(mutex_);
     if (version_.load(std::memory_order_relaxed) != ticket) return;
-    attributes_ = attributes;
-    fresh_ = access_fresh_ = true;
-    stored_ = now;
+    write(&attributes, kFresh | kAccessFresh, now);
   }
   // The answer of a change itself: kept unless another change came between.
   void store_changed(const Attributes& attributes, std::uint64_t ticket, std::uint64_t now) {
     std::lock_guard lock(mutex_);
     const bool alone = version_.fetch_add(1, std::memory_order_acq_rel) == ticket;
-    fresh_ = access_fresh_ = alone;
-    if (alone) {
-      attributes_ = attributes;
-      stored_ = now;
-    }
+    write(alone ? &attributes : nullptr, alone ? kFresh | kAccessFresh : 0U, now);
   }
 
-  void content_changed() { forget(false); }
-  void all_changed() { forget(true); }
+  void content_changed() { forget(kFresh); }
+  void all_changed() { forget(kFresh | kAccessFresh); }
 
   bool may_have_set_id() const {
-    std::lock_guard lock(mutex_);
-    return !access_fresh_ || (attributes_.mode & (S_ISUID | S_ISGID)) != 0;
+    const auto known = for_access(0);
+    return !known || (known->mode & (S_ISUID | S_ISGID)) != 0;
   }
 
  private:
-  void forget(bool access_too) {
-    std::lock_guard lock(mutex_);
-    version_.fetch_add(1, std::memory_order_acq_rel);
-    fresh_ = false;
-    if (access_too) access_fresh_ = false;
+  static constexpr std::uint64_t kFresh = 1;        // in state_
+  static constexpr std::uint64_t kAccessFresh = 2;
+  static constexpr std::size_t kWords = sizeof(Attributes) / 8;
+  static_assert(sizeof(Attributes) % 8 == 0 && std::is_trivially_copyable_v<Attributes>);
+
+  std::optional<Attributes> read(std::uint64_t wanted, std::uint64_t oldest) const {
+    constexpr int kLooks = 100;
+    std::array<std::uint64_t, kWords> words;
+    for (int looks = 0;; ++looks) {
+      const std::uint64_t before = sequence_.load(std::memory_order_acquire);
+      const std::uint64_t state = state_.load(std::memory_order_acquire);
+      const std::uint64_t stored = stored_.load(std::memory_order_acquire);
+      for (std::size_t i = 0; i < kWords; ++i) words[i] = words_[i].load(std::memory_order_acquire);
+      if (before % 2 == 0 && sequence_.load(std::memory_order_relaxed) == before) {
+        if ((state & wanted) == 0 || stored < oldest) return std::nullopt;
+        return std::bit_cast<Attributes>(words);
+      }
+      if (looks >= kLooks) std::lock_guard wait(mutex_);  // for a writer that does not run
+    }
   }
 
-  mutable std::mutex mutex_;
-  std::atomic<std::uint64_t> version_{0};  // written under mutex_
-  Attributes attributes_;                  // this and the rest: guarded by mutex_
-  std::uint64_t stored_ = 0;               // nanoseconds of the steady clock
-  bool fresh_ = false;
-  bool access_fresh_ = false;
+  // REQUIRES: mutex_. Null leaves the attributes as they are.
+  void write(const Attributes* attributes, std::uint64_t state, std::uint64_t now) {
+    const std::uint64_t sequence = sequence_.load(std::memory_order_relaxed);
+    sequence_.store(sequence + 1, std::memory_order_relaxed);
+    state_.store(state, std::memory_order_release);
+    if (attributes != nullptr) {
+      stored_.store(now, std::memory_order_release);
+      set_words(*attributes);
+    }
+    sequence_.store(sequence + 2, std::memory_order_release);
+  }
+  void set_words(const Attributes& attributes) {
+    const auto words = std::bit_cast<std::array<std::uint64_t, kWords>>(attributes);
+    for (std::size_t i = 0; i < kWords; ++i) words_[i].store(words[i], std::memory_order_release);
+  }
+  void forget(std::uint64_t what) {
+    std::lock_guard lock(mutex_);
+    version_.fetch_add(1, std::memory_order_acq_rel);
+    write(nullptr, state_.load(std::memory_order_relaxed) & ~what, 0);
+  }
+
+  mutable std::mutex mutex_;               // held to write
+  std::atomic<std::uint64_t> version_{0};  // counts the changes
+  std::atomic<std::uint64_t> sequence_{0};  // odd while what follows is written
+  std::atomic<std::uint64_t> state_{0};
+  std::atomic<std::uint64_t> stored_{0};  // nanoseconds of the steady clock
+  std::array<std::atomic<std::uint64_t>, kWords> words_;
 };
 
 template <class Node>
