@@ -86,8 +86,14 @@ void BackDriver::run(Worker& self) {
 void BackDriver::serve(Worker& self) {
   queue().awake_on.store(current_cpu() + 1, std::memory_order_relaxed);
   ClaimedRequest request;  // kept from one to the next: they often are of the same session
+  bool queue_first = false;
   for (;;) {
-    if (!work(self, request)) return;  // held up, and replaced
+    // In turn, so that neither the queue nor the hot buffers wait for long.
+    queue_first = !queue_first;
+    if (next(request, queue_first)) {
+      if (!run_one(self, request)) return;  // held up, and replaced
+      continue;
+    }
     int active = active_.load();
     while (active > 1) {  // another one looks for the next request
       if (active_.compare_exchange_weak(active, active - 1)) return;
@@ -96,30 +102,26 @@ void BackDriver::serve(Worker& self) {
       active_.fetch_sub(1);
       return;
     }
-    if (!look(request)) sleep();
+    if (!look(request)) {
+      sleep();
+    } else if (request.posted != 0 && !run_one(self, request)) {
+      return;
+    }
   }
 }
 
-// Runs the request that was claimed, if one was, and all others there are. False: one took so long
-// that another thread is active now.
-bool BackDriver::work(Worker& self, ClaimedRequest& request) {
-  if (request.posted != 0 && !run_one(self, request)) return false;
-  // In turn, so that neither the queue nor the hot buffers wait for long.
-  const auto nothing_else = [] { return true; };
-  for (bool queue_first = true;; queue_first = !queue_first) {
-    const bool claimed =
-        queue_first ? claim_from_queue(request) || hot_.claim(request, 1, nothing_else)
-                    : hot_.claim(request, 1, nothing_else) || claim_from_queue(request);
-    request.posted = claimed ? request.posted : 0;
-    if (!claimed) return true;
-    if (!run_one(self, request)) return false;
-  }
+// Claims a request that is there now.
+bool BackDriver::next(ClaimedRequest& request, bool queue_first) {
+  if (queue_first && claim_from_queue(request)) return true;
+  return hot_.claim(request, 1, [] { return true; }) ||
+         (!queue_first && claim_from_queue(request));
 }
 
+// False: it took so long that another thread is active now.
 bool BackDriver::run_one(Worker& self, const ClaimedRequest& request) {
   self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
   answer(request);
-  served_.fetch_add(1, std::memory_order_relaxed);
+  self.served.store(self.served.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return self.running.exchange(0, std::memory_order_relaxed) != kDetached;
 }
 
@@ -160,9 +162,10 @@ void BackDriver::answer(const ClaimedRequest& request) {
   if (buffer.sleeping.load() != 0) futex_wake(&buffer.state, 1);
 }
 
-// True when there is something to do; `request` may be claimed already.
+// True when there is something to do: `request` is claimed, or its `posted` is 0.
 bool BackDriver::look(ClaimedRequest& request) {
   constexpr unsigned kLooks = 64;
+  request.posted = 0;
   auto end = Clock::time_point::max();
   for (;;) {
     const std::uint32_t cpu = current_cpu();
@@ -220,7 +223,7 @@ bool BackDriver::stand_by() {
 
 // What the one who stands by does.
 bool BackDriver::watch() {
-  std::uint64_t served = served_.load();
+  std::uint64_t served = this->served();
   int quiet = 0;
   int waiting = 0;
   for (;;) {
@@ -234,7 +237,7 @@ bool BackDriver::watch() {
     if (!alert) continue;
     tick_.fetch_add(1, std::memory_order_relaxed);
     detach_held_up();
-    const std::uint64_t now = served_.load();
+    const std::uint64_t now = this->served();
     quiet = now == served && !pending ? quiet + 1 : 0;
     served = now;
     // Only while the active thread sleeps: it calls be_alert() when it wakes, before it takes a
@@ -245,6 +248,13 @@ bool BackDriver::watch() {
       if (!asleep_.load()) alert_.store(true);
     }
   }
+}
+
+std::uint64_t BackDriver::served() {
+  std::lock_guard lock(threads_mutex_);
+  std::uint64_t sum = 0;
+  for (const auto& worker : workers_) sum += worker->served.load(std::memory_order_relaxed);
+  return sum;
 }
 
 bool BackDriver::busy() {

@@ -77,6 +77,7 @@ class BackDriver {
   static constexpr std::uint64_t kDetached = UINT64_MAX;
   struct alignas(64) Worker {
     std::atomic<std::uint64_t> running{0};
+    std::atomic<std::uint64_t> served{0};  // written by the thread alone
     bool ended = false;  // guarded by threads_mutex_
   };
 
@@ -85,11 +86,12 @@ class BackDriver {
   void add_thread();
   void run(Worker& self);
   void serve(Worker& self);
-  bool work(Worker& self, ClaimedRequest& request);
+  bool next(ClaimedRequest& request, bool queue_first);
   bool run_one(Worker& self, const ClaimedRequest& request);
   bool claim_from_queue(ClaimedRequest& request);
   void answer(const ClaimedRequest& request);
   bool look(ClaimedRequest& request);
+  std::uint64_t served();
   void sleep();
   bool stand_by();
   bool watch();
@@ -110,7 +112,6 @@ class BackDriver {
   std::atomic<bool> asleep_{false};  // the active thread sleeps
   std::atomic<std::uint32_t> standby_word_{0};  // futex of who stands by
   std::atomic<std::uint64_t> tick_{0};          // looks of who stands by
-  std::atomic<std::uint64_t> served_{0};
   std::atomic<std::uint64_t> refused_{0};
   std::atomic<unsigned> thread_count_{0};
 

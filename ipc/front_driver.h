@@ -98,13 +98,18 @@ class FrontDriver {
   // Posts the request in `buffer` and waits for its answer. False: the service has ended, and
   // nobody knows whether the request was run; the buffer must not be used again.
   bool call(RequestBuffer& buffer) {
+    return call(buffer, [] { return false; });
+  }
+  // The same; `meanwhile` is called while it waits awake, and says whether it did something.
+  template <class Meanwhile>
+  bool call(RequestBuffer& buffer, Meanwhile&& meanwhile) {
     const std::uint32_t cpu = current_cpu();
     const std::uint32_t posted = buffer.state.load(std::memory_order_relaxed) + 1;
     buffer.cpu.store(static_cast<std::uint16_t>(cpu), std::memory_order_relaxed);
     // seq_cst, and then the look at `watched`: pairs with HotBuffers::unwatch().
     buffer.state.exchange(posted);
     if (buffer.watched.load() == 0 && !post(buffer)) return false;
-    return done_soon(buffer, posted, cpu) || done_later(buffer, posted);
+    return done_soon(buffer, posted, cpu, meanwhile) || done_later(buffer, posted);
   }
 
  private:
@@ -124,7 +129,9 @@ class FrontDriver {
                         [this] { return service_ended(); });
   }
 
-  bool done_soon(const RequestBuffer& buffer, std::uint32_t posted, std::uint32_t cpu) {
+  template <class Meanwhile>
+  bool done_soon(const RequestBuffer& buffer, std::uint32_t posted, std::uint32_t cpu,
+                 Meanwhile&& meanwhile) {
     const std::uint32_t awake_on = queue_->awake_on.load(std::memory_order_relaxed);
     if (awake_on != 0 && awake_on != cpu + 1) {
       const std::uint32_t budget = looks_.load(std::memory_order_relaxed);
@@ -137,6 +144,7 @@ class FrontDriver {
                        std::memory_order_relaxed);
           return true;
         }
+        if (meanwhile()) look = 0;
         cpu_relax();
       }
       const std::uint32_t less = budget / 2;

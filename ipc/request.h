@@ -67,6 +67,9 @@ struct alignas(64) RequestBuffer {
     RequestHeader request;
     AnswerHeader answer;  // in the place of the request
   };
+  // Of a request with much output: the bytes of `data` that are in place already. The application
+  // sets it to 0 before it posts a request that it reads this of.
+  alignas(64) std::atomic<std::uint32_t> progress;
   alignas(64) std::byte data[kDataBytes];
 
   // The application's writing of a request: this, the words, then the input in one part or more.
@@ -117,7 +120,7 @@ struct alignas(64) RequestBuffer {
 };
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 static_assert(offsetof(RequestBuffer, request) == 8 && sizeof(RequestHeader) == 120);
-static_assert(offsetof(RequestBuffer, data) == 256);
+static_assert(offsetof(RequestBuffer, data) == 320);
 
 inline bool is_posted(std::uint32_t state) { return state % 2 != 0; }
 

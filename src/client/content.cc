@@ -27,11 +27,7 @@ long read_some(OpenRecord& record, int descriptor, void* into, std::size_t size,
   Request request(protocol::Operation::kRead, record.instance);
   if (!request.ok()) return request.error();
   request.set(words);
-  if (const long error = request.run(); error != 0) return error;
-  const std::uint32_t count = request.output_bytes();
-  if (count > size) return -EIO;
-  __builtin_memcpy(into, request.output(), count);
-  return count;
+  return request.run(into, size);
 }
 
 long write_some(OpenRecord& record, int descriptor, const void* from, std::size_t size,
@@ -243,10 +239,7 @@ long getdents64(int descriptor, void* into, std::size_t size) {
   Request request(protocol::Operation::kReaddir, record->instance);
   if (!request.ok()) return request.error();
   request.set(words);
-  if (const long error = request.run(); error != 0) return error;
-  if (request.output_bytes() > size) return -EIO;
-  __builtin_memcpy(into, request.output(), request.output_bytes());
-  return request.output_bytes();
+  return request.run(into, size);
 }
 
 namespace {

@@ -477,12 +477,38 @@ Request::~Request() {
   if (buffer_ != nullptr) state.driver.give_back(*buffer_);
 }
 
-long Request::run() {
-  if (!state.driver.call(*buffer_)) {
+long Request::answered(bool called) {
+  if (!called) {
     state.broken.store(1);
     return -EIO;
   }
   return -static_cast<long>(buffer_->answer.error);
+}
+
+long Request::run() { return answered(state.driver.call(*buffer_)); }
+
+long Request::run(void* into, std::size_t size) {
+  std::size_t copied = 0;
+  const auto copy_up_to = [&](std::size_t end) {
+    if (end > size) end = size;
+    if (end <= copied) return false;
+    __builtin_memcpy(static_cast<char*>(into) + copied, buffer_->data + copied, end - copied);
+    copied = end;
+    return true;
+  };
+  long result = 0;
+  if (size > protocol::kReadPart) {
+    buffer_->progress.store(0, std::memory_order_relaxed);
+    result = answered(state.driver.call(*buffer_, [&] {
+      return copy_up_to(buffer_->progress.load(std::memory_order_acquire));
+    }));
+  } else {
+    result = run();
+  }
+  if (result != 0) return result;
+  if (output_bytes() > size) return -EIO;
+  copy_up_to(output_bytes());
+  return output_bytes();
 }
 
 }  // namespace libservices::client

@@ -101,6 +101,8 @@ class Request {
   bool add(const void* bytes, std::size_t size) { return buffer_->add(bytes, size); }
   // 0, or -errno; -protocol::kOutside when the walk left the instance.
   long run();
+  // As run(), and the output goes to `into`, while it arrives if it is large. -errno, or its size.
+  long run(void* into, std::size_t size);
 
   template <class T>
   T answer() const {
@@ -117,6 +119,8 @@ class Request {
   }
 
  private:
+  long answered(bool called);
+
   ipc::RequestBuffer* buffer_ = nullptr;
   long error_ = 0;
 };

@@ -252,6 +252,7 @@ Result<void> Run::read() {
   const auto request = words<protocol::ReadRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   const auto into = output(request.count);
+  context_.read_progress = call_.read_progress;
   LIBSERVICES_TRY(const std::size_t count,
                   request.offset == protocol::kCurrentOffset
                       ? file->filesystem().read(context_, file->file(), into)

@@ -55,6 +55,7 @@ struct Call {
   std::array<std::uint64_t, protocol::kRequestWords> words{};
   std::span<const std::byte> input;  // a private copy, or the same memory as the output
   std::span<std::byte> output;
+  std::atomic<std::uint32_t>* read_progress = nullptr;  // see Context
 };
 
 struct Answer {

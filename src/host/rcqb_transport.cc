@@ -95,6 +95,7 @@ void RcqbTransport::handle(ipc::ServerSession& session, const ipc::RequestHeader
   std::memcpy(call.words.data(), header.words, std::size_t{8} * header.word_count);
   call.input = input;
   call.output = {buffer.data, ipc::kDataBytes};
+  call.read_progress = &buffer.progress;
   Answer answer;
   dispatcher_.run(**known, call, answer);
   buffer.answer.error = answer.error;

@@ -106,6 +106,9 @@ struct CloseRequest {
 
 inline constexpr std::uint64_t kCurrentOffset = UINT64_MAX;
 
+// Output of more bytes than this may come in parts of it: see ipc::RequestBuffer::progress.
+inline constexpr std::uint32_t kReadPart = 65536;
+
 struct ReadRequest {  // output: the bytes; the answer's output_bytes is the count
   Handle handle = 0;
   std::uint64_t offset = kCurrentOffset;

@@ -62,13 +62,27 @@ class Content {
     if (!open.file || !open.flags().reads()) return Errno{EBADF};
     if (open.inode->is_directory()) return Errno{EISDIR};
     if (offset > kMostBytes) return Errno{EINVAL};
-    LIBSERVICES_TRY(const std::size_t count,
-                    tree_.stack().read(context, *open.file, offset, into));
+    LIBSERVICES_TRY(const std::size_t count, read_parts(context, open, offset, into));
     if (count != 0 && open.inode->unread.load(std::memory_order_relaxed) &&
         open.inode->unread.exchange(false)) {
       open.inode->attributes.content_changed();
     }
     return count;
+  }
+
+  // One read of the stack, or several when somebody waits for the first bytes of many.
+  Result<std::size_t> read_parts(const Context& context, State& open, std::uint64_t offset,
+                                 std::span<std::byte> into) {
+    for (std::size_t done = 0;;) {
+      const bool last = context.read_progress == nullptr || into.size() - done <= kReadPart;
+      const auto part = into.subspan(done, last ? std::dynamic_extent : kReadPart);
+      const auto count = tree_.stack().read(context, *open.file, offset + done, part);
+      if (!count.ok() && done == 0) return count;
+      if (!count.ok()) return done;  // an error after some bytes comes with the next call
+      done += *count;
+      if (last || *count < part.size()) return done;
+      context.read_progress->store(static_cast<std::uint32_t>(done), std::memory_order_release);
+    }
   }
 
   Result<std::size_t> write(const Context& context, OpenFile& file,
@@ -183,6 +197,7 @@ class Content {
 
  private:
   static constexpr std::uint64_t kMostBytes = INT64_MAX;
+  static constexpr std::size_t kReadPart = 65536;  // see Context::read_progress
   // "." and "..": the stack's cookies come after these two.
   static constexpr std::uint64_t kDot = 1;
   static constexpr std::uint64_t kDotDot = 2;

@@ -46,20 +46,25 @@ class AttributeCache {
     return read(kAccessFresh, oldest);
   }
 
+  // A directory that its mode lets everybody search. False: look at the attributes.
+  bool anyone_may_search(std::uint64_t oldest) const {
+    return oldest == 0 && (state_.load(std::memory_order_acquire) & kAnyoneMaySearch) != 0;
+  }
+
   void store(const Attributes& attributes, std::uint64_t ticket, std::uint64_t now) {
     std::lock_guard lock(mutex_);
     if (version_.load(std::memory_order_relaxed) != ticket) return;
-    write(&attributes, kFresh | kAccessFresh, now);
+    write(&attributes, fresh(attributes), now);
   }
   // The answer of a change itself: kept unless another change came between.
   void store_changed(const Attributes& attributes, std::uint64_t ticket, std::uint64_t now) {
     std::lock_guard lock(mutex_);
     const bool alone = version_.fetch_add(1, std::memory_order_acq_rel) == ticket;
-    write(alone ? &attributes : nullptr, alone ? kFresh | kAccessFresh : 0U, now);
+    write(alone ? &attributes : nullptr, alone ? fresh(attributes) : 0U, now);
   }
 
   void content_changed() { forget(kFresh); }
-  void all_changed() { forget(kFresh | kAccessFresh); }
+  void all_changed() { forget(kFresh | kAccessFresh | kAnyoneMaySearch); }
 
   bool may_have_set_id() const {
     const auto known = for_access(0);
@@ -69,8 +74,14 @@ class AttributeCache {
  private:
   static constexpr std::uint64_t kFresh = 1;        // in state_
   static constexpr std::uint64_t kAccessFresh = 2;
+  static constexpr std::uint64_t kAnyoneMaySearch = 4;  // never without kAccessFresh
   static constexpr std::size_t kWords = sizeof(Attributes) / 8;
   static_assert(sizeof(Attributes) % 8 == 0 && std::is_trivially_copyable_v<Attributes>);
+
+  static std::uint64_t fresh(const Attributes& attributes) {
+    const bool open = attributes.is_directory() && (attributes.mode & 0111U) == 0111U;
+    return kFresh | kAccessFresh | (open ? kAnyoneMaySearch : 0U);
+  }
 
   std::optional<Attributes> read(std::uint64_t wanted, std::uint64_t oldest) const {
     constexpr int kLooks = 100;

@@ -23,6 +23,8 @@
 #include <utility>
 #include <vector>
 
+#include "libservices/internal/spin_lock.h"
+
 namespace libservices::internal {
 
 template <class Object>
@@ -102,6 +104,7 @@ class NameCache {
   static constexpr std::size_t kWays = 8;
   static constexpr std::size_t kStripes = 64;
 
+  struct alignas(64) Stripe : SpinLock {};
   struct Slot {
     std::uint64_t directory = 0;
     std::uint64_t filled = 0;
@@ -124,7 +127,7 @@ class NameCache {
   }
   std::size_t index_of(std::uint64_t hash) const { return hash & (buckets_.size() - 1); }
   Bucket& bucket_of(std::uint64_t hash) { return buckets_[index_of(hash)]; }
-  std::mutex& stripe_of(std::uint64_t hash) { return stripes_[index_of(hash) % kStripes]; }
+  Stripe& stripe_of(std::uint64_t hash) { return stripes_[index_of(hash) % kStripes]; }
 
   static int way_of(const Bucket& bucket, std::uint64_t hash, std::uint64_t directory,
                     std::string_view name) {
@@ -149,7 +152,7 @@ class NameCache {
   }
 
   std::vector<Bucket> buckets_;  // a power of two; bucket i is guarded by stripes_[i % kStripes]
-  mutable std::array<std::mutex, kStripes> stripes_;
+  mutable std::array<Stripe, kStripes> stripes_;
 };
 
 }  // namespace libservices::internal

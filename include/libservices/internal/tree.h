@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The tree of a `Filesystem`: known objects and names over a stack, and the walk along a path.
-// Here is the one place of the project that knows what "..", a symbolic link and a trailing
-// slash mean.
+// The tree of a `Filesystem`: known objects and names over a stack.
 //
 // Lock order: rename_mutex_ → Inode::entries (a parent's before its child's) → places_mutex_ → the caches' own.
 // The stack is called with at most rename_mutex_ and `entries` held.
@@ -41,11 +39,17 @@ class Tree {
     Attributes attributes;
   };
 
+  // An object that a name led to. `seen` is what the stack said when it was asked for the name.
+  struct Found {
+    Pointer inode;
+    std::optional<Attributes> seen;
+  };
+
   enum class Last : std::uint8_t { kName, kRoot, kDot, kDotDot, kItself };
 
   // Where a path led: `target.inode` is null if the last name does not exist.
   struct Walked {
-    Here parent;  // set when last == kName
+    Here parent;  // this and `name`: set when last == kName, but for Walk::kObject
     Here target;
     std::string name;
     Last last = Last::kName;
@@ -181,25 +185,18 @@ class Tree {
   const Pointer& root() const { return root_; }
 
   // The object `name` in `directory`. ERRORS: ENOENT, and the stack's.
-  Result<Here> step(const Context& context, const Here& directory, std::string_view name) {
-    if (auto known = cached(context, directory.inode, name)) return *std::move(known);
-    std::shared_lock lock(directory.inode->entries);
-    return step_locked(context, directory.inode, name);
+  Result<Found> find(const Context& context, const Pointer& directory, std::string_view name) {
+    if (auto known = cached(directory, name)) return *std::move(known);
+    std::shared_lock lock(directory->entries);
+    return ask(context, directory, name);
   }
 
-  // REQUIRES: directory->entries held.
+  // As find(), with the attributes. REQUIRES: directory->entries held.
   Result<Here> step_locked(const Context& context, const Pointer& directory,
                            std::string_view name) {
-    if (auto known = cached(context, directory, name)) return *std::move(known);
-    const std::uint64_t epoch = changes();
-    auto found = stack_.lookup(context, directory->node, name);
-    if (!found.ok()) {
-      if (found.error() == Errno{ENOENT} && caches()) {
-        names_.put(directory->id, name, nullptr, now());
-      }
-      return found.error();
-    }
-    return admit(directory, name, *found, epoch);
+    auto known = cached(directory, name);
+    LIBSERVICES_TRY(auto found, known ? *std::move(known) : ask(context, directory, name));
+    return complete(context, std::move(found));
   }
 
   // `base` is the inode of location.base, null for the root.
@@ -225,14 +222,43 @@ class Tree {
   bool caches() const { return oldest_valid() != UINT64_MAX; }
 
   // nullopt: the stack must be asked.
-  std::optional<Result<Here>> cached(const Context& context, const Pointer& directory,
-                                     std::string_view name) {
+  std::optional<Result<Found>> cached(const Pointer& directory, std::string_view name) {
     const std::uint64_t oldest = oldest_valid();
     if (oldest == UINT64_MAX) return std::nullopt;
     auto hit = names_.find(directory->id, name);
     if (!hit || hit->filled < oldest) return std::nullopt;
-    if (!hit->object) return Result<Here>(Errno{ENOENT});
-    return here(context, std::move(hit->object));
+    if (!hit->object) return Result<Found>(Errno{ENOENT});
+    return Found{std::move(hit->object), std::nullopt};
+  }
+
+  // REQUIRES: directory->entries held.
+  Result<Found> ask(const Context& context, const Pointer& directory, std::string_view name) {
+    if (auto known = cached(directory, name)) return *std::move(known);  // somebody else has asked
+    const std::uint64_t epoch = changes();
+    auto found = stack_.lookup(context, directory->node, name);
+    if (!found.ok()) {
+      if (found.error() == Errno{ENOENT} && caches()) {
+        names_.put(directory->id, name, nullptr, now());
+      }
+      return found.error();
+    }
+    Here here = admit(directory, name, *found, epoch);
+    return Found{std::move(here.inode), here.attributes};
+  }
+
+  Result<Here> complete(const Context& context, Found found) {
+    if (found.seen) return Here{std::move(found.inode), *found.seen};
+    return here(context, std::move(found.inode));
+  }
+
+  // `seen` are the directory's attributes if the stack was just asked for them.
+  Result<void> may_search(const Context& context, Object& directory,
+                          const std::optional<Attributes>& seen) {
+    if (context.caller.is_superuser()) return {};
+    if (seen) return check_access(context.caller, *seen, X_OK);
+    if (directory.attributes.anyone_may_search(oldest_valid())) return {};
+    LIBSERVICES_TRY(const Attributes now, attributes(context, directory, false));
+    return check_access(context.caller, now, X_OK);
   }
 
   static Errno leave(const Location& location, std::string_view up, std::string_view rest) {
@@ -265,93 +291,8 @@ class Tree {
   std::atomic<std::uint64_t> changes_{0};
 };
 
-template <ReadableService Stack>
-Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
-                                                       const Location& location,
-                                                       const Pointer& base, Walk kind) {
-  constexpr int kMostLinks = 40;  // SOURCE: Linux, path_resolution(7)
-  Walked walked;
-  if (location.itself) {
-    LIBSERVICES_TRY(walked.target, here(context, base));
-    walked.last = Last::kItself;
-    return walked;
-  }
-  std::string_view rest = location.path;
-  if (rest.empty()) return Errno{ENOENT};
-  if (rest.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
-  LIBSERVICES_TRY(Here at, here(context, base && rest.front() != '/' ? base : root_));
-  walked.last = Last::kRoot;
-  std::string expansion;
-  int links = 0;
-  for (;;) {
-    rest.remove_prefix(std::min(rest.find_first_not_of('/'), rest.size()));
-    if (rest.empty()) break;
-    const std::string_view name = rest.substr(0, rest.find('/'));
-    rest.remove_prefix(name.size());
-    const bool last = rest.find_first_not_of('/') == std::string_view::npos;
-    if (!at.attributes.is_directory()) return Errno{ENOTDIR};
-    LIBSERVICES_CHECK_OK(check_access(context.caller, at.attributes, X_OK));
-    if (name == ".") {
-      walked.last = Last::kDot;
-      continue;
-    }
-    if (name == "..") {
-      walked.last = Last::kDotDot;
-      if (at.inode == root_) {
-        if (location.outside != nullptr) return leave(location, "..", rest);
-        continue;
-      }
-      Pointer parent = parent_of(at.inode);
-      if (!parent) return Errno{ENOENT};
-      LIBSERVICES_TRY(at, here(context, std::move(parent)));
-      continue;
-    }
-    if (last && !rest.empty() && kind == Walk::kCreate) return Errno{EISDIR};
-    if (name.size() > NAME_MAX) return Errno{ENAMETOOLONG};
-    auto found = step(context, at, name);
-    if (!found.ok()) {
-      if (found.error() != Errno{ENOENT} || !last || kind == Walk::kObject) return found.error();
-      walked.parent = std::move(at);
-      walked.name.assign(name);
-      walked.last = Last::kName;
-      walked.trailing_slash = !rest.empty();
-      return walked;
-    }
-    const bool is_link = found->attributes.is_symlink();
-    const bool follow = !last || (kind != Walk::kEntry &&
-                                  (location.follow == Follow::kYes || !rest.empty()));
-    if (is_link && follow) {
-      if (++links > kMostLinks) return Errno{ELOOP};
-      LIBSERVICES_TRY(std::string target, link_target(context, *found->inode));
-      if (target.front() == '/' && location.outside != nullptr) {
-        return leave(location, target, rest);
-      }
-      if (target.front() == '/') {
-        LIBSERVICES_TRY(at, here(context, root_));
-      }
-      target.append(rest);
-      expansion.swap(target);
-      rest = expansion;
-      walked.last = Last::kRoot;
-      continue;
-    }
-    if (last) {
-      walked.trailing_slash = !rest.empty();
-      if (walked.trailing_slash && kind != Walk::kEntry && !found->attributes.is_directory()) {
-        return Errno{ENOTDIR};
-      }
-      walked.parent = std::move(at);
-      walked.name.assign(name);
-      walked.target = *std::move(found);
-      walked.last = Last::kName;
-      return walked;
-    }
-    at = *std::move(found);
-  }
-  walked.target = std::move(at);
-  return walked;
-}
-
 }  // namespace libservices::internal
+
+#include "libservices/internal/walk.h"  // IWYU pragma: export
 
 #endif  // LIBSERVICES_INTERNAL_TREE_H_
