@@ -20,6 +20,41 @@ constexpr auto kSuperfluousAfter = std::chrono::seconds(2);
 // The processor from which the last request of this thread came.
 thread_local std::uint32_t client_cpu = kNoCpu;
 
+// Two threads that answer each other never look busy to the kernel's balancer, so once it has put
+// them on one processor it leaves them there, where a round trip takes ten times as long. A
+// service thread that finds itself beside its client again and again moves to another one.
+class Separation {
+ public:
+  void request_came_from(std::uint32_t cpu) {
+    if (cpu != current_cpu()) {
+      together_ = 0;
+    } else if (++together_ >= kTogether) {
+      together_ = 0;
+      leave(cpu);
+    }
+  }
+
+ private:
+  static constexpr unsigned kTogether = 16;
+  static constexpr auto kRest = std::chrono::milliseconds(5);  // between two moves
+
+  void leave(std::uint32_t cpu) {
+    const auto now = Clock::now();
+    if (now < next_) return;
+    next_ = now + kRest;
+    cpu_set_t allowed;
+    if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(cpu, &others);
+    if (::sched_setaffinity(0, sizeof others, &others) != 0) return;
+    (void)::sched_setaffinity(0, sizeof allowed, &allowed);
+  }
+
+  unsigned together_ = 0;
+  Clock::time_point next_{};
+};
+thread_local Separation separation;
+
 }  // namespace
 
 int BackDriver::start() {
@@ -147,6 +182,7 @@ bool BackDriver::claim_from_queue(ClaimedRequest& request) {
 void BackDriver::answer(const ClaimedRequest& request) {
   RequestBuffer& buffer = request.session->buffer(request.buffer);
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
+  separation.request_came_from(client_cpu);
   const RequestHeader header = buffer.copy_once();
   if (header.is_sound()) {
     handle_(*request.session, header,

@@ -66,6 +66,10 @@ class BackDriver {
   unsigned threads() const { return thread_count_.load(std::memory_order_relaxed); }
   // Whether a request is being run.
   bool busy();
+  // A request is to be expected: who serves it shall be awake when it comes.
+  void wake() {
+    if (queue().sleepers.load() != 0) queue().ring();
+  }
   // A session ends.
   void forget(ServerSession& session) { hot_.forget(session); }
   // Doorbells that named no posted request: written by somebody who should not.

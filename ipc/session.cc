@@ -313,6 +313,7 @@ int SessionListener::begin(Connection& connection, Message& reply) {
     ++queue->sessions;
     by_id_[id] = session;
   }
+  session->driver_->wake();
   connection.session = session;
   // The pid is the peer's unless it died meanwhile, and then the socket is at its end too.
   connection.process =

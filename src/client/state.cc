@@ -30,6 +30,7 @@ constexpr std::uint32_t kBusy = UINT32_MAX;
 OpenRecord* records;                       // kMostRecords of them, in memory that is zero at first
 std::atomic<std::uint32_t> next_record;    // where to look for a free one
 StockSlot stock[kMostStock]{};
+std::uint32_t next_refill = 4;             // how many to ask for; under attach_lock
 std::atomic<std::uint32_t> attach_lock;    // 1 while a thread talks on the socket
 int own_limit;                             // descriptors from here on may be ours
 std::atomic<std::uint64_t> own_bits[64];   // which of the 4096 from own_limit on are
@@ -135,7 +136,7 @@ long attach_locked() {
   __builtin_memcpy(path + length, "/socket", 8);
   protocol::Welcome welcome;
   std::size_t welcome_bytes = 0;
-  int descriptors[protocol::kFirstStock + protocol::kDirectoryStock];
+  int descriptors[protocol::kFirstStock];
   unsigned count = sizeof descriptors / sizeof *descriptors;
   const long error = state.driver.attach(path, &welcome, sizeof welcome, welcome_bytes,
                                          descriptors, count);
@@ -278,8 +279,10 @@ long take_stock(bool directory, Stock& taken) {
     protocol::SocketAnswer answer;
     int received[protocol::kStockRefill];
     unsigned count = protocol::kStockRefill;
-    const protocol::SocketRequest request{protocol::SocketRequestType::kStock,
-                                          directory ? 2U : 16U, directory ? 1U : 0U, 0};
+    const std::uint32_t wanted = directory ? 1U : next_refill;
+    if (!directory && next_refill < protocol::kStockRefill) next_refill *= 2;
+    const protocol::SocketRequest request{protocol::SocketRequestType::kStock, wanted,
+                                          directory ? 1U : 0U, 0};
     if (const long error = ask(request, nullptr, 0, answer, received, count); error != 0) {
       return error;
     }

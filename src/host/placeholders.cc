@@ -18,8 +18,8 @@
 namespace libservices::host {
 namespace {
 
-// Made ahead: what four sessions are given at their start, by Kind.
-constexpr std::size_t kAhead[] = {4 * protocol::kFirstStock, 4 * protocol::kDirectoryStock};
+// Made ahead, by Kind: what eight sessions are given at their start.
+constexpr std::size_t kAhead[] = {8 * protocol::kFirstStock, 2};
 
 std::size_t index_of(Placeholders::Kind kind) { return static_cast<std::size_t>(kind); }
 

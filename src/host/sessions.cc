@@ -104,8 +104,6 @@ protocol::Welcome Sessions::welcome(const ClientSession& session,
   welcome.placeholder_device = placeholders_.device();
   (void)give_stock(session, Placeholders::Kind::kFile, protocol::kFirstStock, welcome.stock,
                    welcome.stock_count, descriptors);
-  (void)give_stock(session, Placeholders::Kind::kDirectory, protocol::kDirectoryStock,
-                   welcome.stock, welcome.stock_count, descriptors);
   return welcome;
 }
 

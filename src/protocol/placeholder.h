@@ -14,7 +14,7 @@
 // working directory anywhere that refers to it is gone, also by SIGKILL, also one that was in
 // flight on a socket. That, and no count kept by applications, ends a shared open file.
 //
-// A session is given a stock of placeholders ahead. To open a file the library duplicates one of
+// A session is given a stock of placeholders for files ahead, and asks for one of the other kind. To open a file the library duplicates one of
 // its stock to the lowest free number and names it in the request, so an open costs no message on
 // the socket. After an exclusive close the same placeholder serves the next open.
 #ifndef LIBSERVICES_SRC_PROTOCOL_PLACEHOLDER_H_
@@ -33,15 +33,16 @@ struct StockEntry {
   std::uint64_t inode = 0;
 };
 
-inline constexpr unsigned kFirstStock = 8;        // files, given with the welcome
-inline constexpr unsigned kDirectoryStock = 1;    // working directories, given with the welcome
-inline constexpr unsigned kStockRefill = 64;      // at most in one message later on
+// Files, given with the welcome. Each costs the service some 20 µs, and most processes are short
+// and have few files open at a time; those that want more ask for twice as many each time.
+inline constexpr unsigned kFirstStock = 3;
+inline constexpr unsigned kStockRefill = 64;  // at most in one message later on
 
 struct Welcome {
   std::uint64_t placeholder_device = 0;  // st_dev of every placeholder of this service
   std::uint32_t stock_count = 0;
   std::uint32_t reserved = 0;
-  StockEntry stock[kFirstStock + kDirectoryStock];
+  StockEntry stock[kFirstStock];
 };
 
 // Later messages on the socket: the library asks, the service answers with one message.

@@ -43,7 +43,7 @@ class BehindSession {
       ::syscall(SYS_setresuid, uid, uid, uid);
       protocol::Welcome welcome;
       std::size_t bytes = 0;
-      int descriptors[protocol::kFirstStock + protocol::kDirectoryStock];
+      int descriptors[protocol::kFirstStock];
       unsigned count = std::size(descriptors);
       error = driver.attach(socket.c_str(), &welcome, sizeof welcome, bytes, descriptors, count);
       for (unsigned i = 0; error == 0 && i < count; ++i) keep(welcome.stock[i], descriptors[i]);

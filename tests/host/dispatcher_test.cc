@@ -157,7 +157,7 @@ TEST_CASE("a working directory needs the right to search, and the directory's ki
         .call(Operation::kOpen,
               protocol::OpenRequest{.target = InProcessClient::target(path),
                                     .flags = O_PATH | O_DIRECTORY,
-                                    .placeholder = client.welcome.stock[protocol::kFirstStock].id,
+                                    .placeholder = client.for_directory(),
                                     .for_chdir = 1},
               path)
         .error;

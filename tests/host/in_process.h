@@ -154,12 +154,18 @@ class InProcessClient {
 
   // What a message on the socket is answered with; `descriptors` travel with it.
   protocol::SocketAnswer ask(protocol::SocketRequestType type, std::uint32_t count,
-                             const std::vector<int>& descriptors = {}) {
-    protocol::SocketRequest request{type, count, 0, 0};
+                             const std::vector<int>& descriptors = {},
+                             bool directories = false) {
+    protocol::SocketRequest request{type, count, directories ? 1U : 0U, 0};
     protocol::SocketAnswer answer;
     understood = service_.sessions.message(
         *session_, std::as_bytes(std::span(&request, 1)), descriptors, answer, stock);
     return answer;
+  }
+
+  // A placeholder for a working directory.
+  protocol::Placeholder for_directory() {
+    return ask(protocol::SocketRequestType::kStock, 1, {}, true).stock[0].id;
   }
 
   protocol::Welcome welcome;

@@ -16,21 +16,25 @@ using protocol::SocketRequestType;
 
 TEST_CASE("a session begins with its stock: descriptors on which every use fails") {
   InProcessService service;
-  const InProcessClient client(service, 0);
-  REQUIRE(client.welcome.stock_count == protocol::kFirstStock + protocol::kDirectoryStock);
+  InProcessClient client(service, 0);
+  REQUIRE(client.welcome.stock_count == protocol::kFirstStock);
   REQUIRE(client.stock.size() == client.welcome.stock_count);
-  for (unsigned i = 0; i < client.welcome.stock_count; ++i) {
+  std::vector<protocol::StockEntry> entries(client.welcome.stock,
+                                            client.welcome.stock + client.welcome.stock_count);
+  entries.push_back(client.ask(SocketRequestType::kStock, 1, {}, true).stock[0]);
+  for (std::size_t i = 0; i < entries.size(); ++i) {
     struct stat status {};
     const int descriptor = client.stock[i].get();
     REQUIRE(::fstat(descriptor, &status) == 0);
     CHECK(status.st_dev == client.welcome.placeholder_device);
-    CHECK(status.st_ino == client.welcome.stock[i].inode);
+    CHECK(status.st_ino == entries[i].inode);
     CHECK(status.st_nlink == 0);
     char byte = 0;
     CHECK(::read(descriptor, &byte, 1) == -1);
     CHECK(::write(descriptor, "x", 1) == -1);
-    CHECK((client.welcome.stock[i].is_directory != 0) == S_ISDIR(status.st_mode));
+    CHECK((entries[i].is_directory != 0) == S_ISDIR(status.st_mode));
   }
+  CHECK(entries.back().is_directory != 0);
 }
 
 TEST_CASE("the last descriptor's end closes the file, in whatever process it was") {
@@ -127,7 +131,7 @@ TEST_CASE("a placeholder is its session's own, of one kind, for one file at a ti
   CHECK(one.error == EBUSY);
   CHECK(two.open("/f", O_RDWR, 0, one.welcome.stock[1].id) == 0);
   CHECK(two.error == EBADF);
-  CHECK(one.open("/f", O_RDWR, 0, one.welcome.stock[protocol::kFirstStock].id) == 0);
+  CHECK(one.open("/f", O_RDWR, 0, one.for_directory()) == 0);
   CHECK(one.error == EBADF);
   CHECK(one.open("/f", O_RDWR, 0, 0x7fffffff) == 0);
   CHECK(service.open_files() == 1);
