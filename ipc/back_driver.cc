@@ -35,8 +35,8 @@ class Separation {
   }
 
  private:
-  static constexpr unsigned kTogether = 16;
-  static constexpr auto kRest = std::chrono::milliseconds(5);  // between two moves
+  static constexpr unsigned kTogether = 4;
+  static constexpr auto kRest = std::chrono::milliseconds(2);  // between two moves
 
   void leave(std::uint32_t cpu) {
     const auto now = Clock::now();

@@ -222,8 +222,11 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
   if (known == nullptr) {
     LIBSERVICES_TRY(known, nodes_->descriptor(node));
   }
-  auto file = std::make_unique<OpenFile>(uninterrupted(
-      [&] { return ::open(ProcPath(known->fd()).c_str(), bits | (flags.bits & O_TRUNC)); }));
+  auto file = std::make_unique<OpenFile>(uninterrupted([&] {
+    return node->is(S_IFDIR)
+               ? ::openat(known->fd(), ".", bits)
+               : ::open(ProcPath(known->fd()).c_str(), bits | (flags.bits & O_TRUNC));
+  }));
   if (file->fd() < 0) return last_errno();
   LIBSERVICES_TRY(const Attributes seen, attributes_of(file->fd(), ""));
   return Opened<File>{std::move(file), seen};
@@ -292,21 +295,31 @@ Result<void> Local::readdir(C, File& directory, std::uint64_t after, Listing wan
   const int fd = directory->fd();
   std::lock_guard lock(directory->offset);
   if (!fits(after)) return Errno{EINVAL};
-  if (::lseek(fd, static_cast<off_t>(after), SEEK_SET) < 0) return last_errno();
+  // From the start again: the host forgets what it has read ahead.
+  if ((after != directory->listed || (after == 0 && directory->buffer != nullptr)) &&
+      ::lseek(fd, static_cast<off_t>(after), SEEK_SET) < 0) {
+    return last_errno();
+  }
+  directory->listed = UINT64_MAX;
   if (directory->buffer == nullptr) directory->buffer.reset(new char[kListingBytes]);
   char* const buffer = directory->buffer.get();
+  std::uint64_t last = after;
   for (;;) {
     const ssize_t size = uninterrupted([&] { return ::getdents64(fd, buffer, kListingBytes); });
     if (size < 0 && errno == ENOENT) return {};  // it was removed: nothing is in it
     if (size < 0) return last_errno();
-    if (size == 0) return {};
+    if (size == 0) {
+      directory->listed = last;
+      return {};
+    }
     for (ssize_t at = 0; at < size;) {
       const auto* const entry = reinterpret_cast<const dirent64*>(buffer + at);
       at += entry->d_reclen;
+      last = static_cast<std::uint64_t>(entry->d_off);
       DirEntry given{.name = entry->d_name,
                      .inode = entry->d_ino,
                      .type = entry->d_type,
-                     .cookie = static_cast<std::uint64_t>(entry->d_off)};
+                     .cookie = last};
       if (given.name == "." || given.name == "..") continue;
       Attributes seen;
       if (wanted == Listing::kAttributes) {

@@ -46,6 +46,7 @@ class Local {
 
     local_internal::Descriptor descriptor;
     std::mutex offset;               // held while the descriptor's own offset counts
+    std::uint64_t listed = 0;        // where a listing left that offset; guarded by `offset`
     std::unique_ptr<char[]> buffer;  // of listings; guarded by `offset`
   };
   using File = std::unique_ptr<OpenFile>;

@@ -234,7 +234,9 @@ class Union {
 
   static Content content(bool empties) { return empties ? Content::kNone : Content::kAll; }
   Node known_upper(const Entry<typename Upper::Node>& entry);
-  File upper_file(Node record, OpenFlags flags, typename Upper::File file);
+  // `device` is the directory's in the upper; of other objects nobody asks.
+  File upper_file(Node record, OpenFlags flags, typename Upper::File file,
+                  std::uint64_t device = 0);
   Result<void> follow_copy_up(C context, File& file);
   Result<Opened<File>> open_lower(C context, const Node& node, OpenFlags flags);
   template <class Make>

@@ -92,9 +92,10 @@ auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) 
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
-auto Union<Upper, Lower>::upper_file(Node record, OpenFlags flags, typename Upper::File file)
-    -> File {
+auto Union<Upper, Lower>::upper_file(Node record, OpenFlags flags, typename Upper::File file,
+                                     std::uint64_t device) -> File {
   File made;
+  made.state->device = device;
   made.state->record = std::move(record);
   made.state->flags = flags;
   made.state->upper = std::move(file);
@@ -115,7 +116,8 @@ auto Union<Upper, Lower>::open(C context, const Node& node, OpenFlags flags)
   }
   if (auto upper_node = node->upper()) {
     LIBSERVICES_TRY(auto opened, upper().open(context, *upper_node, flags));
-    return Opened<File>{upper_file(node, flags, std::move(opened.file)),
+    return Opened<File>{upper_file(node, flags, std::move(opened.file),
+                                   opened.attributes.device),
                         branches_.shown(*node, opened.attributes)};
   }
   return open_lower(context, node, flags);
@@ -131,6 +133,7 @@ auto Union<Upper, Lower>::open_lower(C context, const Node& node, OpenFlags flag
   made.state->flags = flags;
   made.state->lower = std::move(opened.file);
   made.state->lower_branch = part.branch;
+  made.state->device = opened.attributes.device;
   return Opened<File>{std::move(made), branches_.shown(*node, opened.attributes)};
 }
 
@@ -203,13 +206,12 @@ Result<void> Union<Upper, Lower>::list_branch(C context, File& directory, std::u
   auto& state = *directory.state;
   auto pass = [&](std::uint32_t branch, auto& service, const auto& node,
                   auto& file) -> Result<void> {
-    LIBSERVICES_TRY(const Attributes self, service.getattr(context, node));
     Result<void> failed;
     union_internal::MergedListing::Item item;
     auto listed = service.readdir(
         context, file, after, Listing::kNames, [&](const DirEntry& entry) {
           auto shown = union_internal::shows(branches_, context, branch, service, node,
-                                             self.device, entry, item);
+                                             state.device, entry, item);
           if (!shown.ok()) {
             failed = shown.error();
             return false;

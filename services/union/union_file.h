@@ -43,6 +43,7 @@ class UnionFile {
     std::optional<typename Upper::File> upper;
     std::optional<typename Lower::File> lower;
     std::uint32_t lower_branch = 0;
+    std::uint64_t device = 0;               // of a directory in its branch
     std::mutex listing_mutex;               // guards listing
     std::optional<MergedListing> listing;
   };

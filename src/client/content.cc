@@ -173,6 +173,7 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
 long lseek(int descriptor, off_t offset, int whence) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_lseek, descriptor, offset, whence);
+  record->listed.store(0, std::memory_order_relaxed);
   protocol::SeekRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
   words.offset = offset;
@@ -233,13 +234,22 @@ long fsync(int descriptor, bool data_only) {
 long getdents64(int descriptor, void* into, std::size_t size) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_getdents64, descriptor, into, size);
+  // Every listing is asked for once more at its end. While the offset is ours alone, we know it.
+  if (record->listed.load(std::memory_order_relaxed) != 0 &&
+      record->exclusive.load(std::memory_order_relaxed) != 0) {
+    return 0;
+  }
   protocol::ReaddirRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
   words.count = size < kMostAtOnce ? size : kMostAtOnce;
   Request request(protocol::Operation::kReaddir, record->instance);
   if (!request.ok()) return request.error();
   request.set(words);
-  return request.run(into, size);
+  const long result = request.run(into, size);
+  if (result >= 0 && request.answer_word() != 0) {
+    record->listed.store(1, std::memory_order_relaxed);
+  }
+  return result;
 }
 
 namespace {

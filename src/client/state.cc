@@ -353,6 +353,7 @@ long release(OpenRecord& record) {
   }
   record.handle.store(0);
   record.exclusive.store(0);
+  record.listed.store(0);
   record.stock_descriptor = -1;
   record.removed_directory = false;
   record.inode = 0;

@@ -33,6 +33,7 @@ inline constexpr std::size_t kPathBytes = 4096;
 struct OpenRecord {
   std::atomic<std::uint32_t> descriptors;  // 0: the record is free
   std::atomic<std::uint32_t> exclusive;
+  std::atomic<std::uint32_t> listed;       // 1: the listing is at its end, if nobody else moved it
   std::atomic<std::uint64_t> handle;       // 0: to be adopted in this session
   std::atomic<std::uint32_t> session;      // generation of the session that `handle` belongs to
   std::uint32_t instance;

@@ -309,7 +309,7 @@ Result<void> Run::readdir() {
       file->filesystem().readdir(context_, file->file(), Listing::kNames, sink));
   if (used == 0 && refused) return Errno{EINVAL};
   answer_.output_bytes = static_cast<std::uint32_t>(used);
-  return {};
+  return answer_word(refused ? 0 : 1);
 }
 
 Result<void> Run::copy_range() {

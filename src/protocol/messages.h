@@ -123,7 +123,9 @@ struct SeekRequest {  // the first word of the answer is the new offset
   std::int64_t offset = 0;
   std::int32_t whence = 0;
 };
-struct ReaddirRequest {  // output: records of struct linux_dirent64, at most `count` bytes
+// Output: records of struct linux_dirent64, at most `count` bytes. First word of the answer: 1 when
+// these are the last.
+struct ReaddirRequest {
   Handle handle = 0;
   std::uint64_t count = 0;
 };
