@@ -57,16 +57,13 @@ thread_local Separation separation;
 
 }  // namespace
 
-int BackDriver::start() {
-  if (const int error = region_.make("libservices-queue", sizeof(RequestQueue)); error != 0) {
-    return error;
-  }
+void BackDriver::start() {
+  started_ = true;
   for (unsigned i = 0; i < kFewestThreads; ++i) add_thread();
-  return 0;
 }
 
 void BackDriver::stop() {
-  if (region_.address() == nullptr || stopping_.exchange(true)) return;
+  if (!started_ || stopping_.exchange(true)) return;
   queue().ring();
   be_alert();
   standby_word_.fetch_add(1);
@@ -96,7 +93,19 @@ void BackDriver::add_thread() {
   threads_.emplace_back([this, worker = workers_.back().get()] { run(*worker); });
 }
 
+void BackDriver::stay_in_group() {
+  if (options_.groups.size() < 2) return;
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  for (const int cpu : options_.groups[group_]) {
+    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &cores);
+  }
+  // Where it cannot, its requests only travel further.
+  if (CPU_COUNT(&cores) != 0) (void)::sched_setaffinity(0, sizeof cores, &cores);
+}
+
 void BackDriver::run(Worker& self) {
+  stay_in_group();
   while (!stopping_.load(std::memory_order_relaxed)) {
     idle_.fetch_add(1);
     const bool active = stand_by();
@@ -183,6 +192,8 @@ void BackDriver::answer(const ClaimedRequest& request) {
   RequestBuffer& buffer = request.session->buffer(request.buffer);
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
   separation.request_came_from(client_cpu);
+  const auto groups = static_cast<std::uint32_t>(options_.groups.size());
+  if (groups > 1 && queues_.group(client_cpu, groups) != group_) hot_.drop(request);
   const RequestHeader header = buffer.copy_once();
   if (header.is_sound()) {
     handle_(*request.session, header,

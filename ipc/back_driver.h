@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The back driver: the service's end of one request queue, and the threads that serve it.
+// The back driver: the service's end of one request queue, and the threads that serve it. They stay
+// on the processors of the queue's core group.
 //
 // Usually one thread, the *active* one, takes doorbells, looks at the hot buffers, and runs requests; while there are
 // none it looks for a bounded time and then sleeps, at no cost. One more is *standing by*: while
@@ -26,9 +27,9 @@
 
 #include "ipc/hot_buffers.h"
 #include "ipc/queue.h"
-#include "ipc/region.h"
 #include "ipc/request.h"
 #include "ipc/server_session.h"
+#include "ipc/topology.h"
 
 namespace libservices::ipc {
 
@@ -43,6 +44,8 @@ using RequestHandler =
                        std::span<const std::byte> input, RequestBuffer& buffer)>;
 
 struct BackDriverOptions {
+  // The core groups, each with a queue of its own; empty: those of this machine.
+  std::vector<CoreGroup> groups;
   unsigned most_threads = 32;
   // How long to look for the next request after the last one before sleeping.
   std::chrono::microseconds look_for{50};
@@ -50,18 +53,21 @@ struct BackDriverOptions {
 
 class BackDriver {
  public:
-  BackDriver(SessionFinder find, RequestHandler handle, BackDriverOptions options)
-      : find_(std::move(find)), handle_(std::move(handle)), options_(options) {}
+  // Serves the queue of group `group` of `queues`, which outlives the driver.
+  BackDriver(QueueSet& queues, std::uint32_t group, SessionFinder find, RequestHandler handle,
+             const BackDriverOptions& options)
+      : queues_(queues),
+        group_(group),
+        find_(std::move(find)),
+        handle_(std::move(handle)),
+        options_(options) {}
   ~BackDriver() { stop(); }
   BackDriver(const BackDriver&) = delete;
   BackDriver& operator=(const BackDriver&) = delete;
 
-  int start();  // 0, or an errno
+  void start();
   // Runs what was posted, and ends the threads.
   void stop();
-
-  int descriptor() const { return region_.descriptor(); }
-  std::size_t bytes() const { return region_.bytes(); }
 
   unsigned threads() const { return thread_count_.load(std::memory_order_relaxed); }
   // Whether a request is being run.
@@ -85,10 +91,11 @@ class BackDriver {
     bool ended = false;  // guarded by threads_mutex_
   };
 
-  RequestQueue& queue() { return *static_cast<RequestQueue*>(region_.address()); }
+  RequestQueue& queue() { return queues_.queues[group_]; }
 
   void add_thread();
   void run(Worker& self);
+  void stay_in_group();
   void serve(Worker& self);
   bool next(ClaimedRequest& request, bool queue_first);
   bool run_one(Worker& self, const ClaimedRequest& request);
@@ -103,12 +110,14 @@ class BackDriver {
   void detach_held_up();
   void be_alert();
 
+  QueueSet& queues_;
+  const std::uint32_t group_;
   const SessionFinder find_;
   const RequestHandler handle_;
   const BackDriverOptions options_;
-  Region region_;
   HotBuffers hot_;
 
+  bool started_ = false;
   std::atomic<bool> stopping_{false};
   std::atomic<int> active_{0};  // threads that take doorbells and are not held up
   std::atomic<int> idle_{0};    // threads that stand by, or wait to

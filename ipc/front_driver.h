@@ -60,13 +60,13 @@ class FrontDriver {
   void abandon() {
     socket_ = -1;
     region_ = nullptr;
-    queue_ = nullptr;
+    queues_ = nullptr;
     for (Taken& each : taken_) each.taken.store(0, std::memory_order_relaxed);
   }
   void detach() {
     if (!attached()) return;
     raw::syscall(SYS_munmap, region_, kSessionRegionBytes);
-    raw::syscall(SYS_munmap, queue_, queue_bytes_);
+    raw::syscall(SYS_munmap, queues_, queue_bytes_);
     raw::syscall(SYS_close, socket_);
     abandon();
   }
@@ -108,8 +108,9 @@ class FrontDriver {
     buffer.cpu.store(static_cast<std::uint16_t>(cpu), std::memory_order_relaxed);
     // seq_cst, and then the look at `watched`: pairs with HotBuffers::unwatch().
     buffer.state.exchange(posted);
-    if (buffer.watched.load() == 0 && !post(buffer)) return false;
-    return done_soon(buffer, posted, cpu, meanwhile) || done_later(buffer, posted);
+    RequestQueue& queue = queue_for(cpu);
+    if (buffer.watched.load() == 0 && !post(queue, buffer)) return false;
+    return done_soon(queue, buffer, posted, cpu, meanwhile) || done_later(queue, buffer, posted);
   }
 
  private:
@@ -124,15 +125,20 @@ class FrontDriver {
     return buffer.state.load(std::memory_order_acquire) != posted;
   }
 
-  bool post(RequestBuffer& buffer) {
-    return queue_->post(doorbell_of(session_, index_of(buffer)),
+  // That of the core group of `cpu`.
+  RequestQueue& queue_for(std::uint32_t cpu) const {
+    return queues_->queues[groups_ == 1 ? 0 : queues_->group(cpu, groups_)];
+  }
+
+  bool post(RequestQueue& queue, const RequestBuffer& buffer) {
+    return queue.post(doorbell_of(session_, index_of(buffer)),
                         [this] { return service_ended(); });
   }
 
   template <class Meanwhile>
-  bool done_soon(const RequestBuffer& buffer, std::uint32_t posted, std::uint32_t cpu,
-                 Meanwhile&& meanwhile) {
-    const std::uint32_t awake_on = queue_->awake_on.load(std::memory_order_relaxed);
+  bool done_soon(const RequestQueue& queue, const RequestBuffer& buffer, std::uint32_t posted,
+                 std::uint32_t cpu, Meanwhile&& meanwhile) {
+    const std::uint32_t awake_on = queue.awake_on.load(std::memory_order_relaxed);
     if (awake_on != 0 && awake_on != cpu + 1) {
       const std::uint32_t budget = looks_.load(std::memory_order_relaxed);
       for (std::uint32_t look = 0; look < budget; ++look) {
@@ -152,13 +158,13 @@ class FrontDriver {
     }
     for (int i = 0; i < kYields; ++i) {
       if (is_done(buffer, posted)) return true;
-      if (queue_->awake_on.load(std::memory_order_relaxed) == 0) break;
+      if (queue.awake_on.load(std::memory_order_relaxed) == 0) break;
       raw::syscall(SYS_sched_yield);
     }
     return is_done(buffer, posted);
   }
 
-  bool done_later(RequestBuffer& buffer, std::uint32_t posted) {
+  bool done_later(RequestQueue& queue, RequestBuffer& buffer, std::uint32_t posted) {
     const timespec patience{0, 100'000'000};
     unsigned waits = 0;
     for (;;) {
@@ -169,14 +175,14 @@ class FrontDriver {
       if (service_ended() && !is_done(buffer, posted)) return false;
       // No answer for a second: the request takes long, or another process has spoilt the queue.
       // A second doorbell does no harm: the service knows which requests it has taken.
-      if (++waits % kWaitsUntilPostedAgain == 0 && !post(buffer)) return false;
+      if (++waits % kWaitsUntilPostedAgain == 0 && !post(queue, buffer)) return false;
     }
     buffer.sleeping.store(0, std::memory_order_relaxed);
     return true;
   }
 
   bool service_ended() const {
-    if (queue_->closed.load(std::memory_order_relaxed) != 0) return true;
+    if (queues_->queues[0].closed.load(std::memory_order_relaxed) != 0) return true;
     pollfd end{socket_, 0, 0};
     const timespec now{};
     return raw::syscall(SYS_ppoll, &end, 1, &now, nullptr, 0) > 0 &&
@@ -186,6 +192,7 @@ class FrontDriver {
   long greet(int socket, void* upper, std::size_t upper_size, std::size_t& upper_bytes,
              int* descriptors, unsigned& descriptor_count) {
     Hello hello;
+    hello.cpu = current_cpu();
     const iovec part{&hello, sizeof hello};
     if (const long error = send_message(socket, &part, 1, nullptr, 0); error != 0) return error;
     alignas(8) char bytes[2048];
@@ -203,6 +210,7 @@ class FrontDriver {
       error = -welcome.error;
       if (error == 0 && (welcome.version != kProtocolVersion || count < 2 ||
                          welcome.region_bytes < kSessionRegionBytes ||
+                         QueueSet::groups_in(welcome.queue_bytes) == 0 ||
                          count - 2 > descriptor_count)) {
         error = -EPROTO;
       }
@@ -239,8 +247,9 @@ class FrontDriver {
     raw::syscall(SYS_madvise, region, kSessionRegionBytes, MADV_DONTFORK);
     raw::syscall(SYS_madvise, queue, welcome.queue_bytes, MADV_DONTFORK);
     region_ = reinterpret_cast<void*>(region);
-    queue_ = reinterpret_cast<RequestQueue*>(queue);
+    queues_ = reinterpret_cast<QueueSet*>(queue);
     queue_bytes_ = welcome.queue_bytes;
+    groups_ = QueueSet::groups_in(welcome.queue_bytes);
     return 0;
   }
 
@@ -252,7 +261,8 @@ class FrontDriver {
   int socket_ = -1;
   std::uint32_t session_ = 0;
   void* region_ = nullptr;
-  RequestQueue* queue_ = nullptr;
+  QueueSet* queues_ = nullptr;
+  std::uint32_t groups_ = 0;
   std::uint64_t queue_bytes_ = 0;
   std::atomic<std::uint32_t> looks_{kMostLooks};
   Taken taken_[kBuffersInSession];

@@ -60,11 +60,14 @@ class HotBuffers {
   // free one, or that of a buffer that is used much less.
   void watch(const ClaimedRequest& request) {
     const TryLock lock(locked_);
-    if (!lock.held() || request.session->ended_) return;
+    if (!lock.held() || request.session->ended_.load()) return;
     ++uses_;
     Hot* place = &hot_[0];
     for (Hot& hot : hot_) {
-      if (hot.session == request.session && hot.buffer == request.buffer) return;
+      if (hot.session == request.session && hot.buffer == request.buffer) {
+        request.session->buffer(request.buffer).watched.store(1, std::memory_order_relaxed);
+        return;
+      }
       if (hot.used < place->used) place = &hot;
     }
     if (place->session != nullptr) {
@@ -72,6 +75,17 @@ class HotBuffers {
     }
     *place = {request.session, request.buffer, uses_};
     request.session->buffer(request.buffer).watched.store(1, std::memory_order_relaxed);
+  }
+
+  // The buffer of a claimed request is watched no more: its thread has moved to another core
+  // group, of which the driver may watch it as well.
+  void drop(const ClaimedRequest& request) {
+    const TryLock lock(locked_);
+    for (Hot& hot : hot_) {
+      if (lock.held() && hot.session == request.session && hot.buffer == request.buffer) {
+        (void)unwatch(hot);
+      }
+    }
   }
 
   // Before the caller sleeps. False: a request was posted meanwhile, and those after it stay
@@ -87,7 +101,7 @@ class HotBuffers {
   // A session ends: nothing of it is referred to after this.
   void forget(ServerSession& session) {
     const Lock lock(locked_);
-    session.ended_ = true;
+    session.ended_.store(true);  // before the lock is given back: nobody adds it after this
     for (Hot& hot : hot_) {
       if (hot.session.get() == &session) hot = {};
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A request queue as it lies in its region, and how both ends wait.
+// Request queues as they lie in their region, and how both ends wait.
 //
 // Waiting costs what it must: an application spins while the service is awake on another core,
 // lets others run when both share a core, and sleeps on its buffer's state after that. A service
@@ -79,6 +79,31 @@ struct RequestQueue {
   void ring() {
     bell.fetch_add(1, std::memory_order_release);
     futex_wake(&bell, 1);
+  }
+};
+
+// The queues of one trust domain as they lie in its region: one for each core group.
+struct QueueSet {
+  static constexpr std::uint32_t kMostGroups = 64;
+  static constexpr std::uint32_t kMostCpus = 4096;  // those above use the queues of those below
+
+  // Written before anybody else maps it. A processor that the service may not use is in some group.
+  std::uint8_t group_of[kMostCpus];
+  alignas(64) RequestQueue queues[1];  // as many as there are groups
+
+  static constexpr std::size_t bytes(std::uint32_t groups) {
+    return sizeof(QueueSet) + (groups - 1) * sizeof(RequestQueue);
+  }
+  static constexpr std::uint32_t groups_in(std::uint64_t bytes) {
+    return bytes < sizeof(QueueSet)
+               ? 0
+               : static_cast<std::uint32_t>((bytes - sizeof(QueueSet)) / sizeof(RequestQueue)) + 1;
+  }
+  // Another process of the domain may have written here: the bound is the reader's own.
+  std::uint32_t group(std::uint32_t cpu, std::uint32_t groups) const {
+    const std::uint32_t group =
+        static_cast<const volatile std::uint8_t&>(group_of[cpu % kMostCpus]);
+    return group < groups ? group : 0;
   }
 };
 

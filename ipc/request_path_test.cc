@@ -124,6 +124,34 @@ TEST_CASE("client and service on one core" * doctest::skip(kThreadSanitizer)) {
   CHECK(status_of(server) == 0);
 }
 
+TEST_CASE("a request is served in the core group that it comes from, also after a move") {
+  const Watchdog watchdog(60);
+  const std::vector<int> cpus = allowed_cpus();
+  if (cpus.size() < 2) {
+    MESSAGE("SKIPPED: there is one processor");
+    return;
+  }
+  const RunDirectory directory;
+  TestService service(directory.path(), {}, {}, {{cpus[0]}, {cpus[1]}});
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  CHECK(service.listener.counts().queues == 2);
+  RequestBuffer* buffer = driver.take_buffer();
+  std::thread([&] {
+    for (int move = 0; move < 20; ++move) {
+      const int cpu = cpus[static_cast<std::size_t>(move % 2)];
+      REQUIRE(run_on(cpu));
+      CHECK(call(driver, *buffer, kCpu));  // whoever watched the buffer may have answered this one
+      for (int i = 0; i < 20; ++i) {
+        REQUIRE(call(driver, *buffer, kCpu));
+        CHECK(buffer->answer.words[0] == static_cast<std::uint64_t>(cpu));
+      }
+    }
+  }).join();
+  driver.detach();
+}
+
 TEST_CASE("requests that wait for another request do not hold it up") {
   const Watchdog watchdog(60);
   const RunDirectory directory;

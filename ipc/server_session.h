@@ -22,8 +22,6 @@
 
 namespace libservices::ipc {
 
-class BackDriver;
-
 // Who is at the other end, from the kernel.
 struct Peer {
   pid_t pid = 0;
@@ -66,9 +64,9 @@ class ServerSession {
   const std::uint32_t id_;
   const Peer peer_;
   Region region_;
-  BackDriver* driver_ = nullptr;
+  void* domain_ = nullptr;  // SessionListener's
   std::array<std::atomic<std::uint32_t>, kBuffersInSession> taken_{};  // number of the last request
-  bool ended_ = false;  // guarded by the lock of the driver's HotBuffers
+  std::atomic<bool> ended_{false};
 };
 
 }  // namespace libservices::ipc

@@ -81,8 +81,17 @@ SessionListener::SessionListener(std::string directory, Hooks hooks,
                                  BackDriverOptions driver_options, SessionLimits limits)
     : directory_(std::move(directory)),
       hooks_(std::move(hooks)),
-      driver_options_(driver_options),
-      limits_(limits) {}
+      driver_options_(std::move(driver_options)),
+      limits_(limits) {
+  auto& groups = driver_options_.groups;
+  if (groups.empty()) groups = core_groups(allowed_cpus());
+  while (groups.size() > QueueSet::kMostGroups) {  // some share a queue
+    const std::size_t kept = groups.size() % QueueSet::kMostGroups;
+    groups[kept].insert(groups[kept].end(), groups.back().begin(), groups.back().end());
+    groups.pop_back();
+  }
+  if (groups.empty()) groups.emplace_back();  // the processors cannot be told
+}
 
 SessionListener::~SessionListener() {
   finish();
@@ -231,7 +240,7 @@ void SessionListener::first_message(Connection& connection, const Hello& hello) 
     return;
   }
   Welcome welcome;
-  welcome.error = hello.version == kProtocolVersion ? begin(connection, reply) : EPROTO;
+  welcome.error = hello.version == kProtocolVersion ? begin(connection, hello.cpu, reply) : EPROTO;
   if (welcome.error != 0) {
     close_descriptors(reply);
     Message refusal;
@@ -242,11 +251,12 @@ void SessionListener::first_message(Connection& connection, const Hello& hello) 
   ServerSession& session = *connection.session;
   welcome.session = session.id();
   welcome.region_bytes = session.region_.bytes();
-  welcome.queue_bytes = session.driver_->bytes();
+  const Region& queues = static_cast<Domain*>(session.domain_)->region;
+  welcome.queue_bytes = queues.bytes();
   welcome.upper_bytes = static_cast<std::uint32_t>(reply.bytes.size());
   Message whole;
   whole.bytes = std::move(reply.bytes);
-  whole.descriptors = {session.region_.descriptor(), session.driver_->descriptor()};
+  whole.descriptors = {session.region_.descriptor(), queues.descriptor()};
   whole.descriptors.insert(whole.descriptors.end(), reply.descriptors.begin(),
                            reply.descriptors.end());
   send(connection.socket, &welcome, whole);
@@ -255,50 +265,68 @@ void SessionListener::first_message(Connection& connection, const Hello& hello) 
 
 SessionListener::Spare::~Spare() { ::close(process); }
 
-// `superfluous` is a queue that had to make room. It is to be destroyed without mutex_, since its
+// `superfluous` is a domain that had to make room. It is to be destroyed without mutex_, since its
 // threads look for sessions.
-SessionListener::Queue* SessionListener::queue_of(const Peer& peer, int& error,
-                                                  Queues::node_type& superfluous) {
-  Peer domain = peer;
-  domain.pid = 0;
-  if (queues_.size() >= limits_.queues && !queues_.contains(domain)) {
-    const auto unused = std::find_if(queues_.begin(), queues_.end(), [](auto& entry) {
-      return entry.second.sessions == 0 && !entry.second.driver->busy();
+SessionListener::Domain* SessionListener::domain_of(const Peer& peer, int& error,
+                                                    Domains::node_type& superfluous) {
+  Peer key = peer;
+  key.pid = 0;
+  if (domains_.size() >= limits_.queues && !domains_.contains(key)) {
+    const auto unused = std::find_if(domains_.begin(), domains_.end(), [](auto& entry) {
+      return entry.second.sessions == 0 &&
+             std::none_of(entry.second.drivers.begin(), entry.second.drivers.end(),
+                          [](const auto& driver) { return driver->busy(); });
     });
-    if (unused == queues_.end()) {
+    if (unused == domains_.end()) {
       error = EUSERS;
       return nullptr;
     }
-    superfluous = queues_.extract(unused);
+    superfluous = domains_.extract(unused);
   }
-  Queue& queue = queues_[domain];
-  if (queue.driver == nullptr) {
-    auto driver = std::make_unique<BackDriver>(
-        [this, &queue](std::uint32_t session) { return find(session, queue); }, hooks_.handle,
-        driver_options_);
-    // The threads look for sessions only after a doorbell, which needs this function's reply.
-    error = driver->start();
-    if (error != 0) {
-      queues_.erase(domain);
-      return nullptr;
+  Domain& domain = domains_[key];
+  if (domain.drivers.empty() && (error = open_queues(domain)) != 0) {
+    domains_.erase(key);
+    return nullptr;
+  }
+  return &domain;
+}
+
+int SessionListener::open_queues(Domain& domain) {
+  const auto groups = static_cast<std::uint32_t>(driver_options_.groups.size());
+  const int error = domain.region.make("libservices-queues", QueueSet::bytes(groups));
+  if (error != 0) return error;
+  QueueSet& queues = domain.queues();
+  for (std::uint32_t cpu = 0; cpu < QueueSet::kMostCpus; ++cpu) {
+    queues.group_of[cpu] = static_cast<std::uint8_t>(cpu % groups);
+  }
+  for (std::uint32_t group = 0; group < groups; ++group) {
+    for (const int cpu : driver_options_.groups[group]) {
+      queues.group_of[static_cast<std::uint32_t>(cpu) % QueueSet::kMostCpus] =
+          static_cast<std::uint8_t>(group);
     }
-    queue.driver = std::move(driver);
   }
-  return &queue;
+  for (std::uint32_t group = 0; group < groups; ++group) {
+    domain.drivers.push_back(std::make_unique<BackDriver>(
+        queues, group, [this, &domain](std::uint32_t session) { return find(session, domain); },
+        hooks_.handle, driver_options_));
+    // The threads look for sessions only after a doorbell, which needs begin()'s reply.
+    domain.drivers.back()->start();
+  }
+  return 0;
 }
 
 // A session for the connection. 0, or an errno.
-int SessionListener::begin(Connection& connection, Message& reply) {
+int SessionListener::begin(Connection& connection, std::uint32_t cpu, Message& reply) {
   std::shared_ptr<ServerSession> session;
-  Queues::node_type superfluous;
+  Domains::node_type superfluous;
   {
     std::unique_lock lock(mutex_);
     if (by_id_.size() - free_ids_.size() >= limits_.sessions) return EUSERS;
     int error = 0;
-    Queue* queue = queue_of(connection.peer, error, superfluous);
-    if (queue == nullptr) return error;
+    Domain* domain = domain_of(connection.peer, error, superfluous);
+    if (domain == nullptr) return error;
     Region region;
-    if (!take_spare(*queue, region)) {
+    if (!take_spare(*domain, region)) {
       error = region.make("libservices-session", kSessionRegionBytes);
       if (error != 0) return error;
     }
@@ -309,11 +337,12 @@ int SessionListener::begin(Connection& connection, Message& reply) {
     const std::uint32_t id = free_ids_.back();
     free_ids_.pop_back();
     session = std::make_shared<ServerSession>(id, connection.peer, std::move(region));
-    session->driver_ = queue->driver.get();
-    ++queue->sessions;
+    session->domain_ = domain;
+    ++domain->sessions;
     by_id_[id] = session;
+    const auto groups = static_cast<std::uint32_t>(domain->drivers.size());
+    domain->drivers[domain->queues().group(cpu, groups)]->wake();
   }
-  session->driver_->wake();
   connection.session = session;
   // The pid is the peer's unless it died meanwhile, and then the socket is at its end too.
   connection.process =
@@ -331,14 +360,13 @@ void SessionListener::end(Connection& connection) {
   if (connection.process >= 0) watched_.erase(connection.process);
   const std::shared_ptr<ServerSession> session = std::move(connection.session);
   if (session == nullptr) return;
-  session->driver_->forget(*session);
-  Peer domain = session->peer();
-  domain.pid = 0;
+  Domain& domain = *static_cast<Domain*>(session->domain_);  // it stays while it has sessions
+  for (const auto& driver : domain.drivers) driver->forget(*session);
   {
     std::unique_lock lock(mutex_);
     by_id_[session->id()] = nullptr;
     free_ids_.push_back(session->id());
-    --queues_.at(domain).sessions;
+    --domain.sessions;
   }
   if (hooks_.closed) hooks_.closed(*session);
   std::unique_lock lock(mutex_);
@@ -349,18 +377,17 @@ void SessionListener::end(Connection& connection) {
     // did with the session comes before what follows.
     std::shared_ptr<ServerSession>(session).reset();
     ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.process, nullptr);
-    auto& spare = queues_.at(domain).spare;
-    spare.emplace_back(std::move(session->region_), std::exchange(connection.process, -1));
-    if (spare.size() > kMostSpareRegions) spare.pop_front();
+    domain.spare.emplace_back(std::move(session->region_), std::exchange(connection.process, -1));
+    if (domain.spare.size() > kMostSpareRegions) domain.spare.pop_front();
   }
 }
 
-bool SessionListener::take_spare(Queue& queue, Region& region) {
-  for (auto spare = queue.spare.begin(); spare != queue.spare.end(); ++spare) {
+bool SessionListener::take_spare(Domain& domain, Region& region) {
+  for (auto spare = domain.spare.begin(); spare != domain.spare.end(); ++spare) {
     pollfd process{spare->process, POLLIN, 0};
     if (::poll(&process, 1, 0) <= 0) continue;  // it lives, or is about to end
     region = std::move(spare->region);
-    queue.spare.erase(spare);
+    domain.spare.erase(spare);
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
       RequestBuffer& buffer = *buffer_at(region.address(), i);
       if (buffer.state.load() == 0 && buffer.watched.load() == 0 && buffer.sleeping.load() == 0) {
@@ -375,11 +402,12 @@ bool SessionListener::take_spare(Queue& queue, Region& region) {
   return false;
 }
 
-std::shared_ptr<ServerSession> SessionListener::find(std::uint32_t session, const Queue& queue) {
+std::shared_ptr<ServerSession> SessionListener::find(std::uint32_t session,
+                                                     const Domain& domain) {
   std::shared_lock lock(mutex_);
   if (session >= by_id_.size() || by_id_[session] == nullptr) return nullptr;
   // A doorbell in the queue of another trust domain names nothing.
-  if (by_id_[session]->driver_ != queue.driver.get()) return nullptr;
+  if (by_id_[session]->domain_ != &domain) return nullptr;
   return by_id_[session];
 }
 
@@ -387,7 +415,9 @@ void SessionListener::finish() {
   std::vector<BackDriver*> drivers;
   {
     std::shared_lock lock(mutex_);
-    for (auto& [domain, queue] : queues_) drivers.push_back(queue.driver.get());
+    for (auto& [peer, domain] : domains_) {
+      for (const auto& driver : domain.drivers) drivers.push_back(driver.get());
+    }
   }
   for (BackDriver* driver : drivers) driver->stop();
   for (auto& [socket, connection] : connections_) end(*connection);
@@ -399,12 +429,14 @@ SessionListener::Counts SessionListener::counts() const {
   std::shared_lock lock(mutex_);
   Counts counts;
   counts.sessions = by_id_.size() - free_ids_.size();
-  counts.queues = queues_.size();
   counts.refused = refused_.load();
   counts.opened = opened_;
-  for (const auto& [domain, queue] : queues_) {
-    counts.threads += queue.driver->threads();
-    counts.refused += queue.driver->refused();
+  for (const auto& [peer, domain] : domains_) {
+    counts.queues += domain.drivers.size();
+    for (const auto& driver : domain.drivers) {
+      counts.threads += driver->threads();
+      counts.refused += driver->refused();
+    }
   }
   return counts;
 }

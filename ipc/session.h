@@ -4,9 +4,10 @@
 //
 // An application connects, and the service learns from the kernel who it is (SO_PEERCRED,
 // SO_PEERGROUPS, a pidfd). It gets a region of its own for its request buffers and the request
-// queue of its *trust domain*: processes with the same user, group and supplementary groups share
-// a queue, since they could trace and kill each other anyway, and with nobody else. When the
-// process ends, or closes the socket, the kernel says so, and the session ends.
+// queues of its *trust domain*, one for each core group: processes with the same user, group and
+// supplementary groups share them, since they could trace and kill each other anyway, and with
+// nobody else. When the process ends, or closes the socket, the kernel says so, and the session
+// ends.
 //
 // One thread, in run(), does all of this; the requests themselves are served by BackDrivers.
 #ifndef LIBSERVICES_IPC_SESSION_H_
@@ -50,7 +51,7 @@ struct Message {
 
 struct SessionLimits {
   unsigned sessions = 4096;
-  unsigned queues = 256;  // trust domains at once; each has two threads at least
+  unsigned queues = 256;  // trust domains at once; each has two threads for each core group at least
 };
 
 class SessionListener {
@@ -110,8 +111,11 @@ class SessionListener {
     Region region;
     int process;  // pidfd
   };
-  struct Queue {
-    std::unique_ptr<BackDriver> driver;
+  struct Domain {
+    QueueSet& queues() { return *static_cast<QueueSet*>(region.address()); }
+
+    Region region;
+    std::vector<std::unique_ptr<BackDriver>> drivers;  // by core group
     std::list<Spare> spare;
     std::size_t sessions = 0;
   };
@@ -119,16 +123,17 @@ class SessionListener {
   void accept_all();
   void ready(Connection& connection);
   void first_message(Connection& connection, const Hello& hello);
-  int begin(Connection& connection, Message& reply);
+  int begin(Connection& connection, std::uint32_t cpu, Message& reply);
   void end(Connection& connection);
-  std::shared_ptr<ServerSession> find(std::uint32_t session, const Queue& queue);
-  using Queues = std::map<Peer, Queue>;
-  Queue* queue_of(const Peer& peer, int& error, Queues::node_type& superfluous);
-  bool take_spare(Queue& queue, Region& region);
+  std::shared_ptr<ServerSession> find(std::uint32_t session, const Domain& domain);
+  using Domains = std::map<Peer, Domain>;
+  Domain* domain_of(const Peer& peer, int& error, Domains::node_type& superfluous);
+  int open_queues(Domain& domain);
+  bool take_spare(Domain& domain, Region& region);
 
   const std::string directory_;
   const Hooks hooks_;
-  const BackDriverOptions driver_options_;
+  BackDriverOptions driver_options_;
   const SessionLimits limits_;
   int lock_ = -1;
   int socket_ = -1;
@@ -141,7 +146,7 @@ class SessionListener {
   std::atomic<std::uint64_t> opened_{0};
 
   mutable std::shared_mutex mutex_;
-  Queues queues_;                          // by trust domain (pid 0); guarded by mutex_
+  Domains domains_;                        // by peer with pid 0; guarded by mutex_
   std::vector<std::shared_ptr<ServerSession>> by_id_;     // guarded by mutex_
   std::vector<std::uint32_t> free_ids_;                   // guarded by mutex_
   std::atomic<std::uint64_t> refused_{0};

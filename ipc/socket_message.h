@@ -27,10 +27,10 @@ struct Hello {
   std::uint32_t magic = kProtocolMagic;
   std::uint32_t version = kProtocolVersion;
   std::uint32_t purpose = kSession;
-  std::uint32_t reserved = 0;
+  std::uint32_t cpu = 0;  // where the caller runs: where its first requests will come from
 };
 
-// The answer to kSession, with the descriptors of the session's region and of the request queue,
+// The answer to kSession, with the descriptors of the session's region and of the request queues,
 // then the upper layer's; the upper layer's bytes follow in the same message.
 struct Welcome {
   std::int32_t error = 0;  // an errno: refused. EPROTO: another version

@@ -69,12 +69,14 @@ enum TestOperation : std::uint16_t {
   kAwait,    // until a kRelease
   kRelease,
   kIdentity,  // words: uid, gid, number of groups, pid
+  kCpu,       // word: the processor that runs the request
 };
 
 struct TestService {
   explicit TestService(const std::string& directory, SessionLimits limits = {},
-                       SessionListener::Hooks more = {})
-      : listener(directory, hooks(std::move(more)), BackDriverOptions{}, limits) {}
+                       SessionListener::Hooks more = {},
+                       std::vector<CoreGroup> groups = {allowed_cpus()})
+      : listener(directory, hooks(std::move(more)), options(std::move(groups)), limits) {}
   ~TestService() { stop(); }
 
   absl::Status start() {
@@ -89,6 +91,12 @@ struct TestService {
     listener.stop();
     thread.join();
     listener.finish();
+  }
+
+  static BackDriverOptions options(std::vector<CoreGroup> groups) {
+    BackDriverOptions options;
+    options.groups = std::move(groups);
+    return options;
   }
 
   SessionListener::Hooks hooks(SessionListener::Hooks more) {
@@ -130,6 +138,9 @@ struct TestService {
         answer.words[2] = session.peer().groups.size();
         answer.words[3] = static_cast<std::uint64_t>(session.peer().pid);
         break;
+      case kCpu:
+        answer.words[0] = static_cast<std::uint64_t>(::sched_getcpu());
+        break;
       default:
         answer.error = ENOSYS;
     }
@@ -157,7 +168,8 @@ struct RawSession {
   int socket = -1;
   Welcome welcome;
   void* region = nullptr;
-  RequestQueue* queue = nullptr;
+  QueueSet* queues = nullptr;
+  RequestQueue* queue = nullptr;  // the first of them
 
   bool connect(const std::string& path) {
     sockaddr_un address{};
@@ -177,14 +189,15 @@ struct RawSession {
     if (welcome.error != 0 || count < 2) return true;
     region = ::mmap(nullptr, welcome.region_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
                     descriptors[0], 0);
-    queue = static_cast<RequestQueue*>(::mmap(nullptr, welcome.queue_bytes, PROT_READ | PROT_WRITE,
-                                              MAP_SHARED, descriptors[1], 0));
+    queues = static_cast<QueueSet*>(::mmap(nullptr, welcome.queue_bytes, PROT_READ | PROT_WRITE,
+                                           MAP_SHARED, descriptors[1], 0));
+    queue = &queues->queues[0];
     for (unsigned i = 0; i < count; ++i) ::close(descriptors[i]);
     return true;
   }
   void detach() {
     if (region != nullptr) ::munmap(region, welcome.region_bytes);
-    if (queue != nullptr) ::munmap(queue, welcome.queue_bytes);
+    if (queues != nullptr) ::munmap(queues, welcome.queue_bytes);
     if (socket >= 0) ::close(socket);
     *this = RawSession();
   }
