@@ -89,6 +89,7 @@ struct alignas(64) RequestBuffer {
   // False when they do not fit.
   bool add(const void* bytes, std::size_t size) {
     if (size > kDataBytes - request.input_bytes) return false;
+    if (size == 0) return true;
     auto* inline_input = reinterpret_cast<std::byte*>(request.words + request.word_count);
     if (request.inlined != 0 && size > request.inline_room() - request.input_bytes) {
       __builtin_memcpy(data, inline_input, request.input_bytes);
