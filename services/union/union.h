@@ -255,5 +255,6 @@ class Union {
 }  // namespace libservices
 
 #include "services/union/union_calls.h"  // IWYU pragma: export
+#include "services/union/union_tree.h"   // IWYU pragma: export
 
 #endif  // LIBSERVICES_SERVICES_UNION_UNION_H_
