@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -47,6 +48,18 @@ bool fits(std::uint64_t offset) { return offset <= static_cast<std::uint64_t>(IN
 // A name or a link's target for a system call; empty when it holds NUL.
 std::string terminated(std::string_view text) {
   return text.find('\0') == std::string_view::npos ? std::string(text) : std::string();
+}
+
+// fchmod for descriptors that are O_PATH.
+int change_mode(int fd, mode_t mode) {
+  constexpr long kFchmodat2 = 452;  // since Linux 6.6
+  static std::atomic<bool> missing{false};
+  if (!missing.load(std::memory_order_relaxed)) {
+    if (::syscall(kFchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0) return 0;
+    if (errno != ENOSYS) return -1;
+    missing.store(true, std::memory_order_relaxed);
+  }
+  return ::chmod(ProcPath(fd).c_str(), mode);
 }
 
 // A descriptor of its own on the object of an open one.
@@ -208,14 +221,14 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
           [&] { return ::openat((*above)->fd(), name.c_str(), bits | O_NOFOLLOW | O_NONBLOCK); }));
       auto seen = file->fd() < 0 ? Result<Attributes>(last_errno()) : attributes_of(file->fd(), "");
       if (seen.ok() && ObjectIdentity::of(*seen) == node->identity()) {
-        if (!flags.truncates()) return Opened<File>{std::move(file), *seen};
+        if (!flags.truncates()) return opened(node, std::move(file), *seen);
         const int cut = uninterrupted([&] {
           return flags.writes() ? ::ftruncate(file->fd(), 0)
                                 : ::truncate(ProcPath(file->fd()).c_str(), 0);
         });
         if (cut != 0) return last_errno();
         LIBSERVICES_TRY(const Attributes after, attributes_of(file->fd(), ""));
-        return Opened<File>{std::move(file), after};
+        return opened(node, std::move(file), after);
       }
     }
   }
@@ -229,6 +242,13 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
   }));
   if (file->fd() < 0) return last_errno();
   LIBSERVICES_TRY(const Attributes seen, attributes_of(file->fd(), ""));
+  return opened(node, std::move(file), seen);
+}
+
+// From here on calls on the node use the file's descriptor.
+Result<Opened<Local::File>> Local::opened(const Node& node, File file, const Attributes& seen) {
+  file->node = node;
+  nodes_->in_use(node, file->descriptor);
   return Opened<File>{std::move(file), seen};
 }
 
@@ -283,8 +303,13 @@ Result<std::uint64_t> Local::append(C, File& file, std::span<const std::byte> fr
 }
 
 Result<void> Local::close(C, File& file) {
-  const int fd = file->descriptor.release();
+  const std::shared_ptr<Descriptor> own = std::move(file->descriptor);
+  if (file->node != nullptr) nodes_->no_longer_in_use(file->node, own);
   file.reset();
+  if (own.use_count() > 1) return {};  // a call on the node is using it, and closes it
+  // use_count() orders nothing; giving up one more reference does.
+  std::shared_ptr<Descriptor>(own).reset();
+  const int fd = own->release();
   // On Linux the descriptor is gone also when a signal came.
   if (::close(fd) != 0 && errno != EINTR) return last_errno();
   return {};
@@ -417,7 +442,7 @@ Result<Attributes> Local::dress(int fd, const NewNode& fresh) const {
   const bool chmod =
       !seen.is_symlink() && (seen.permissions() != mode || (chown && (mode & 06000U) != 0));
   if (chown && ::fchownat(fd, "", fresh.uid, fresh.gid, AT_EMPTY_PATH) != 0) return last_errno();
-  if (chmod && ::chmod(ProcPath(fd).c_str(), mode) != 0) return last_errno();
+  if (chmod && change_mode(fd, mode) != 0) return last_errno();
   return chown || chmod ? attributes_of(fd, "") : Result<Attributes>(seen);
 }
 
@@ -468,6 +493,8 @@ Result<Created<Local::Node, Local::File>> Local::create(C, const Node& directory
       nodes_->hold(node, std::move(own));
     }
   }
+  file->node = node;
+  nodes_->in_use(node, file->descriptor);
   return Created<Node, File>{std::move(node), std::move(file), *seen};
 }
 
@@ -507,7 +534,7 @@ Result<Attributes> Local::setattr(C, const Node& node, const AttributeChanges& c
     const gid_t gid = changes.has(A::kGid) ? changes.gid : static_cast<gid_t>(-1);
     if (::fchownat(object->fd(), "", uid, gid, AT_EMPTY_PATH) != 0) return last_errno();
   }
-  if (changes.has(A::kMode) && ::chmod(path.c_str(), changes.mode & 07777U) != 0) {
+  if (changes.has(A::kMode) && change_mode(object->fd(), changes.mode & 07777U) != 0) {
     return last_errno();
   }
   std::array<timespec, 2> times{{{0, UTIME_OMIT}, {0, UTIME_OMIT}}};

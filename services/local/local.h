@@ -41,10 +41,11 @@ class Local {
   using Node = local_internal::RecordPtr;
 
   struct OpenFile {
-    explicit OpenFile(int fd) : descriptor(fd) {}
-    int fd() const { return descriptor.fd(); }
+    explicit OpenFile(int fd) : descriptor(std::make_shared<local_internal::Descriptor>(fd)) {}
+    int fd() const { return descriptor->fd(); }
 
-    local_internal::Descriptor descriptor;
+    std::shared_ptr<local_internal::Descriptor> descriptor;
+    Node node;                       // of which calls may use the descriptor meanwhile
     std::mutex offset;               // held while the descriptor's own offset counts
     std::uint64_t listed = 0;        // where a listing left that offset; guarded by `offset`
     std::unique_ptr<char[]> buffer;  // of listings; guarded by `offset`
@@ -138,6 +139,7 @@ class Local {
   // The same for what was just made at `at`, which is removed again if that fails.
   Result<Entry<Node>> finish(const Place& at, const Node& directory, const NewNode& fresh,
                              int removal);
+  Result<Opened<File>> opened(const Node& node, File file, const Attributes& seen);
   Result<Entry<Node>> look(const Place& at, const Node& directory);
   Result<void> remove(const Node& directory, std::string_view name, int flags);
   std::string work_path() const;

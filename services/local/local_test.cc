@@ -299,6 +299,26 @@ TEST_CASE("an object that the host put in the place of another is not taken for 
   CHECK(bench.read(bench.find(bench.root, "f")) == "new");
 }
 
+TEST_CASE("an open file serves the calls on its object, whatever the host does to the name") {
+  Bench bench;
+  const Local::Node node = bench.make("a");
+  auto opened = bench.local->open(kRoot, node, {O_RDONLY});
+  REQUIRE(opened.ok());
+  auto second = bench.local->open(kRoot, node, {O_RDONLY});
+  REQUIRE(second.ok());
+  REQUIRE(::unlink(bench.path("a").c_str()) == 0);
+  AttributeChanges changes;
+  changes.which = AttributeChanges::kMode;
+  changes.mode = 0600;
+  CHECK(error_of(bench.local->setattr(kRoot, node, changes)) == 0);
+  CHECK(bench.local->getattr(kRoot, node)->permissions() == 0600);
+  CHECK(bench.local->getattr(kRoot, node)->links == 0);
+  CHECK(error_of(bench.local->close(kRoot, opened->file)) == 0);
+  CHECK(error_of(bench.local->getattr(kRoot, node)) == 0);
+  CHECK(error_of(bench.local->close(kRoot, second->file)) == 0);
+  CHECK(error_of(bench.local->getattr(kRoot, node)) == ESTALE);
+}
+
 TEST_CASE("new objects have their owner and mode, whatever the umask") {
   if (::geteuid() != 0) {
     MESSAGE("SKIPPED: only root can give files to others");

@@ -197,6 +197,24 @@ DescriptorRef Nodes::cached(const RecordPtr& record) {
   return record->descriptor_;
 }
 
+// The one that is kept, or an open file's.
+DescriptorRef Nodes::at_hand(const RecordPtr& record) {
+  std::lock_guard lock(record->mutex_);
+  if (record->descriptor_ == nullptr) return record->in_use_.lock();
+  record->used_.store(true, std::memory_order_relaxed);
+  return record->descriptor_;
+}
+
+void Nodes::in_use(const RecordPtr& record, const DescriptorRef& descriptor) {
+  std::lock_guard lock(record->mutex_);
+  record->in_use_ = descriptor;
+}
+
+void Nodes::no_longer_in_use(const RecordPtr& record, const DescriptorRef& descriptor) {
+  std::lock_guard lock(record->mutex_);
+  if (record->in_use_.lock() == descriptor) record->in_use_.reset();
+}
+
 bool Nodes::last_seen(const RecordPtr& record, RecordPtr& parent, std::string& name) {
   std::lock_guard lock(record->mutex_);
   parent = record->parent_;
@@ -205,7 +223,7 @@ bool Nodes::last_seen(const RecordPtr& record, RecordPtr& parent, std::string& n
 }
 
 Result<DescriptorRef> Nodes::descriptor(const RecordPtr& record) {
-  if (DescriptorRef found = cached(record)) return found;
+  if (DescriptorRef found = at_hand(record)) return found;
   auto opened = open_again(record);
   if (!opened.ok()) {
     // A rename may have been between the host's change and ours.
@@ -221,7 +239,7 @@ Result<DescriptorRef> Nodes::descriptor(const RecordPtr& record) {
 }
 
 Result<Attributes> Nodes::attributes(const RecordPtr& record) {
-  if (const DescriptorRef found = cached(record)) return attributes_of(found->fd(), "");
+  if (const DescriptorRef found = at_hand(record)) return attributes_of(found->fd(), "");
   RecordPtr parent;
   std::string name;
   if (last_seen(record, parent, name)) {

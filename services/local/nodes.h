@@ -123,6 +123,7 @@ class Record {
   std::shared_ptr<Record> parent_;
   std::string name_;
   DescriptorRef descriptor_;
+  std::weak_ptr<const Descriptor> in_use_;  // an open file's
   std::unique_ptr<file_handle, void (*)(void*)> handle_{nullptr, std::free};
   int pins_ = 0;           // while > 0 the descriptor stays
   bool nameless_ = false;  // made without a name; that is one of the pins
@@ -157,8 +158,11 @@ class Nodes : public std::enable_shared_from_this<Nodes> {
   // A descriptor (O_PATH) of the object. ESTALE when it is not where it was and cannot be found.
   Result<DescriptorRef> descriptor(const RecordPtr& record);
   Result<Attributes> attributes(const RecordPtr& record);
-  // The descriptor if there is one.
+  // The descriptor if one is kept.
   DescriptorRef cached(const RecordPtr& record);
+  // An open file of the object lends its descriptor to calls on the object, until it is closed.
+  void in_use(const RecordPtr& record, const DescriptorRef& descriptor);
+  void no_longer_in_use(const RecordPtr& record, const DescriptorRef& descriptor);
   // Where the object was seen last; false if nowhere.
   bool last_seen(const RecordPtr& record, RecordPtr& parent, std::string& name);
 
@@ -217,6 +221,7 @@ class Nodes : public std::enable_shared_from_this<Nodes> {
   bool unchanged_since(const RecordPtr& directory, std::uint64_t epoch) const;
   Epoch& epoch_slot(const RecordPtr& directory);
   Shard& shard_of(const Key& key) { return shards_[hash(key) % kShards]; }
+  DescriptorRef at_hand(const RecordPtr& record);
   RecordPtr find(const Attributes& seen);
   RecordPtr find_or_make(const Attributes& seen);
   void forget(const Key& key);
