@@ -25,7 +25,8 @@ constexpr std::size_t kMostSpareRegions = 8;
 constexpr int kEventsAtOnce = 64;
 
 absl::Status failure(int error, std::string_view what, std::string_view mend) {
-  return absl::ErrnoToStatus(error, fmt::format("{}: {} ({})", what, std::strerror(error), mend));
+  return absl::Status(absl::ErrnoToStatusCode(error),
+                      fmt::format("{}: {} ({})", what, std::strerror(error), mend));
 }
 
 bool peer_of(int socket, Peer& peer) {

@@ -38,8 +38,8 @@ constexpr int kLooks = 8;  // at a name while others change the directory
 
 absl::Status failure(std::string_view path, std::string_view mend) {
   const int reason = errno;
-  return absl::ErrnoToStatus(reason,
-                             fmt::format("local: {}: {} ({})", path, std::strerror(reason), mend));
+  return absl::Status(absl::ErrnoToStatusCode(reason),
+                      fmt::format("local: {}: {} ({})", path, std::strerror(reason), mend));
 }
 
 // A file's bytes lie at 0 to 2^63-1.

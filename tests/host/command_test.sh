@@ -124,7 +124,9 @@ check 'a service that did not start left its run directory' [ ! -e run/socket ]
 
 if has local; then
   mkdir secret && chmod 0 secret && touch file
-  expect 125 "$work/missing" "$libservices" with --mount "/mnt/x=local:$work/missing" -- true
+  expect 125 "$work/missing: No such file or directory (make it, or correct the path)" \
+    "$libservices" with --mount "/mnt/x=local:$work/missing" -- true
+  check 'the reason is told twice' [ "$(grep -o 'No such file' "$work/err" | wc -l)" = 1 ]
   expect 125 "$work/file" "$libservices" with --mount "/mnt/x=local:$work/file" -- true
   expect 125 "'local' needs a directory" "$libservices" with --mount /mnt/x=local -- true
   expect 125 'is not an absolute path' "$libservices" with --mount /mnt/x=local:secret -- true
