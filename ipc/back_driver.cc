@@ -191,7 +191,6 @@ bool BackDriver::claim_from_queue(ClaimedRequest& request) {
 void BackDriver::answer(const ClaimedRequest& request) {
   RequestBuffer& buffer = request.session->buffer(request.buffer);
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
-  separation.request_came_from(client_cpu);
   const auto groups = static_cast<std::uint32_t>(options_.groups.size());
   if (groups > 1 && queues_.group(client_cpu, groups) != group_) hot_.drop(request);
   const RequestHeader header = buffer.copy_once();
@@ -207,6 +206,7 @@ void BackDriver::answer(const ClaimedRequest& request) {
   // Pairs with FrontDriver::is_done(), and with done_later(): both steps are seq_cst.
   buffer.state.exchange(request.posted + 1);
   if (buffer.sleeping.load() != 0) futex_wake(&buffer.state, 1);
+  separation.request_came_from(client_cpu);
 }
 
 // True when there is something to do: `request` is claimed, or its `posted` is 0.

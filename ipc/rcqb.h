@@ -39,8 +39,8 @@
 // cannot be (cursors or turns out of range) is set right where a dequeuer meets it, so the queue
 // comes to rest and works again when the scribbling ends.
 //
-// SOURCE: RCQB and RCQS, two-stage relaxed concurrent queues with claimed 4 to 52 times the task
-// throughput of LCRQ, WFQ and BQ; docs/rcqb.md names the papers.
+// SOURCE: RCQS and RCQB, the two-stage relaxed concurrent queues of Kappes and Anastasiadis (PPoPP
+// 2021), with claimed 4 to 52 times the task throughput of LCRQ, WFQ and BQ.
 #ifndef LIBSERVICES_IPC_RCQB_H_
 #define LIBSERVICES_IPC_RCQB_H_
 
