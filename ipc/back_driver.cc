@@ -236,8 +236,8 @@ void BackDriver::sleep() {
   shared.awake_on.store(0, std::memory_order_relaxed);
   const std::uint32_t value = shared.bell.load(std::memory_order_acquire);
   shared.sleepers.store(1);
-  // Pairs with RequestQueue::post().
-  if (shared.doorbells.looks_empty() && !stopping_.load()) {
+  // Pairs with RequestQueue::wake().
+  if (shared.doorbells.looks_empty() && !hot_.has_next() && !stopping_.load()) {
     asleep_.store(true);
     futex_wait(&shared.bell, value, nullptr);
     asleep_.store(false);

@@ -60,7 +60,8 @@ class BackDriver {
         group_(group),
         find_(std::move(find)),
         handle_(std::move(handle)),
-        options_(options) {}
+        options_(options),
+        hot_(group) {}
   ~BackDriver() { stop(); }
   BackDriver(const BackDriver&) = delete;
   BackDriver& operator=(const BackDriver&) = delete;
@@ -73,9 +74,7 @@ class BackDriver {
   // Whether a request is being run.
   bool busy();
   // A request is to be expected: who serves it shall be awake when it comes.
-  void wake() {
-    if (queue().sleepers.load() != 0) queue().ring();
-  }
+  void wake() { queue().wake(); }
   // A session ends.
   void forget(ServerSession& session) { hot_.forget(session); }
   // Doorbells that named no posted request: written by somebody who should not.

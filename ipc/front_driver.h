@@ -108,8 +108,14 @@ class FrontDriver {
     buffer.cpu.store(static_cast<std::uint16_t>(cpu), std::memory_order_relaxed);
     // seq_cst, and then the look at `watched`: pairs with HotBuffers::unwatch().
     buffer.state.exchange(posted);
-    RequestQueue& queue = queue_for(cpu);
-    if (buffer.watched.load() == 0 && !post(queue, buffer)) return false;
+    const std::uint32_t watcher = buffer.watched.load();
+    RequestQueue& queue =
+        watcher == 0 || watcher > groups_ ? queue_for(cpu) : queues_->queues[watcher - 1];
+    if (watcher != 0) {
+      queue.wake();
+    } else if (!post(queue, buffer)) {
+      return false;
+    }
     return done_soon(queue, buffer, posted, cpu, meanwhile) || done_later(queue, buffer, posted);
   }
 

@@ -6,7 +6,8 @@
 //
 // No request is missed when the service looks away: the application posts and then reads
 // `watched`; the service clears `watched` and then looks at the state once more. All four steps are
-// seq_cst, so at least one of the two sees the other.
+// seq_cst, so at least one of the two sees the other. Who is watched looks for sleepers as one who
+// rings does: a thread may have gone to sleep before another one began to watch.
 // THREADS: all functions at once. Looking does not wait for another thread that looks.
 #ifndef LIBSERVICES_IPC_HOT_BUFFERS_H_
 #define LIBSERVICES_IPC_HOT_BUFFERS_H_
@@ -32,6 +33,9 @@ struct ClaimedRequest {
 
 class HotBuffers {
  public:
+  // For the threads of this core group.
+  explicit HotBuffers(std::uint32_t group) : mark_(static_cast<std::uint8_t>(group + 1)) {}
+
   // Looks up to `looks` times and claims the next posted request. Between looks `elsewhere` is
   // asked whether there is something else to do, which ends the looking as well. False: nothing
   // was claimed. While another thread looks here, only `elsewhere` is asked.
@@ -46,10 +50,9 @@ class HotBuffers {
     return false;
   }
 
-  // Whether a request seems to be posted.
+  // Whether a request is posted.
   bool has_next() {
-    const TryLock lock(locked_);
-    if (!lock.held()) return false;
+    const Lock lock(locked_);
     for (const Hot& hot : hot_) {
       if (hot.session != nullptr && hot.session->has_unclaimed(hot.buffer)) return true;
     }
@@ -65,7 +68,7 @@ class HotBuffers {
     Hot* place = &hot_[0];
     for (Hot& hot : hot_) {
       if (hot.session == request.session && hot.buffer == request.buffer) {
-        request.session->buffer(request.buffer).watched.store(1, std::memory_order_relaxed);
+        request.session->buffer(request.buffer).watched.store(mark_, std::memory_order_relaxed);
         return;
       }
       if (hot.used < place->used) place = &hot;
@@ -74,7 +77,7 @@ class HotBuffers {
       if (uses_ - place->used < kUnusedFor || !unwatch(*place)) return;
     }
     *place = {request.session, request.buffer, uses_};
-    request.session->buffer(request.buffer).watched.store(1, std::memory_order_relaxed);
+    request.session->buffer(request.buffer).watched.store(mark_, std::memory_order_relaxed);
   }
 
   // The buffer of a claimed request is watched no more: its thread has moved to another core
@@ -170,13 +173,14 @@ class HotBuffers {
     buffer.watched.store(0);
     // Pairs with FrontDriver::call().
     if (hot.session->has_unclaimed(hot.buffer)) {
-      buffer.watched.store(1, std::memory_order_relaxed);
+      buffer.watched.store(mark_, std::memory_order_relaxed);
       return false;
     }
     hot = {};
     return true;
   }
 
+  const std::uint8_t mark_;  // RequestBuffer::watched
   std::atomic<bool> locked_{false};
   std::array<Hot, kMost> hot_;  // this and the rest: guarded by locked_
   std::uint64_t uses_ = 0;

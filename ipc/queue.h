@@ -72,9 +72,12 @@ struct RequestQueue {
       if (tries % 1024 == 0 && ended()) return false;
       raw::syscall(SYS_sched_yield);
     }
-    // After the seq_cst step on the tail in try_enqueue(); pairs with BackDriver::sleep().
-    if (sleepers.load() != 0) ring();
+    wake();  // after the seq_cst step on the tail in try_enqueue()
     return true;
+  }
+  // After a seq_cst step that tells of work; pairs with BackDriver::sleep().
+  void wake() {
+    if (sleepers.load() != 0) ring();
   }
   void ring() {
     bell.fetch_add(1, std::memory_order_release);

@@ -261,6 +261,40 @@ TEST_CASE("a request that comes while the service falls asleep is served at once
   driver.detach();
 }
 
+TEST_CASE("no request is forgotten while service threads come and go") {
+  const Watchdog watchdog(120);
+  const RunDirectory directory;
+  TestService service(directory.path());
+  REQUIRE(service.start().ok());
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  std::atomic<std::int64_t> slowest{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 6; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(t);
+      RequestBuffer* buffer = driver.take_buffer(t);
+      for (unsigned i = 0; i < 1500; ++i) {
+        // Long ones hold a thread up, so that others become active; pauses let them sleep again.
+        const bool is_long = t < 2 && i % 20 == 0;
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % (i % 50 == 0 ? 5000 : 100)));
+        buffer->start(is_long ? kSleep : kNothing, 0);
+        buffer->set_words(std::uint64_t{is_long ? 4000U : 0U});
+        const auto posted = std::chrono::steady_clock::now();
+        if (!driver.call(*buffer)) return;
+        const auto taken = std::chrono::steady_clock::now() - posted;
+        std::int64_t seen = slowest.load();
+        while (seen < taken.count() && !slowest.compare_exchange_weak(seen, taken.count())) {
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(service.served.load() == 6 * 1500);
+  CHECK(std::chrono::nanoseconds(slowest.load()) < std::chrono::milliseconds(900));
+  driver.detach();
+}
+
 TEST_CASE("a request that is rung for more than once is run once") {
   const Watchdog watchdog(60);
   const RunDirectory directory;
