@@ -15,13 +15,7 @@ namespace {
 
 using namespace testing;
 
-TEST_CASE("words and bytes come back from the handler, from none to the most") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "words and bytes come back from the handler, from none to the most") {
   RequestBuffer* buffer = driver.take_buffer();
   REQUIRE(buffer != nullptr);
   for (const std::uint32_t bytes : {0U, 1U, 4096U, 1U << 20U, kDataBytes}) {
@@ -30,16 +24,9 @@ TEST_CASE("words and bytes come back from the handler, from none to the most") {
   CHECK(call(driver, *buffer, 999));
   CHECK(buffer->answer.error == ENOSYS);
   driver.give_back(*buffer);
-  driver.detach();
 }
 
-TEST_CASE("a request that claims more input than there is room for never reaches the handler") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "a request that claims more input than there is room for never reaches the handler") {
   RequestBuffer* buffer = driver.take_buffer();
   struct Bad {
     std::uint32_t bytes;
@@ -55,16 +42,9 @@ TEST_CASE("a request that claims more input than there is room for never reaches
   }
   CHECK(service.served.load() == 0);
   CHECK(service.listener.counts().refused == 3);
-  driver.detach();
 }
 
-TEST_CASE("64 threads share the buffers of one session") {
-  const Watchdog watchdog(120);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "64 threads share the buffers of one session") {
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < 64; ++t) {
@@ -80,15 +60,9 @@ TEST_CASE("64 threads share the buffers of one session") {
   for (std::thread& thread : threads) thread.join();
   CHECK(wrong.load() == 0);
   CHECK(service.served.load() == 64 * 200);
-  driver.detach();
 }
 
-TEST_CASE("more threads than buffers: who finds none is told so") {
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "more threads than buffers: who finds none is told so") {
   std::vector<RequestBuffer*> taken;
   for (unsigned i = 0; i < kBuffersInSession; ++i) taken.push_back(driver.take_buffer(i * 7));
   std::sort(taken.begin(), taken.end());
@@ -97,7 +71,6 @@ TEST_CASE("more threads than buffers: who finds none is told so") {
   CHECK(driver.take_buffer() == nullptr);
   driver.give_back(*taken[17]);
   CHECK(driver.take_buffer() == taken[17]);
-  driver.detach();
 }
 
 TEST_CASE("client and service on one core" * doctest::skip(kThreadSanitizer)) {
@@ -212,13 +185,7 @@ void wait_until_idle() {
   }
 }
 
-TEST_CASE("a long request in one hot buffer does not hold up those in others") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "a long request in one hot buffer does not hold up those in others") {
   RequestBuffer* first = driver.take_buffer();
   RequestBuffer* second = driver.take_buffer();
   for (int round = 0; round < 20; ++round) {
@@ -235,16 +202,9 @@ TEST_CASE("a long request in one hot buffer does not hold up those in others") {
     CHECK(call(driver, *second, kRelease));
     waiter.join();
   }
-  driver.detach();
 }
 
-TEST_CASE("a request that comes while the service falls asleep is served at once") {
-  const Watchdog watchdog(120);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "a request that comes while the service falls asleep is served at once") {
   RequestBuffer* buffer = driver.take_buffer();
   std::mt19937 random(7);
   auto slowest = std::chrono::nanoseconds(0);
@@ -258,16 +218,9 @@ TEST_CASE("a request that comes while the service falls asleep is served at once
   }
   // A missed one is posted again after a second.
   CHECK(slowest < std::chrono::milliseconds(900));
-  driver.detach();
 }
 
-TEST_CASE("no request is forgotten while service threads come and go") {
-  const Watchdog watchdog(120);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "no request is forgotten while service threads come and go") {
   std::atomic<std::int64_t> slowest{0};
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < 6; ++t) {
@@ -292,14 +245,9 @@ TEST_CASE("no request is forgotten while service threads come and go") {
   for (std::thread& thread : threads) thread.join();
   CHECK(service.served.load() == 6 * 1500);
   CHECK(std::chrono::nanoseconds(slowest.load()) < std::chrono::milliseconds(900));
-  driver.detach();
 }
 
-TEST_CASE("a request that is rung for more than once is run once") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
+TEST_CASE_FIXTURE(Served, "a request that is rung for more than once is run once") {
   RawSession session;
   REQUIRE(session.attach(directory.socket()));
   RequestBuffer& buffer = *buffer_at(session.region, 0);
@@ -317,28 +265,15 @@ TEST_CASE("a request that is rung for more than once is run once") {
   session.detach();
 }
 
-TEST_CASE("a service without requests sleeps, and wakes for the next one") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "a service without requests sleeps, and wakes for the next one") {
   RequestBuffer* buffer = driver.take_buffer();
   for (int round = 0; round < 3; ++round) {
     for (unsigned i = 0; i < 100; ++i) REQUIRE(reverses(driver, *buffer, i, 10));
     wait_until_idle();
   }
-  driver.detach();
 }
 
-TEST_CASE("a request after a pause is watched over too: it may wait for another one") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "a request after a pause is watched over too: it may wait for another one") {
   // About where the thread that stands by goes to sleep, so that the two meet.
   for (int pause_ms = 90; pause_ms < 140; ++pause_ms) {
     service.released.store(0);
@@ -355,7 +290,6 @@ TEST_CASE("a request after a pause is watched over too: it may wait for another 
     driver.give_back(*buffer);
     waiter.join();
   }
-  driver.detach();
 }
 
 TEST_CASE("kill -9 of the service: clients in a call are told, asleep or spinning" *
@@ -392,13 +326,7 @@ TEST_CASE("kill -9 of the service: clients in a call are told, asleep or spinnin
   }
 }
 
-TEST_CASE("a service that stops tells its clients too") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
+TEST_CASE_FIXTURE(Attached, "a service that stops tells its clients too") {
   std::thread client([&] {
     RequestBuffer* buffer = driver.take_buffer();
     while (reverses(driver, *buffer, 1, 1)) {
@@ -407,14 +335,9 @@ TEST_CASE("a service that stops tells its clients too") {
   wait_until([&] { return service.served.load() > 100; });
   service.stop();
   client.join();
-  driver.detach();
 }
 
-TEST_CASE("kill -9 of clients anywhere in a request: others go on, and all is given back") {
-  const Watchdog watchdog(300);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
+TEST_CASE_FIXTURE(Served, "kill -9 of clients anywhere in a request: others go on, and all is given back") {
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::atomic<std::uint64_t> right{0};
@@ -488,12 +411,8 @@ int vandal(const std::string& socket, unsigned seed, unsigned rounds) {
   return 0;
 }
 
-TEST_CASE("a client that scribbles over all it can write: the service stays, others get answers" *
+TEST_CASE_FIXTURE(Served, "a client that scribbles over all it can write: the service stays, others get answers" *
           doctest::skip(kThreadSanitizer)) {
-  const Watchdog watchdog(120);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
   std::vector<pid_t> vandals;
   for (unsigned seed = 1; seed <= 2; ++seed) {
     vandals.push_back(in_child([&] { return vandal(directory.socket(), seed, 100'000); }));

@@ -128,11 +128,7 @@ TEST_CASE("identity comes from the kernel: user, group and supplementary groups"
   CHECK(peers[0].pid == child);
 }
 
-TEST_CASE("a doorbell for a session of another trust domain, or of none, is refused") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
+TEST_CASE_FIXTURE(Served, "a doorbell for a session of another trust domain, or of none, is refused") {
   RawSession mine;
   REQUIRE(mine.attach(directory.socket()));
   REQUIRE(mine.queue != nullptr);
@@ -202,11 +198,7 @@ TEST_CASE("the socket of a dead service is told from a live one's and used again
   driver.detach();
 }
 
-TEST_CASE("another version is told so, and what is no greeting is not answered") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
+TEST_CASE_FIXTURE(Served, "another version is told so, and what is no greeting is not answered") {
   RawSession session;
   REQUIRE(session.attach(directory.socket(), {.version = kProtocolVersion + 1}));
   CHECK(session.welcome.error == EPROTO);
@@ -311,11 +303,7 @@ TEST_CASE("a session ends with its process, even while a child holds the socket"
   ::close(grandchild[1]);
 }
 
-TEST_CASE("a region is used again after its process is dead, and not before") {
-  const Watchdog watchdog(60);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
+TEST_CASE_FIXTURE(Served, "a region is used again after its process is dead, and not before") {
   constexpr std::size_t kMark = 1000;
   const auto mark = [&](char value) {
     RawSession session;
@@ -357,11 +345,7 @@ TEST_CASE("no client can cut a region under the service") {
   CHECK(buffer_at(region.address(), 0)->state.load() == 0);
 }
 
-TEST_CASE("thousands of sessions leave no descriptors, threads or regions behind") {
-  const Watchdog watchdog(120);
-  const RunDirectory directory;
-  TestService service(directory.path());
-  REQUIRE(service.start().ok());
+TEST_CASE_FIXTURE(Served, "thousands of sessions leave no descriptors, threads or regions behind") {
   const auto descriptors = [] {
     std::size_t count = 0;
     for ([[maybe_unused]] const auto& entry :

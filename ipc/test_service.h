@@ -163,6 +163,21 @@ inline long attach(FrontDriver& driver, const std::string& socket) {
   return driver.attach(socket.c_str(), upper, sizeof upper, upper_bytes, descriptors, count);
 }
 
+// A service that runs, and a client that has a session with it.
+struct Served {
+  Served() { REQUIRE(service.start().ok()); }
+
+  const Watchdog watchdog{180};
+  const RunDirectory directory;
+  TestService service{directory.path()};
+};
+struct Attached : Served {
+  Attached() { REQUIRE(attach(driver, directory.socket()) == 0); }
+  ~Attached() { driver.detach(); }
+
+  FrontDriver driver;
+};
+
 // A client that keeps to no rules: it has the regions and the socket, and no FrontDriver.
 struct RawSession {
   int socket = -1;
