@@ -88,8 +88,7 @@ struct Ring {
 double nanoseconds(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
-  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start)
-      .count();
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
 }
 
 std::string row(const char* name, const std::function<void()>& calls,
@@ -150,8 +149,9 @@ int main() {
                                    i * kReadBytes);
             });
           });
-  fmt::print("{{\"title\": \"batches on a host directory: system calls, and io_uring\",\n"
-             " \"settings\": {{\"rounds\": {}}},\n \"rows\": [{}]}}\n",
-             kRounds, rows);
+  fmt::print(
+      "{{\"title\": \"batches on a host directory: system calls, and io_uring\",\n"
+      " \"settings\": {{\"rounds\": {}}},\n \"rows\": [{}]}}\n",
+      kRounds, rows);
   return 0;
 }

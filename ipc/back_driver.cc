@@ -157,8 +157,7 @@ void BackDriver::serve(Worker& self) {
 // Claims a request that is there now.
 bool BackDriver::next(ClaimedRequest& request, bool queue_first) {
   if (queue_first && claim_from_queue(request)) return true;
-  return hot_.claim(request, 1, [] { return true; }) ||
-         (!queue_first && claim_from_queue(request));
+  return hot_.claim(request, 1, [] { return true; }) || (!queue_first && claim_from_queue(request));
 }
 
 // False: it took so long that another thread is active now.

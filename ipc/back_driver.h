@@ -3,12 +3,12 @@
 // The back driver: the service's end of one request queue, and the threads that serve it. They stay
 // on the processors of the queue's core group.
 //
-// Usually one thread, the *active* one, takes doorbells, looks at the hot buffers, and runs requests; while there are
-// none it looks for a bounded time and then sleeps, at no cost. One more is *standing by*: while
-// requests come it looks every millisecond whether the active one is held up in a long request, or
-// whether more wait than one can serve, and then becomes active as well. So a long call (an fsync,
-// a slow disk) never holds up a short one for more than about two milliseconds, and threads are
-// there when they are needed: at least two, at most `most_threads`.
+// Usually one thread, the *active* one, takes doorbells, looks at the hot buffers, and runs
+// requests; while there are none it looks for a bounded time and then sleeps, at no cost. One more
+// is *standing by*: while requests come it looks every millisecond whether the active one is held
+// up in a long request, or whether more wait than one can serve, and then becomes active as well.
+// So a long call (an fsync, a slow disk) never holds up a short one for more than about two
+// milliseconds, and threads are there when they are needed: at least two, at most `most_threads`.
 //
 // THREADS: start() and stop() alone. The handler runs in the driver's threads, several at once.
 #ifndef LIBSERVICES_IPC_BACK_DRIVER_H_
@@ -39,9 +39,8 @@ using SessionFinder = std::function<std::shared_ptr<ServerSession>(std::uint32_t
 // Runs one request: `header` is the private copy, `buffer` where the answer goes. It returns when
 // the answer is complete. `input` is private too (behind the header's words), or it is the
 // buffer's, where a hostile peer may change it meanwhile.
-using RequestHandler =
-    std::function<void(ServerSession&, const RequestHeader& header,
-                       std::span<const std::byte> input, RequestBuffer& buffer)>;
+using RequestHandler = std::function<void(ServerSession&, const RequestHeader& header,
+                                          std::span<const std::byte> input, RequestBuffer& buffer)>;
 
 struct BackDriverOptions {
   // The core groups, each with a queue of its own; empty: those of this machine.
@@ -87,7 +86,7 @@ class BackDriver {
   struct alignas(64) Worker {
     std::atomic<std::uint64_t> running{0};
     std::atomic<std::uint64_t> served{0};  // written by the thread alone
-    bool ended = false;  // guarded by threads_mutex_
+    bool ended = false;                    // guarded by threads_mutex_
   };
 
   RequestQueue& queue() { return queues_.queues[group_]; }
@@ -118,8 +117,8 @@ class BackDriver {
 
   bool started_ = false;
   std::atomic<bool> stopping_{false};
-  std::atomic<int> active_{0};  // threads that take doorbells and are not held up
-  std::atomic<int> idle_{0};    // threads that stand by, or wait to
+  std::atomic<int> active_{0};       // threads that take doorbells and are not held up
+  std::atomic<int> idle_{0};         // threads that stand by, or wait to
   std::atomic<bool> alert_{true};    // requests came lately: who stands by looks each millisecond
   std::atomic<bool> asleep_{false};  // the active thread sleeps
   std::atomic<std::uint32_t> standby_word_{0};  // futex of who stands by

@@ -51,7 +51,8 @@ class FrontDriver {
     if (socket < 0) return socket;
     const int end = static_cast<int>(socket);
     long error = raw::syscall(SYS_connect, end, &address, sizeof address);
-    if (error == 0) error = greet(end, upper, upper_size, upper_bytes, descriptors, descriptor_count);
+    if (error == 0)
+      error = greet(end, upper, upper_size, upper_bytes, descriptors, descriptor_count);
     if (error != 0) raw::syscall(SYS_close, end);
     return error;
   }
@@ -137,8 +138,7 @@ class FrontDriver {
   }
 
   bool post(RequestQueue& queue, const RequestBuffer& buffer) {
-    return queue.post(doorbell_of(session_, index_of(buffer)),
-                        [this] { return service_ended(); });
+    return queue.post(doorbell_of(session_, index_of(buffer)), [this] { return service_ended(); });
   }
 
   template <class Meanwhile>
@@ -151,9 +151,9 @@ class FrontDriver {
         if (is_done(buffer, posted)) {
           // Well spent: next time up to eight times as long as it took this time.
           const std::uint32_t wanted = look * 8;
-          looks_.store(wanted < kFewestLooks ? kFewestLooks
-                                             : (wanted > kMostLooks ? kMostLooks : wanted),
-                       std::memory_order_relaxed);
+          looks_.store(
+              wanted < kFewestLooks ? kFewestLooks : (wanted > kMostLooks ? kMostLooks : wanted),
+              std::memory_order_relaxed);
           return true;
         }
         if (meanwhile()) look = 0;
@@ -204,8 +204,7 @@ class FrontDriver {
     alignas(8) char bytes[2048];
     int received_descriptors[kMostDescriptors];
     unsigned count = kMostDescriptors;
-    const long received =
-        receive_message(socket, bytes, sizeof bytes, received_descriptors, count);
+    const long received = receive_message(socket, bytes, sizeof bytes, received_descriptors, count);
     if (received < 0) return received;
     Welcome welcome;
     long error = 0;
@@ -214,10 +213,10 @@ class FrontDriver {
     } else {
       __builtin_memcpy(&welcome, bytes, sizeof welcome);
       error = -welcome.error;
-      if (error == 0 && (welcome.version != kProtocolVersion || count < 2 ||
-                         welcome.region_bytes < kSessionRegionBytes ||
-                         QueueSet::groups_in(welcome.queue_bytes) == 0 ||
-                         count - 2 > descriptor_count)) {
+      if (error == 0 &&
+          (welcome.version != kProtocolVersion || count < 2 ||
+           welcome.region_bytes < kSessionRegionBytes ||
+           QueueSet::groups_in(welcome.queue_bytes) == 0 || count - 2 > descriptor_count)) {
         error = -EPROTO;
       }
     }
@@ -240,11 +239,11 @@ class FrontDriver {
   }
 
   long map(const Welcome& welcome, const int* descriptors) {
-    const long region = raw::syscall(SYS_mmap, nullptr, kSessionRegionBytes,
-                                     PROT_READ | PROT_WRITE, MAP_SHARED, descriptors[0], 0);
+    const long region = raw::syscall(SYS_mmap, nullptr, kSessionRegionBytes, PROT_READ | PROT_WRITE,
+                                     MAP_SHARED, descriptors[0], 0);
     if (region < 0 && region > -4096) return region;
-    const long queue = raw::syscall(SYS_mmap, nullptr, welcome.queue_bytes,
-                                    PROT_READ | PROT_WRITE, MAP_SHARED, descriptors[1], 0);
+    const long queue = raw::syscall(SYS_mmap, nullptr, welcome.queue_bytes, PROT_READ | PROT_WRITE,
+                                    MAP_SHARED, descriptors[1], 0);
     if (queue < 0 && queue > -4096) {
       raw::syscall(SYS_munmap, region, kSessionRegionBytes);
       return queue;

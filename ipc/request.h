@@ -42,7 +42,8 @@ struct RequestHeader {
 
   // Whether its counts keep within the bounds.
   bool is_sound() const {
-    return word_count <= kRequestWords && input_bytes <= (inlined != 0 ? inline_room() : kDataBytes);
+    return word_count <= kRequestWords &&
+           input_bytes <= (inlined != 0 ? inline_room() : kDataBytes);
   }
   std::uint32_t inline_room() const {
     return static_cast<std::uint32_t>(sizeof words - 8U * word_count);
@@ -61,8 +62,9 @@ struct AnswerHeader {
 struct alignas(64) RequestBuffer {
   std::atomic<std::uint32_t> state;    // see above; the futex that the application waits on
   std::atomic<std::uint8_t> sleeping;  // 1 while the application sleeps on `state`
-  std::atomic<std::uint8_t> watched;   // 1 + the core group whose threads look here without a doorbell
-  std::atomic<std::uint16_t> cpu;      // where the application posted from: advice for waiting
+  std::atomic<std::uint8_t>
+      watched;                     // 1 + the core group whose threads look here without a doorbell
+  std::atomic<std::uint16_t> cpu;  // where the application posted from: advice for waiting
   union {
     RequestHeader request;
     AnswerHeader answer;  // in the place of the request

@@ -26,7 +26,8 @@ TEST_CASE_FIXTURE(Attached, "words and bytes come back from the handler, from no
   driver.give_back(*buffer);
 }
 
-TEST_CASE_FIXTURE(Attached, "a request that claims more input than there is room for never reaches the handler") {
+TEST_CASE_FIXTURE(
+    Attached, "a request that claims more input than there is room for never reaches the handler") {
   RequestBuffer* buffer = driver.take_buffer();
   struct Bad {
     std::uint32_t bytes;
@@ -204,7 +205,8 @@ TEST_CASE_FIXTURE(Attached, "a long request in one hot buffer does not hold up t
   }
 }
 
-TEST_CASE_FIXTURE(Attached, "a request that comes while the service falls asleep is served at once") {
+TEST_CASE_FIXTURE(Attached,
+                  "a request that comes while the service falls asleep is served at once") {
   RequestBuffer* buffer = driver.take_buffer();
   std::mt19937 random(7);
   auto slowest = std::chrono::nanoseconds(0);
@@ -230,7 +232,8 @@ TEST_CASE_FIXTURE(Attached, "no request is forgotten while service threads come 
       for (unsigned i = 0; i < 1500; ++i) {
         // Long ones hold a thread up, so that others become active; pauses let them sleep again.
         const bool is_long = t < 2 && i % 20 == 0;
-        std::this_thread::sleep_for(std::chrono::microseconds(random() % (i % 50 == 0 ? 5000 : 100)));
+        std::this_thread::sleep_for(
+            std::chrono::microseconds(random() % (i % 50 == 0 ? 5000 : 100)));
         buffer->start(is_long ? kSleep : kNothing, 0);
         buffer->set_words(std::uint64_t{is_long ? 4000U : 0U});
         const auto posted = std::chrono::steady_clock::now();
@@ -273,7 +276,8 @@ TEST_CASE_FIXTURE(Attached, "a service without requests sleeps, and wakes for th
   }
 }
 
-TEST_CASE_FIXTURE(Attached, "a request after a pause is watched over too: it may wait for another one") {
+TEST_CASE_FIXTURE(Attached,
+                  "a request after a pause is watched over too: it may wait for another one") {
   // About where the thread that stands by goes to sleep, so that the two meet.
   for (int pause_ms = 90; pause_ms < 140; ++pause_ms) {
     service.released.store(0);
@@ -337,7 +341,8 @@ TEST_CASE_FIXTURE(Attached, "a service that stops tells its clients too") {
   client.join();
 }
 
-TEST_CASE_FIXTURE(Served, "kill -9 of clients anywhere in a request: others go on, and all is given back") {
+TEST_CASE_FIXTURE(Served,
+                  "kill -9 of clients anywhere in a request: others go on, and all is given back") {
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::atomic<std::uint64_t> right{0};
@@ -411,8 +416,9 @@ int vandal(const std::string& socket, unsigned seed, unsigned rounds) {
   return 0;
 }
 
-TEST_CASE_FIXTURE(Served, "a client that scribbles over all it can write: the service stays, others get answers" *
-          doctest::skip(kThreadSanitizer)) {
+TEST_CASE_FIXTURE(
+    Served, "a client that scribbles over all it can write: the service stays, others get answers" *
+                doctest::skip(kThreadSanitizer)) {
   std::vector<pid_t> vandals;
   for (unsigned seed = 1; seed <= 2; ++seed) {
     vandals.push_back(in_child([&] { return vandal(directory.socket(), seed, 100'000); }));

@@ -64,7 +64,7 @@ class ServerSession {
   const std::uint32_t id_;
   const Peer peer_;
   Region region_;
-  void* domain_ = nullptr;  // SessionListener's
+  void* domain_ = nullptr;                                             // SessionListener's
   std::array<std::atomic<std::uint32_t>, kBuffersInSession> taken_{};  // number of the last request
   std::atomic<bool> ended_{false};
 };

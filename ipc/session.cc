@@ -346,8 +346,7 @@ int SessionListener::begin(Connection& connection, std::uint32_t cpu, Message& r
   }
   connection.session = session;
   // The pid is the peer's unless it died meanwhile, and then the socket is at its end too.
-  connection.process =
-      static_cast<int>(::syscall(SYS_pidfd_open, connection.peer.pid, 0));
+  connection.process = static_cast<int>(::syscall(SYS_pidfd_open, connection.peer.pid, 0));
   if (connection.process >= 0) {
     const int socket = connection.socket;
     watch(connection.process, [this, socket] { ended_.push_back(socket); });
@@ -403,8 +402,7 @@ bool SessionListener::take_spare(Domain& domain, Region& region) {
   return false;
 }
 
-std::shared_ptr<ServerSession> SessionListener::find(std::uint32_t session,
-                                                     const Domain& domain) {
+std::shared_ptr<ServerSession> SessionListener::find(std::uint32_t session, const Domain& domain) {
   std::shared_lock lock(mutex_);
   if (session >= by_id_.size() || by_id_[session] == nullptr) return nullptr;
   // A doorbell in the queue of another trust domain names nothing.

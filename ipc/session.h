@@ -51,7 +51,8 @@ struct Message {
 
 struct SessionLimits {
   unsigned sessions = 4096;
-  unsigned queues = 256;  // trust domains at once; each has two threads for each core group at least
+  unsigned queues =
+      256;  // trust domains at once; each has two threads for each core group at least
 };
 
 class SessionListener {
@@ -146,9 +147,9 @@ class SessionListener {
   std::atomic<std::uint64_t> opened_{0};
 
   mutable std::shared_mutex mutex_;
-  Domains domains_;                        // by peer with pid 0; guarded by mutex_
-  std::vector<std::shared_ptr<ServerSession>> by_id_;     // guarded by mutex_
-  std::vector<std::uint32_t> free_ids_;                   // guarded by mutex_
+  Domains domains_;                                    // by peer with pid 0; guarded by mutex_
+  std::vector<std::shared_ptr<ServerSession>> by_id_;  // guarded by mutex_
+  std::vector<std::uint32_t> free_ids_;                // guarded by mutex_
   std::atomic<std::uint64_t> refused_{0};
 };
 

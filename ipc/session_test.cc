@@ -128,7 +128,8 @@ TEST_CASE("identity comes from the kernel: user, group and supplementary groups"
   CHECK(peers[0].pid == child);
 }
 
-TEST_CASE_FIXTURE(Served, "a doorbell for a session of another trust domain, or of none, is refused") {
+TEST_CASE_FIXTURE(Served,
+                  "a doorbell for a session of another trust domain, or of none, is refused") {
   RawSession mine;
   REQUIRE(mine.attach(directory.socket()));
   REQUIRE(mine.queue != nullptr);

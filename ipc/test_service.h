@@ -106,8 +106,8 @@ struct TestService {
     return more;
   }
 
-  void handle(ServerSession& session, const RequestHeader& header,
-              std::span<const std::byte> bytes, RequestBuffer& buffer) {
+  void handle(ServerSession& session, const RequestHeader& header, std::span<const std::byte> bytes,
+              RequestBuffer& buffer) {
     AnswerHeader answer{};
     switch (header.operation) {
       case kNothing:

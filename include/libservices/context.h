@@ -32,10 +32,10 @@ struct Identity {
 
 struct Context {
   Identity caller;
-  mode_t umask = 0;            // used by `Filesystem` alone
-  std::uint64_t tenant = 0;    // the container pool
-  std::uint64_t request = 0;   // number of the request in its session, for traces
-  std::uint64_t process = 0;   // owner of POSIX record locks: one number for each process
+  mode_t umask = 0;           // used by `Filesystem` alone
+  std::uint64_t tenant = 0;   // the container pool
+  std::uint64_t request = 0;  // number of the request in its session, for traces
+  std::uint64_t process = 0;  // owner of POSIX record locks: one number for each process
   // Of a large read: how many bytes are in place already, for somebody who takes them meanwhile.
   std::atomic<std::uint32_t>* read_progress = nullptr;
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();

@@ -236,9 +236,8 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
     LIBSERVICES_TRY(known, nodes_->descriptor(node));
   }
   auto file = std::make_unique<OpenFile>(uninterrupted([&] {
-    return node->is(S_IFDIR)
-               ? ::openat(known->fd(), ".", bits)
-               : ::open(ProcPath(known->fd()).c_str(), bits | (flags.bits & O_TRUNC));
+    return node->is(S_IFDIR) ? ::openat(known->fd(), ".", bits)
+                             : ::open(ProcPath(known->fd()).c_str(), bits | (flags.bits & O_TRUNC));
   }));
   if (file->fd() < 0) return last_errno();
   LIBSERVICES_TRY(const Attributes seen, attributes_of(file->fd(), ""));
@@ -341,10 +340,8 @@ Result<void> Local::readdir(C, File& directory, std::uint64_t after, Listing wan
       const auto* const entry = reinterpret_cast<const dirent64*>(buffer + at);
       at += entry->d_reclen;
       last = static_cast<std::uint64_t>(entry->d_off);
-      DirEntry given{.name = entry->d_name,
-                     .inode = entry->d_ino,
-                     .type = entry->d_type,
-                     .cookie = last};
+      DirEntry given{
+          .name = entry->d_name, .inode = entry->d_ino, .type = entry->d_type, .cookie = last};
       if (given.name == "." || given.name == "..") continue;
       Attributes seen;
       if (wanted == Listing::kAttributes) {

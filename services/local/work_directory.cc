@@ -21,9 +21,8 @@ constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
 absl::Status failed(std::string_view path, std::string_view mend, Errno& why) {
   why = last_errno();
-  return absl::Status(
-      absl::ErrnoToStatusCode(why.value),
-      fmt::format("local: {}: {} ({})", path, std::strerror(why.value), mend));
+  return absl::Status(absl::ErrnoToStatusCode(why.value),
+                      fmt::format("local: {}: {} ({})", path, std::strerror(why.value), mend));
 }
 
 // Links are removed, never followed.

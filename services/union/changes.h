@@ -96,8 +96,7 @@ class Changes {
       if (!placed.ok()) copy_up_.discard(context, staging.node, temporary, false);
       return placed;
     }
-    auto placed =
-        upper.rename(context, staging.node, temporary, node, name, RenameMode::kExchange);
+    auto placed = upper.rename(context, staging.node, temporary, node, name, RenameMode::kExchange);
     if (!placed.ok()) {
       copy_up_.discard(context, staging.node, temporary, false);
       return placed;
@@ -119,8 +118,7 @@ class Changes {
     const AddingName adding(to.directory->upper_names, to.name);
     LIBSERVICES_TRY(const bool leaves_lower,
                     branches_.in_lowers(context, *from.directory, from.name));
-    LIBSERVICES_TRY(const bool covers_lower,
-                    branches_.in_lowers(context, *to.directory, to.name));
+    LIBSERVICES_TRY(const bool covers_lower, branches_.in_lowers(context, *to.directory, to.name));
     const bool is_directory = from.now.record->is_directory();
     if (is_directory) {
       if (covers_lower) LIBSERVICES_CHECK_OK(set_opaque(context, *from.now.record->upper()));
@@ -136,8 +134,7 @@ class Changes {
       // First the new name, then a whiteout over the old one: at no moment is the file gone.
       LIBSERVICES_TRY(const auto staging, upper.staging(context));
       const std::string second = copy_up_.next_name();
-      LIBSERVICES_CHECK_OK(
-          upper.link(context, *from.now.record->upper(), staging.node, second));
+      LIBSERVICES_CHECK_OK(upper.link(context, *from.now.record->upper(), staging.node, second));
       auto placed =
           upper.rename(context, staging.node, second, to_node, to.name, RenameMode::kReplace);
       if (!placed.ok()) {
@@ -184,17 +181,16 @@ class Changes {
   }
 
   Result<void> move_directory(const Context& context, const UpperNode& from_node,
-                              std::string_view from_name, const UpperNode& to_node,
-                              const Side& to, bool leaves_lower) {
+                              std::string_view from_name, const UpperNode& to_node, const Side& to,
+                              bool leaves_lower) {
     Upper& upper = branches_.upper();
     const bool target_in_upper = in_upper_now(context, to_node, to.name);
     if (!target_in_upper && !leaves_lower) {
-      return upper.rename(context, from_node, from_name, to_node, to.name,
-                          RenameMode::kNoReplace);
+      return upper.rename(context, from_node, from_name, to_node, to.name, RenameMode::kNoReplace);
     }
     if (!target_in_upper) LIBSERVICES_CHECK_OK(make_whiteout(context, to_node, to.name));
-    LIBSERVICES_CHECK_OK(upper.rename(context, from_node, from_name, to_node, to.name,
-                                      RenameMode::kExchange));
+    LIBSERVICES_CHECK_OK(
+        upper.rename(context, from_node, from_name, to_node, to.name, RenameMode::kExchange));
     // At the old name is now a whiteout, or the empty directory that was replaced.
     const bool directory_there = to.now.record != nullptr && to.now.record->has_upper();
     if (leaves_lower && !directory_there) return {};
@@ -202,11 +198,11 @@ class Changes {
     const std::string aside = copy_up_.next_name();
     if (leaves_lower) {
       LIBSERVICES_CHECK_OK(make_whiteout(context, staging.node, aside));
-      LIBSERVICES_CHECK_OK(upper.rename(context, staging.node, aside, from_node, from_name,
-                                        RenameMode::kExchange));
+      LIBSERVICES_CHECK_OK(
+          upper.rename(context, staging.node, aside, from_node, from_name, RenameMode::kExchange));
     } else {
-      LIBSERVICES_CHECK_OK(upper.rename(context, from_node, from_name, staging.node, aside,
-                                        RenameMode::kNoReplace));
+      LIBSERVICES_CHECK_OK(
+          upper.rename(context, from_node, from_name, staging.node, aside, RenameMode::kNoReplace));
     }
     return clear(context, staging.node, aside);
   }
@@ -219,11 +215,11 @@ class Changes {
     LIBSERVICES_TRY(auto opened,
                     upper.open(context, entry.node, OpenFlags{O_RDONLY | O_DIRECTORY}));
     std::vector<std::string> names;
-    auto listed = upper.readdir(context, opened.file, 0, Listing::kNames,
-                                [&](const DirEntry& inside) {
-                                  names.emplace_back(inside.name);
-                                  return true;
-                                });
+    auto listed =
+        upper.readdir(context, opened.file, 0, Listing::kNames, [&](const DirEntry& inside) {
+          names.emplace_back(inside.name);
+          return true;
+        });
     (void)upper.close(context, opened.file);
     if (!listed.ok()) return listed;
     for (const std::string& inside : names) {

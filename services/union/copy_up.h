@@ -86,9 +86,8 @@ class CopyUp {
  private:
   using File = typename Upper::File;
 
-  Result<Entry<UpperNode>> make(const Context& context, const R& record,
-                                const UpperNode& staging, const std::string& name,
-                                Content content) {
+  Result<Entry<UpperNode>> make(const Context& context, const R& record, const UpperNode& staging,
+                                const std::string& name, Content content) {
     Upper& upper = branches_.upper();
     const auto& source = record.lowers.front();
     Lower& lower = branches_.lower(source.branch);
@@ -156,12 +155,11 @@ class CopyUp {
     return made;
   }
 
-  Result<void> copy_content(const Context& context, Lower& lower,
-                            const typename Lower::Node& node, const Attributes& old,
-                            File& target) {
+  Result<void> copy_content(const Context& context, Lower& lower, const typename Lower::Node& node,
+                            const Attributes& old, File& target) {
     LIBSERVICES_TRY(auto source, lower.open(context, node, OpenFlags{O_RDONLY}));
-    std::vector<std::byte> buffer(std::min<std::uint64_t>(std::max<std::uint64_t>(old.size, 1),
-                                                          1U << 20U));
+    std::vector<std::byte> buffer(
+        std::min<std::uint64_t>(std::max<std::uint64_t>(old.size, 1), 1U << 20U));
     std::uint64_t offset = 0;
     while (offset < old.size) {
       std::uint64_t end = old.size;
@@ -179,8 +177,8 @@ class CopyUp {
         auto count = lower.read(context, source.file, offset, std::span(buffer).first(part));
         if (!count.ok()) return count.error();
         if (*count == 0) return Errno{EIO};  // it has become shorter under us
-        auto written = branches_.upper().write(context, target, offset,
-                                               std::span(buffer).first(*count));
+        auto written =
+            branches_.upper().write(context, target, offset, std::span(buffer).first(*count));
         if (!written.ok()) return written.error();
         if (*written < *count) return Errno{ENOSPC};
         offset += *count;
@@ -210,8 +208,8 @@ class CopyUp {
           LIBSERVICES_TRY(const std::size_t got, lower.getxattr(context, from, name, value));
           value.resize(got);
         }
-        auto set = branches_.upper().setxattr(context, to, name, value,
-                                              XattrMode::kCreateOrReplace);
+        auto set =
+            branches_.upper().setxattr(context, to, name, value, XattrMode::kCreateOrReplace);
         // As overlayfs: what the upper cannot hold or the service may not set is left behind.
         if (!set.ok() && set.error() != Errno{EOPNOTSUPP} && set.error() != Errno{EPERM}) {
           return set.error();

@@ -28,7 +28,7 @@ namespace libservices::union_internal {
 
 class KnownNames {
  public:
-  static constexpr std::size_t kMost = 16384;          // in one directory
+  static constexpr std::size_t kMost = 16384;             // in one directory
   static constexpr std::int64_t kMostTogether = 1 << 20;  // in all directories of a union
   // How many more may be kept.
   using Room = std::shared_ptr<std::atomic<std::int64_t>>;
@@ -103,7 +103,8 @@ class KnownNames {
   mutable std::shared_mutex mutex_;  // held alone while the directory is listed
   std::atomic<State> state_{State::kUnknown};
   std::atomic<unsigned> misses_{0};
-  absl::flat_hash_set<std::string, Hash, std::equal_to<>> names_;  // this and the next: guarded by mutex_
+  absl::flat_hash_set<std::string, Hash, std::equal_to<>>
+      names_;  // this and the next: guarded by mutex_
   Room room_;
 };
 

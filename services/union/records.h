@@ -58,20 +58,20 @@ struct Record {
   bool is_merged() const { return lowers.size() + (has_upper() ? 1 : 0) > 1; }
 
   const std::uint64_t inode;
-  const std::uint32_t type;             // S_IFMT
-  const Timestamp born;                 // a copy-up is no birth
-  std::vector<InLower> lowers;          // from the top; of a non-directory the first at most.
-                                        // Set before the record is seen, then left alone
-  std::atomic<bool> in_upper{false};    // upper_node is set: never unset
+  const std::uint32_t type;           // S_IFMT
+  const Timestamp born;               // a copy-up is no birth
+  std::vector<InLower> lowers;        // from the top; of a non-directory the first at most.
+                                      // Set before the record is seen, then left alone
+  std::atomic<bool> in_upper{false};  // upper_node is set: never unset
   std::atomic<std::uint32_t> names_removed{0};  // that the lowers go on having
-  std::shared_mutex entries;            // directories: shared to look, exclusive to change
-  std::mutex copy_up;                   // held while the object comes into the upper
-  KnownNames upper_names;               // directories: of the upper's part, and of the lowers' parts
+  std::shared_mutex entries;                    // directories: shared to look, exclusive to change
+  std::mutex copy_up;                           // held while the object comes into the upper
+  KnownNames upper_names;  // directories: of the upper's part, and of the lowers' parts
   KnownNames lower_names;
 
-  mutable std::mutex mutex;             // guards what follows
+  mutable std::mutex mutex;  // guards what follows
   std::optional<UpperNode> upper_node;
-  std::shared_ptr<Record> parent;       // where a copy-up goes; null: the root, or no name left
+  std::shared_ptr<Record> parent;  // where a copy-up goes; null: the root, or no name left
   std::string name;
 };
 

@@ -43,8 +43,8 @@ class UnionFile {
     std::optional<typename Upper::File> upper;
     std::optional<typename Lower::File> lower;
     std::uint32_t lower_branch = 0;
-    std::uint64_t device = 0;               // of a directory in its branch
-    std::mutex listing_mutex;               // guards listing
+    std::uint64_t device = 0;  // of a directory in its branch
+    std::mutex listing_mutex;  // guards listing
     std::optional<MergedListing> listing;
   };
 
@@ -57,9 +57,9 @@ class UnionFile {
 
 // The branch's entry as the union lists it. False: it is a whiteout.
 template <class Upper, class Lower, class Branch>
-Result<bool> shows(Branches<Upper, Lower>& branches, const Context& context,
-                   std::uint32_t branch, Branch& service, const typename Branch::Node& directory,
-                   std::uint64_t device, const DirEntry& entry, MergedListing::Item& item) {
+Result<bool> shows(Branches<Upper, Lower>& branches, const Context& context, std::uint32_t branch,
+                   Branch& service, const typename Branch::Node& directory, std::uint64_t device,
+                   const DirEntry& entry, MergedListing::Item& item) {
   if (entry.type == DT_CHR || entry.type == DT_UNKNOWN) {
     auto found = service.lookup(context, directory, entry.name);
     if (!found.ok() && found.error() != Errno{ENOENT}) return found.error();
@@ -78,16 +78,15 @@ Result<void> list_part(Branches<Upper, Lower>& branches, const Context& context,
                        std::uint32_t branch, Branch& service,
                        const typename Branch::Node& directory, bool last,
                        std::unordered_set<std::string>& seen, MergedListing& listing) {
-  LIBSERVICES_TRY(auto opened,
-                  service.open(context, directory, OpenFlags{O_RDONLY | O_DIRECTORY}));
+  LIBSERVICES_TRY(auto opened, service.open(context, directory, OpenFlags{O_RDONLY | O_DIRECTORY}));
   Result<void> failed;
-  auto listed = service.readdir(
-      context, opened.file, 0, Listing::kNames, [&](const DirEntry& entry) {
+  auto listed =
+      service.readdir(context, opened.file, 0, Listing::kNames, [&](const DirEntry& entry) {
         std::string name(entry.name);
         if (seen.contains(name)) return true;
         MergedListing::Item item;
-        auto shown = shows(branches, context, branch, service, directory,
-                           opened.attributes.device, entry, item);
+        auto shown = shows(branches, context, branch, service, directory, opened.attributes.device,
+                           entry, item);
         if (!shown.ok()) {
           failed = shown.error();
           return false;

@@ -49,8 +49,7 @@ auto Union<Upper, Lower>::create(C context, const Node& directory, std::string_v
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::unlink(C context, const Node& directory,
-                                         std::string_view name) {
+Result<void> Union<Upper, Lower>::unlink(C context, const Node& directory, std::string_view name) {
   return remove(context, directory, name, false);
 }
 

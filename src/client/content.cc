@@ -123,9 +123,9 @@ long readv(int descriptor, const iovec* parts, int count, off_t offset, int flag
   long total = 0;
   for (int i = 0; i < count; ++i) {
     if (parts[i].iov_len == 0) continue;
-    const long got = read_all(*record, descriptor, parts[i].iov_base, parts[i].iov_len,
-                              offset < 0 ? protocol::kCurrentOffset
-                                         : static_cast<std::uint64_t>(offset + total));
+    const long got = read_all(
+        *record, descriptor, parts[i].iov_base, parts[i].iov_len,
+        offset < 0 ? protocol::kCurrentOffset : static_cast<std::uint64_t>(offset + total));
     if (got < 0) return total != 0 ? total : got;
     total += got;
     if (static_cast<std::size_t>(got) < parts[i].iov_len) break;
@@ -156,9 +156,9 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
     total = error != 0 ? error : static_cast<long>(request.answer_word());
   } else {
     for (int i = 0; i < count; ++i) {
-      const long put = write_all(*record, descriptor, parts[i].iov_base, parts[i].iov_len,
-                                 offset < 0 ? protocol::kCurrentOffset
-                                            : static_cast<std::uint64_t>(offset + total));
+      const long put = write_all(
+          *record, descriptor, parts[i].iov_base, parts[i].iov_len,
+          offset < 0 ? protocol::kCurrentOffset : static_cast<std::uint64_t>(offset + total));
       if (put < 0) return total != 0 ? total : put;
       total += put;
       if (static_cast<std::size_t>(put) < parts[i].iov_len) break;
@@ -260,8 +260,8 @@ long copy_through(int from, off_t* from_offset, int to, off_t* to_offset, std::s
   std::size_t done = 0;
   while (done < size) {
     const std::size_t part = size - done < sizeof buffer ? size - done : sizeof buffer;
-    const long got = from_offset != nullptr ? pread(from, buffer, part, *from_offset)
-                                            : read(from, buffer, part);
+    const long got =
+        from_offset != nullptr ? pread(from, buffer, part, *from_offset) : read(from, buffer, part);
     if (got <= 0) return done != 0 ? static_cast<long>(done) : got;
     long put = 0;
     while (put < got) {
@@ -322,9 +322,9 @@ long sendfile(int to, int from, off_t* offset, std::size_t size) {
 long ioctl(int descriptor, unsigned long command, unsigned long argument) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_ioctl, descriptor, command, argument);
-  constexpr unsigned long kClose = 0x5451;    // FIOCLEX
-  constexpr unsigned long kNoClose = 0x5450;  // FIONCLEX
-  constexpr unsigned long kToRead = 0x541b;   // FIONREAD
+  constexpr unsigned long kClose = 0x5451;           // FIOCLEX
+  constexpr unsigned long kNoClose = 0x5450;         // FIONCLEX
+  constexpr unsigned long kToRead = 0x541b;          // FIONREAD
   constexpr unsigned long kClone = 0x40049409;       // FICLONE
   constexpr unsigned long kCloneRange = 0x4020940d;  // FICLONERANGE
   switch (command) {
@@ -351,8 +351,7 @@ long ioctl(int descriptor, unsigned long command, unsigned long argument) {
 
 long mmap(void* address, std::size_t size, int protection, int flags, int descriptor,
           off_t offset) {
-  OpenRecord* const record =
-      (flags & MAP_ANONYMOUS) != 0 ? nullptr : find(descriptor);
+  OpenRecord* const record = (flags & MAP_ANONYMOUS) != 0 ? nullptr : find(descriptor);
   if (record == nullptr) {
     return raw::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
   }

@@ -53,7 +53,9 @@ long at_path(int directory, const char* path, int flags, Ours&& ours, Kernel&& k
   return with_path(directory, path, ours, kernel);
 }
 
-std::uint32_t follow_unless(bool no_follow) { return no_follow ? 0U : std::uint32_t{Target::kFollow}; }
+std::uint32_t follow_unless(bool no_follow) {
+  return no_follow ? 0U : std::uint32_t{Target::kFollow};
+}
 
 long get_attributes(const Place& place, bool follow, Rest* rest, Attributes& attributes) {
   protocol::StatRequest words;
@@ -348,9 +350,7 @@ long mknodat(int directory, const char* path, mode_t mode, dev_t device) {
         words.special_device = device;
         return about(Operation::kMknod, place, words, 0, &rest, kNothingMore, kIgnore);
       },
-      [&](int at, const char* name) {
-        return raw::syscall(SYS_mknodat, at, name, mode, device);
-      });
+      [&](int at, const char* name) { return raw::syscall(SYS_mknodat, at, name, mode, device); });
 }
 
 long symlinkat(const char* target, int directory, const char* path) {
@@ -361,12 +361,11 @@ long symlinkat(const char* target, int directory, const char* path) {
         if (size >= kPathBytes) return static_cast<long>(-ENAMETOOLONG);
         protocol::SymlinkRequest words;
         words.link_bytes = static_cast<std::uint32_t>(size);
-        return about(Operation::kSymlink, place, words, 0, &rest,
-                     [&](Request& request) { return request.add(target, size); }, kIgnore);
+        return about(
+            Operation::kSymlink, place, words, 0, &rest,
+            [&](Request& request) { return request.add(target, size); }, kIgnore);
       },
-      [&](int at, const char* name) {
-        return raw::syscall(SYS_symlinkat, target, at, name);
-      });
+      [&](int at, const char* name) { return raw::syscall(SYS_symlinkat, target, at, name); });
 }
 
 long readlinkat(int directory, const char* path, char* into, std::size_t size) {
@@ -377,20 +376,17 @@ long readlinkat(int directory, const char* path, char* into, std::size_t size) {
         protocol::ReadlinkRequest words;
         words.count = size < kPathBytes ? size : kPathBytes;
         long length = 0;
-        const long result = about(Operation::kReadlink, place, words, 0, &rest, kNothingMore,
-                                  [&](Request& request) {
-                                    length = request.output_bytes();
-                                    if (static_cast<std::size_t>(length) > size) {
-                                      length = static_cast<long>(size);
-                                    }
-                                    __builtin_memcpy(into, request.output(),
-                                                     static_cast<std::size_t>(length));
-                                  });
+        const long result = about(
+            Operation::kReadlink, place, words, 0, &rest, kNothingMore, [&](Request& request) {
+              length = request.output_bytes();
+              if (static_cast<std::size_t>(length) > size) {
+                length = static_cast<long>(size);
+              }
+              __builtin_memcpy(into, request.output(), static_cast<std::size_t>(length));
+            });
         return result == 0 ? length : result;
       },
-      [&](int at, const char* name) {
-        return raw::syscall(SYS_readlinkat, at, name, into, size);
-      });
+      [&](int at, const char* name) { return raw::syscall(SYS_readlinkat, at, name, into, size); });
 }
 
 long unlinkat(int directory, const char* path, int flags) {

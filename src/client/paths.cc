@@ -7,8 +7,8 @@ namespace {
 // The kernel's working directory, as text. Written under a sequence word: odd while it changes.
 struct KernelDirectory {
   std::atomic<std::uint32_t> sequence;
-  std::uint32_t bytes;   // 0: not known
-  std::uint32_t leads;   // a mount lies below it
+  std::uint32_t bytes;  // 0: not known
+  std::uint32_t leads;  // a mount lies below it
   char path[kPathBytes];
 } kernel_directory{};
 

@@ -14,8 +14,8 @@ constinit State state{};
 namespace {
 
 constexpr std::uint32_t kMostRecords = 1U << 16U;
-constexpr std::uint32_t kMostStock = 256;      // kept for the next open, each kind together
-constexpr int kOwnDescriptors = 100;           // our descriptors begin this far below the limit
+constexpr std::uint32_t kMostStock = 256;  // kept for the next open, each kind together
+constexpr int kOwnDescriptors = 100;       // our descriptors begin this far below the limit
 constexpr std::uint32_t kMostDescriptors = 1U << 20U;
 
 // A placeholder that no open file uses now. 0: a free place; kBusy: being filled or emptied.
@@ -27,13 +27,13 @@ struct StockSlot {
 };
 constexpr std::uint32_t kBusy = UINT32_MAX;
 
-OpenRecord* records;                       // kMostRecords of them, in memory that is zero at first
-std::atomic<std::uint32_t> next_record;    // where to look for a free one
+OpenRecord* records;                     // kMostRecords of them, in memory that is zero at first
+std::atomic<std::uint32_t> next_record;  // where to look for a free one
 StockSlot stock[kMostStock]{};
-std::uint32_t next_refill = 4;             // how many to ask for; under attach_lock
-std::atomic<std::uint32_t> attach_lock;    // 1 while a thread talks on the socket
-int own_limit;                             // descriptors from here on may be ours
-std::atomic<std::uint64_t> own_bits[64];   // which of the 4096 from own_limit on are
+std::uint32_t next_refill = 4;            // how many to ask for; under attach_lock
+std::atomic<std::uint32_t> attach_lock;   // 1 while a thread talks on the socket
+int own_limit;                            // descriptors from here on may be ours
+std::atomic<std::uint64_t> own_bits[64];  // which of the 4096 from own_limit on are
 
 void* reserve(std::size_t bytes) {
   const long address = raw::syscall(SYS_mmap, nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -138,8 +138,8 @@ long attach_locked() {
   std::size_t welcome_bytes = 0;
   int descriptors[protocol::kFirstStock];
   unsigned count = sizeof descriptors / sizeof *descriptors;
-  const long error = state.driver.attach(path, &welcome, sizeof welcome, welcome_bytes,
-                                         descriptors, count);
+  const long error =
+      state.driver.attach(path, &welcome, sizeof welcome, welcome_bytes, descriptors, count);
   if (error != 0) {
     // A pool without service, or one that refuses us: no path of its mounts can be served.
     return error == -ENOENT || error == -ECONNREFUSED ? -EIO : error;
@@ -204,8 +204,8 @@ void start(const char* run_directory) {
   __builtin_memcpy(path + length, "/mounts", 8);
   const long file = raw::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
   if (file < 0) return;
-  const long mounts = raw::syscall(SYS_mmap, nullptr, sizeof(protocol::MountTable), PROT_READ,
-                                   MAP_SHARED, file, 0);
+  const long mounts =
+      raw::syscall(SYS_mmap, nullptr, sizeof(protocol::MountTable), PROT_READ, MAP_SHARED, file, 0);
   raw::syscall(SYS_close, file);
   if (mounts < 0 && mounts > -4096) return;
   state.mounts = reinterpret_cast<const protocol::MountTable*>(mounts);
@@ -301,9 +301,8 @@ void give_back_stock(bool directory, const Stock& given) {
 
 long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle) {
   handle = record.handle.load(std::memory_order_acquire);
-  if (handle != 0 &&
-      record.session.load(std::memory_order_relaxed) ==
-          state.session.load(std::memory_order_relaxed)) {
+  if (handle != 0 && record.session.load(std::memory_order_relaxed) ==
+                         state.session.load(std::memory_order_relaxed)) {
     return 0;
   }
   OpenRecord* const found = &record;
@@ -423,8 +422,8 @@ void adopt_received(int descriptor) {
 
 void adopt_inherited() {
   if (!state.active) return;
-  const long directory = raw::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd",
-                                      O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  const long directory =
+      raw::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (directory < 0) return;
   alignas(8) char entries[2048];
   for (;;) {
@@ -503,9 +502,8 @@ long Request::run(void* into, std::size_t size) {
   long result = 0;
   if (size > protocol::kReadPart) {
     buffer_->progress.store(0, std::memory_order_relaxed);
-    result = answered(state.driver.call(*buffer_, [&] {
-      return copy_up_to(buffer_->progress.load(std::memory_order_acquire));
-    }));
+    result = answered(state.driver.call(
+        *buffer_, [&] { return copy_up_to(buffer_->progress.load(std::memory_order_acquire)); }));
   } else {
     result = run();
   }

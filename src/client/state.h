@@ -33,28 +33,28 @@ inline constexpr std::size_t kPathBytes = 4096;
 struct OpenRecord {
   std::atomic<std::uint32_t> descriptors;  // 0: the record is free
   std::atomic<std::uint32_t> exclusive;
-  std::atomic<std::uint32_t> listed;       // 1: the listing is at its end, if nobody else moved it
-  std::atomic<std::uint64_t> handle;       // 0: to be adopted in this session
-  std::atomic<std::uint32_t> session;      // generation of the session that `handle` belongs to
+  std::atomic<std::uint32_t> listed;   // 1: the listing is at its end, if nobody else moved it
+  std::atomic<std::uint64_t> handle;   // 0: to be adopted in this session
+  std::atomic<std::uint32_t> session;  // generation of the session that `handle` belongs to
   std::uint32_t instance;
-  std::uint32_t flags;                     // O_* as at open; O_PATH and the access mode never change
-  std::uint32_t mode;                      // st_mode
-  protocol::Placeholder placeholder;       // of our stock, or kNone
-  int stock_descriptor;                    // ours for the placeholder, or -1
-  bool removed_directory;                  // the placeholder is one: for a working directory
-  std::uint64_t inode;                     // of the placeholder
+  std::uint32_t flags;                // O_* as at open; O_PATH and the access mode never change
+  std::uint32_t mode;                 // st_mode
+  protocol::Placeholder placeholder;  // of our stock, or kNone
+  int stock_descriptor;               // ours for the placeholder, or -1
+  bool removed_directory;             // the placeholder is one: for a working directory
+  std::uint64_t inode;                // of the placeholder
 };
 
 struct State {
-  bool active;                        // a pool was named, and its mount table is mapped
+  bool active;  // a pool was named, and its mount table is mapped
   const protocol::MountTable* mounts;
-  char directory[128];                // the pool's run directory
-  std::uint32_t most_descriptors;     // length of `files`
-  std::atomic<OpenRecord*>* files;    // by descriptor; null: the kernel's
+  char directory[128];              // the pool's run directory
+  std::uint32_t most_descriptors;   // length of `files`
+  std::atomic<OpenRecord*>* files;  // by descriptor; null: the kernel's
 
   ipc::FrontDriver driver;
-  std::atomic<std::uint32_t> session;    // generation, 0: none yet; odd while one is being made
-  std::atomic<std::uint32_t> broken;     // the service is gone
+  std::atomic<std::uint32_t> session;  // generation, 0: none yet; odd while one is being made
+  std::atomic<std::uint32_t> broken;   // the service is gone
 
   std::atomic<OpenRecord*> working_directory;  // null: the kernel's
 };

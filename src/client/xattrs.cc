@@ -27,8 +27,8 @@ long run(Operation operation, int descriptor, const char* path, bool follow, con
     words.target = place.target(follow ? std::uint32_t{protocol::Target::kFollow} : 0U);
     words.name_bytes = name != nullptr ? static_cast<std::uint32_t>(__builtin_strlen(name)) : 0;
     words.mode = static_cast<std::uint32_t>(mode);
-    words.count = operation == Operation::kSetxattr ? value_size
-                                                    : (size < kMostValue ? size : kMostValue);
+    words.count =
+        operation == Operation::kSetxattr ? value_size : (size < kMostValue ? size : kMostValue);
     if (words.name_bytes > 255) return -ERANGE;
     if (value_size > kMostValue) return -E2BIG;
     request.set(words);
@@ -39,8 +39,7 @@ long run(Operation operation, int descriptor, const char* path, bool follow, con
     }
     const long result = request.run();
     if (result == -protocol::kOutside && rest != nullptr) rest->take(request);
-    if (result != 0 || operation == Operation::kSetxattr ||
-        operation == Operation::kRemovexattr) {
+    if (result != 0 || operation == Operation::kSetxattr || operation == Operation::kRemovexattr) {
       return result;
     }
     const std::uint32_t bytes = request.output_bytes();

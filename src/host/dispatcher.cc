@@ -14,10 +14,10 @@
 namespace libservices::host {
 
 const std::array<std::string_view, kOperations> kProtocolOperationNames = {
-    "nothing",   "open",     "close",    "read",      "write",       "seek",     "readdir",
-    "fsync",     "fallocate", "copy_range", "stat",   "setattr",     "access",   "statfs",
-    "mkdir",     "mknod",    "symlink",  "readlink",  "link",        "unlink",   "rmdir",
-    "rename",    "getxattr", "setxattr", "listxattr", "removexattr", "lock",     "test_lock",
+    "nothing",   "open",      "close",      "read",      "write",       "seek",   "readdir",
+    "fsync",     "fallocate", "copy_range", "stat",      "setattr",     "access", "statfs",
+    "mkdir",     "mknod",     "symlink",    "readlink",  "link",        "unlink", "rmdir",
+    "rename",    "getxattr",  "setxattr",   "listxattr", "removexattr", "lock",   "test_lock",
     "set_flags", "get_flags", "path_of"};
 
 namespace {
@@ -32,8 +32,8 @@ constexpr int kOpenBits = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_
                           O_NONBLOCK | O_SYNC | O_DIRECT | O_DIRECTORY | O_NOFOLLOW | O_NOATIME |
                           O_CLOEXEC | O_PATH | O_TMPFILE;
 // What F_GETFL reports of them. 0100000 is the kernel's O_LARGEFILE, which it always adds.
-constexpr int kReportedBits = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DIRECT |
-                              O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH | O_TMPFILE;
+constexpr int kReportedBits = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DIRECT | O_DIRECTORY |
+                              O_NOFOLLOW | O_NOATIME | O_PATH | O_TMPFILE;
 constexpr int kLargeFile = 0100000;
 
 // A path or name as the request's bytes were at one moment.
@@ -219,15 +219,13 @@ Result<void> Run::open() {
     const Result<void> search = filesystem.access(context_, Location(*opened), X_OK);
     if (!search.ok()) return fail(search.error());
   }
-  const std::uint32_t instance =
-      from_.base != nullptr ? from_.base->instance() : call_.instance;
+  const std::uint32_t instance = from_.base != nullptr ? from_.base->instance() : call_.instance;
   const std::uint32_t flags_now = reported_flags(opened->flags());
   const auto file = std::make_shared<ServiceOpenFile>(filesystem, instance, std::move(opened),
                                                       attributes->mode, session_.caller);
   LIBSERVICES_TRY(const protocol::Handle handle, session_.handles->add(file));
   if (request.placeholder != protocol::kNone) {
-    const Result<void> bound =
-        placeholders_.bind(request.placeholder, session_.id, kind, file);
+    const Result<void> bound = placeholders_.bind(request.placeholder, session_.id, kind, file);
     if (!bound.ok()) {
       (void)session_.handles->remove(handle);
       return bound;
@@ -276,8 +274,7 @@ Result<void> Run::seek() {
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   if (request.whence < SEEK_SET || request.whence > SEEK_HOLE) return Errno{EINVAL};
   LIBSERVICES_TRY(const std::uint64_t offset,
-                  file->filesystem().lseek(context_, file->file(), request.offset,
-                                           request.whence));
+                  file->filesystem().lseek(context_, file->file(), request.offset, request.whence));
   return answer_word(offset);
 }
 
@@ -305,8 +302,7 @@ Result<void> Run::readdir() {
     used += bytes;
     return true;
   };
-  LIBSERVICES_CHECK_OK(
-      file->filesystem().readdir(context_, file->file(), Listing::kNames, sink));
+  LIBSERVICES_CHECK_OK(file->filesystem().readdir(context_, file->file(), Listing::kNames, sink));
   if (used == 0 && refused) return Errno{EINVAL};
   answer_.output_bytes = static_cast<std::uint32_t>(used);
   return answer_word(refused ? 0 : 1);
@@ -325,17 +321,15 @@ Result<void> Run::copy_range() {
   LIBSERVICES_TRY(const std::uint64_t from_offset, offset_of(*from, request.from_offset));
   LIBSERVICES_TRY(const std::uint64_t to_offset, offset_of(*to, request.to_offset));
   LIBSERVICES_TRY(const std::uint64_t copied,
-                  filesystem.copy_range(context_, from->file(), from_offset, to->file(),
-                                        to_offset, request.length));
+                  filesystem.copy_range(context_, from->file(), from_offset, to->file(), to_offset,
+                                        request.length));
   if (request.from_offset == protocol::kCurrentOffset) {
-    LIBSERVICES_CHECK_OK(filesystem.lseek(context_, from->file(),
-                                          static_cast<std::int64_t>(from_offset + copied),
-                                          SEEK_SET));
+    LIBSERVICES_CHECK_OK(filesystem.lseek(
+        context_, from->file(), static_cast<std::int64_t>(from_offset + copied), SEEK_SET));
   }
   if (request.to_offset == protocol::kCurrentOffset) {
     LIBSERVICES_CHECK_OK(filesystem.lseek(context_, to->file(),
-                                          static_cast<std::int64_t>(to_offset + copied),
-                                          SEEK_SET));
+                                          static_cast<std::int64_t>(to_offset + copied), SEEK_SET));
   }
   return answer_word(copied);
 }
@@ -484,8 +478,7 @@ Result<void> Run::run() {
     }
     case Operation::kStatfs: {
       LIBSERVICES_CHECK_OK(locate(words<protocol::StatfsRequest>().target, from_));
-      LIBSERVICES_TRY(const VolumeInfo volume,
-                      from_.filesystem->statfs(context_, from_.location));
+      LIBSERVICES_TRY(const VolumeInfo volume, from_.filesystem->statfs(context_, from_.location));
       return answer(volume);
     }
     case Operation::kMkdir:
@@ -495,17 +488,17 @@ Result<void> Run::run() {
       if (call_.operation == Operation::kMkdir) {
         return from_.filesystem->mkdir(context_, from_.location, request.mode & 07777U);
       }
-      return from_.filesystem->mknod(context_, from_.location,
-                                     request.mode & (S_IFMT | 07777U), request.special_device);
+      return from_.filesystem->mknod(context_, from_.location, request.mode & (S_IFMT | 07777U),
+                                     request.special_device);
     }
     case Operation::kSymlink:
       return symlink();
     case Operation::kReadlink: {
       const auto request = words<protocol::ReadlinkRequest>();
       LIBSERVICES_CHECK_OK(locate(request.target, from_));
-      LIBSERVICES_TRY(const std::size_t size,
-                      from_.filesystem->readlink(context_, from_.location,
-                                                 characters(output(request.count))));
+      LIBSERVICES_TRY(
+          const std::size_t size,
+          from_.filesystem->readlink(context_, from_.location, characters(output(request.count))));
       answer_.output_bytes = static_cast<std::uint32_t>(size);
       return {};
     }

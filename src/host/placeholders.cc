@@ -28,15 +28,15 @@ std::size_t index_of(Placeholders::Kind kind) { return static_cast<std::size_t>(
 absl::Status Placeholders::start() {
   if (::mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST) {
     return error_status(errno, fmt::format("{}: cannot make the directory: {} (check who "
-                                                  "may write there)",
-                                                  directory_, std::strerror(errno)));
+                                           "may write there)",
+                                           directory_, std::strerror(errno)));
   }
   directory_descriptor_ =
       Descriptor(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   struct stat status {};
   if (!directory_descriptor_.ok() || ::fstat(directory_descriptor_.get(), &status) != 0) {
-    return error_status(errno, fmt::format("{}: cannot open it: {} (remove it)", directory_,
-                                                  std::strerror(errno)));
+    return error_status(
+        errno, fmt::format("{}: cannot open it: {} (remove it)", directory_, std::strerror(errno)));
   }
   device_ = status.st_dev;
   inotify_ = Descriptor(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
@@ -51,11 +51,10 @@ absl::Status Placeholders::start() {
   if (!first.ok()) {
     const int error = first.error().value;
     return error_status(
-        error, fmt::format("{}: cannot make a placeholder there: {} ({})", directory_,
-                           std::strerror(error),
-                           error == ENOSPC
-                               ? "raise the sysctl fs.inotify.max_user_watches, or make room"
-                               : "use a run directory on tmpfs or ext4"));
+        error, fmt::format(
+                   "{}: cannot make a placeholder there: {} ({})", directory_, std::strerror(error),
+                   error == ENOSPC ? "raise the sysctl fs.inotify.max_user_watches, or make room"
+                                   : "use a run directory on tmpfs or ext4"));
   }
   {
     std::lock_guard lock(mutex_);
@@ -111,8 +110,8 @@ Result<Placeholders::Given> Placeholders::make_named(const char* name, Kind kind
   int error = 0;
   const std::string path = directory_ + '/' + name;
   if (!made.descriptor.ok() || ::fstat(made.descriptor.get(), &status) != 0 ||
-      (watch = ::inotify_add_watch(inotify_.get(), path.c_str(),
-                                   IN_DELETE_SELF | IN_DONT_FOLLOW)) < 0) {
+      (watch = ::inotify_add_watch(inotify_.get(), path.c_str(), IN_DELETE_SELF | IN_DONT_FOLLOW)) <
+          0) {
     error = errno;
   }
   if (::unlinkat(directory, name, remove_flag) != 0 && error == 0) error = errno;
@@ -171,8 +170,7 @@ void Placeholders::refill() {
 const Placeholders::Record* Placeholders::record_of(protocol::Placeholder placeholder,
                                                     Session session, Kind kind) const {
   const auto found = records_.find(placeholder);
-  if (found == records_.end() || found->second.session != session ||
-      found->second.kind != kind) {
+  if (found == records_.end() || found->second.session != session || found->second.kind != kind) {
     return nullptr;
   }
   return &found->second;

@@ -37,9 +37,8 @@ absl::Status RcqbTransport::start(const Config& config) {
     return welcome(session, reply);
   };
   hooks.message = [this](ipc::ServerSession& session, std::span<const std::byte> bytes,
-                         std::span<const int> received, ipc::Message& reply) {
-    return message(session, bytes, received, reply);
-  };
+                         std::span<const int> received,
+                         ipc::Message& reply) { return message(session, bytes, received, reply); };
   hooks.closed = [this](ipc::ServerSession& session) {
     if (const auto* known = std::any_cast<SessionPtr>(&session.upper)) sessions_.close(*known);
   };
@@ -57,7 +56,7 @@ absl::Status RcqbTransport::start(const Config& config) {
   const std::string socket = socket_path(config.run_directory);
   if (::chmod(socket.c_str(), config.socket_mode) != 0) {
     return error_status(errno, fmt::format("{}: cannot set its mode: {} (remove it)", socket,
-                                                  std::strerror(errno)));
+                                           std::strerror(errno)));
   }
   thread_ = std::thread([this] { listener_->run(); });
   return absl::OkStatus();

@@ -30,9 +30,8 @@ bool is_dead(const Descriptor& pidfd) {
 absl::Status Sessions::start() {
   epoll_ = Descriptor(::epoll_create1(EPOLL_CLOEXEC));
   if (epoll_.ok()) return absl::OkStatus();
-  return error_status(
-      errno, fmt::format("sessions: no epoll: {} (raise the limit of open files)",
-                         std::strerror(errno)));
+  return error_status(errno, fmt::format("sessions: no epoll: {} (raise the limit of open files)",
+                                         std::strerror(errno)));
 }
 
 // REQUIRES: mutex_ held. The caller knows by its socket that the process was alive a moment ago.
@@ -85,12 +84,11 @@ void Sessions::close(const std::shared_ptr<ClientSession>& session) {
   placeholders_.end_session(session->id);
 }
 
-Errno Sessions::give_stock(const ClientSession& session, Placeholders::Kind kind,
-                           std::size_t count, protocol::StockEntry* stock, std::uint32_t& given,
+Errno Sessions::give_stock(const ClientSession& session, Placeholders::Kind kind, std::size_t count,
+                           protocol::StockEntry* stock, std::uint32_t& given,
                            std::vector<Descriptor>& descriptors) {
   for (std::size_t i = 0; i < count; ++i) {
-    Result<Placeholders::Given> one =
-        placeholders_.give(kind, session.id, limits_.placeholders);
+    Result<Placeholders::Given> one = placeholders_.give(kind, session.id, limits_.placeholders);
     if (!one.ok()) return one.error();
     stock[given++] = one->entry;
     descriptors.push_back(std::move(one->descriptor));
@@ -109,8 +107,8 @@ protocol::Welcome Sessions::welcome(const ClientSession& session,
 
 void Sessions::adopt(ClientSession& session, std::span<const int> received,
                      protocol::SocketAnswer& answer) {
-  for (const int descriptor : received.first(std::min<std::size_t>(received.size(),
-                                                                   protocol::kMostAdopted))) {
+  for (const int descriptor :
+       received.first(std::min<std::size_t>(received.size(), protocol::kMostAdopted))) {
     protocol::Adopted& adopted = answer.adopted[answer.count++];
     adopted = {};
     struct stat status {};
@@ -138,11 +136,10 @@ bool Sessions::message(ClientSession& session, std::span<const std::byte> bytes,
   switch (request.type) {
     case protocol::SocketRequestType::kStock: {
       if (request.is_directory > 1) return false;
-      const auto kind = request.is_directory != 0 ? Placeholders::Kind::kDirectory
-                                                  : Placeholders::Kind::kFile;
+      const auto kind =
+          request.is_directory != 0 ? Placeholders::Kind::kDirectory : Placeholders::Kind::kFile;
       const std::size_t count = std::min<std::size_t>(request.count, protocol::kStockRefill);
-      const Errno error =
-          give_stock(session, kind, count, answer.stock, answer.count, descriptors);
+      const Errno error = give_stock(session, kind, count, answer.stock, answer.count, descriptors);
       if (answer.count == 0) answer.error = error.value;
       return true;
     }

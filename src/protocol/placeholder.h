@@ -14,9 +14,10 @@
 // working directory anywhere that refers to it is gone, also by SIGKILL, also one that was in
 // flight on a socket. That, and no count kept by applications, ends a shared open file.
 //
-// A session is given a stock of placeholders for files ahead, and asks for one of the other kind. To open a file the library duplicates one of
-// its stock to the lowest free number and names it in the request, so an open costs no message on
-// the socket. After an exclusive close the same placeholder serves the next open.
+// A session is given a stock of placeholders for files ahead, and asks for one of the other kind.
+// To open a file the library duplicates one of its stock to the lowest free number and names it in
+// the request, so an open costs no message on the socket. After an exclusive close the same
+// placeholder serves the next open.
 #ifndef LIBSERVICES_SRC_PROTOCOL_PLACEHOLDER_H_
 #define LIBSERVICES_SRC_PROTOCOL_PLACEHOLDER_H_
 
@@ -47,8 +48,8 @@ struct Welcome {
 
 // Later messages on the socket: the library asks, the service answers with one message.
 enum class SocketRequestType : std::uint32_t {
-  kStock = 1,   // more placeholders: `count` files (or, with is_directory, directories)
-  kAdopt = 2,   // descriptors (inherited or received) are attached: give me handles for them
+  kStock = 1,  // more placeholders: `count` files (or, with is_directory, directories)
+  kAdopt = 2,  // descriptors (inherited or received) are attached: give me handles for them
 };
 
 struct SocketRequest {
@@ -72,7 +73,7 @@ struct SocketAnswer {
   std::int32_t error = 0;
   std::uint32_t count = 0;
   union {
-    StockEntry stock[kStockRefill];   // with the descriptors attached
+    StockEntry stock[kStockRefill];  // with the descriptors attached
     Adopted adopted[kMostAdopted];
   };
   SocketAnswer() : stock() {}

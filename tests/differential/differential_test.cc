@@ -165,9 +165,9 @@ TEST_CASE_TEMPLATE("a stack answers as tmpfs does, but for the links of director
 }
 
 // Over layers that hold files, whiteouts and opaque directories: the calls before the first
-// kNextLayer make the lowest layer, the next ones the layer above it through a union, and so on. What is different
-// by design is left out on both sides: directories of lower layers are not renamed, and hard links
-// of lower layers come apart at a copy-up.
+// kNextLayer make the lowest layer, the next ones the layer above it through a union, and so on.
+// What is different by design is left out on both sides: directories of lower layers are not
+// renamed, and hard links of lower layers come apart at a copy-up.
 class OnLayers final : public Subject {
  public:
   static constexpr int kLayers = 3;

@@ -10,11 +10,12 @@
 namespace libservices::testing {
 namespace {
 
-constexpr const char* kNames[] = {
-    "open",     "access",   "mkdir",     "mknod",       "symlink", "readlink", "link",     "unlink",
-    "rmdir",    "rename",   "list",      "stat",        "chmod",   "chown",    "truncate", "times",
-    "getxattr", "setxattr", "listxattr", "removexattr", "close",   "read",     "pread",    "write",
-    "pwrite",   "lseek",    "fallocate", "copy_range",  "fsync", "next layer"};
+constexpr const char* kNames[] = {"open",     "access",    "mkdir",      "mknod",     "symlink",
+                                  "readlink", "link",      "unlink",     "rmdir",     "rename",
+                                  "list",     "stat",      "chmod",      "chown",     "truncate",
+                                  "times",    "getxattr",  "setxattr",   "listxattr", "removexattr",
+                                  "close",    "read",      "pread",      "write",     "pwrite",
+                                  "lseek",    "fallocate", "copy_range", "fsync",     "next layer"};
 
 // Long names are all of one letter.
 std::string short_form(std::string text) {

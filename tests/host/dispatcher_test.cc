@@ -35,16 +35,15 @@ TEST_CASE("a file is made, written, read, and told of") {
   CHECK(client.write(handle, " there", 5) == 0);
   CHECK(client.read(handle, 0) == "hello there");
   CHECK(client.read(handle) == " there");
-  const Answer told = client.call(
-      Operation::kStat, protocol::StatRequest{InProcessClient::target("/f")}, "/f");
+  const Answer told =
+      client.call(Operation::kStat, protocol::StatRequest{InProcessClient::target("/f")}, "/f");
   REQUIRE(told.error == 0);
   CHECK(words_of<Attributes>(told).size == 11);
   CHECK(words_of<Attributes>(told).permissions() == 0640);
-  const Answer same = client.call(
-      Operation::kStat, protocol::StatRequest{{handle, Target::kItself, 0}});
+  const Answer same =
+      client.call(Operation::kStat, protocol::StatRequest{{handle, Target::kItself, 0}});
   CHECK(words_of<Attributes>(same).inode == words_of<Attributes>(told).inode);
-  const Answer sought =
-      client.call(Operation::kSeek, protocol::SeekRequest{handle, -5, SEEK_END});
+  const Answer sought = client.call(Operation::kSeek, protocol::SeekRequest{handle, -5, SEEK_END});
   CHECK(sought.words[0] == 6);
   CHECK(client.open("/f", O_CREAT | O_EXCL | O_RDWR) == 0);
   CHECK(client.error == EEXIST);
@@ -104,15 +103,17 @@ TEST_CASE("names are made, changed and removed") {
   const auto directory = client.open("/d", O_PATH | O_DIRECTORY);
   REQUIRE(directory != 0);
   const std::string both = "fg";
-  CHECK(client.call(Operation::kRename,
-                    protocol::TwoTargetsRequest{InProcessClient::target("f", directory),
-                                                InProcessClient::target("g", directory), 0},
-                    both)
+  CHECK(client
+            .call(Operation::kRename,
+                  protocol::TwoTargetsRequest{InProcessClient::target("f", directory),
+                                              InProcessClient::target("g", directory), 0},
+                  both)
             .error == 0);
   CHECK(client.call(Operation::kRmdir, protocol::UnlinkRequest{InProcessClient::target("/d")}, "/d")
             .error == ENOTEMPTY);
-  CHECK(client.call(Operation::kUnlink,
-                    protocol::UnlinkRequest{InProcessClient::target("g", directory)}, "g")
+  CHECK(client
+            .call(Operation::kUnlink,
+                  protocol::UnlinkRequest{InProcessClient::target("g", directory)}, "g")
             .error == 0);
   CHECK(client.call(Operation::kRmdir, protocol::UnlinkRequest{InProcessClient::target("/d")}, "/d")
             .error == 0);
@@ -128,25 +129,25 @@ TEST_CASE("a walk that leaves the instance says where it went on") {
   CHECK(up.error == protocol::kOutside);
   CHECK(up.words[0] == 0);
   CHECK(client.output() == "../etc/passwd");
-  REQUIRE(client.call(Operation::kSymlink,
-                      protocol::SymlinkRequest{InProcessClient::target("/away"), 8},
-                      "/away/usr/lib")
+  REQUIRE(client
+              .call(Operation::kSymlink,
+                    protocol::SymlinkRequest{InProcessClient::target("/away"), 8}, "/away/usr/lib")
               .error == 0);
   const Answer away = client.call(
       Operation::kStat, protocol::StatRequest{InProcessClient::target("/away/x")}, "/away/x");
   CHECK(away.error == protocol::kOutside);
   CHECK(client.output() == "/usr/lib/x");
-  const Answer second =
-      client.call(Operation::kRename,
-                  protocol::TwoTargetsRequest{InProcessClient::target("/d"),
-                                              InProcessClient::target("../e"), 0},
-                  "/d../e");
+  const Answer second = client.call(Operation::kRename,
+                                    protocol::TwoTargetsRequest{InProcessClient::target("/d"),
+                                                                InProcessClient::target("../e"), 0},
+                                    "/d../e");
   CHECK(second.error == protocol::kOutside);
   CHECK(second.words[0] == 1);
   CHECK(client.output() == "../e");
 }
 
-TEST_CASE("a working directory needs the right to search, and the directory's kind of placeholder") {
+TEST_CASE(
+    "a working directory needs the right to search, and the directory's kind of placeholder") {
   InProcessService service;
   InProcessClient root(service, 0);
   InProcessClient user(service, 1000);
@@ -190,19 +191,21 @@ TEST_CASE("instances are apart: no handle of one names a thing in the other") {
   InProcessService service;
   InProcessClient client(service, 0);
   const auto here = client.open("/f", O_CREAT | O_RDWR);
-  const Answer there = client.call(
-      Operation::kStat, protocol::StatRequest{InProcessClient::target("/f")}, "/f", 1);
+  const Answer there =
+      client.call(Operation::kStat, protocol::StatRequest{InProcessClient::target("/f")}, "/f", 1);
   CHECK(there.error == ENOENT);
   const Answer opened = client.call(
       Operation::kOpen,
       protocol::OpenRequest{.target = InProcessClient::target("/"), .flags = O_DIRECTORY}, "/", 1);
   const auto other = words_of<protocol::OpenAnswer>(opened).handle;
-  CHECK(client.call(Operation::kCopyRange, protocol::CopyRangeRequest{here, 0, other, 0, 1})
-            .error == EXDEV);
-  CHECK(client.call(Operation::kRename,
-                    protocol::TwoTargetsRequest{InProcessClient::target("/f"),
-                                                InProcessClient::target("g", other), 0},
-                    "/fg")
+  CHECK(
+      client.call(Operation::kCopyRange, protocol::CopyRangeRequest{here, 0, other, 0, 1}).error ==
+      EXDEV);
+  CHECK(client
+            .call(Operation::kRename,
+                  protocol::TwoTargetsRequest{InProcessClient::target("/f"),
+                                              InProcessClient::target("g", other), 0},
+                  "/fg")
             .error == EXDEV);
   CHECK(client.call(Operation::kStat, protocol::StatRequest{InProcessClient::target("/")}, "/", 2)
             .error == EINVAL);
@@ -242,13 +245,15 @@ TEST_CASE("what no library writes is refused and counted") {
   CHECK(client.call(Operation::kStat, protocol::StatRequest{{0, 64, 2}}, "/f").malformed);
   CHECK(client.call(Operation::kStat, protocol::StatRequest{{handle, Target::kItself, 2}}, "/f")
             .malformed);
-  CHECK(client.call(Operation::kUnlink, protocol::UnlinkRequest{{0, 0, 3}},
-                    std::string_view("f\0g", 3))
-            .malformed);
+  CHECK(
+      client
+          .call(Operation::kUnlink, protocol::UnlinkRequest{{0, 0, 3}}, std::string_view("f\0g", 3))
+          .malformed);
   CHECK(client.call(Operation::kLock, protocol::LockWords{handle, 9, 0, 0, 1, 0}).malformed);
-  CHECK(client.call(Operation::kSetxattr, protocol::XattrRequest{{0, 0, 2}, 4, 0, UINT64_MAX},
-                    "/fuser")
-            .malformed);
+  CHECK(
+      client
+          .call(Operation::kSetxattr, protocol::XattrRequest{{0, 0, 2}, 4, 0, UINT64_MAX}, "/fuser")
+          .malformed);
   CHECK(refused() == 7);
   // Lengths that are wrong in an ordinary way are errors of the call.
   const std::string name(5000, 'x');

@@ -120,13 +120,12 @@ class InProcessClient {
   // 0 on failure.
   protocol::Handle open(std::string_view path, int flags, std::uint32_t mode = 0644,
                         protocol::Placeholder placeholder = protocol::kNone) {
-    const Answer answer =
-        call(protocol::Operation::kOpen,
-             protocol::OpenRequest{.target = target(path),
-                                   .flags = static_cast<std::uint32_t>(flags),
-                                   .mode = mode,
-                                   .placeholder = placeholder},
-             path);
+    const Answer answer = call(protocol::Operation::kOpen,
+                               protocol::OpenRequest{.target = target(path),
+                                                     .flags = static_cast<std::uint32_t>(flags),
+                                                     .mode = mode,
+                                                     .placeholder = placeholder},
+                               path);
     error = answer.error;
     if (answer.error != 0) return 0;
     protocol::OpenAnswer opened;
@@ -134,8 +133,7 @@ class InProcessClient {
     return opened.handle;
   }
   int close(protocol::Handle handle, bool exclusive = false) {
-    return call(protocol::Operation::kClose,
-                protocol::CloseRequest{handle, exclusive ? 1U : 0U})
+    return call(protocol::Operation::kClose, protocol::CloseRequest{handle, exclusive ? 1U : 0U})
         .error;
   }
   int write(protocol::Handle handle, std::string_view text,
@@ -154,12 +152,11 @@ class InProcessClient {
 
   // What a message on the socket is answered with; `descriptors` travel with it.
   protocol::SocketAnswer ask(protocol::SocketRequestType type, std::uint32_t count,
-                             const std::vector<int>& descriptors = {},
-                             bool directories = false) {
+                             const std::vector<int>& descriptors = {}, bool directories = false) {
     protocol::SocketRequest request{type, count, directories ? 1U : 0U, 0};
     protocol::SocketAnswer answer;
-    understood = service_.sessions.message(
-        *session_, std::as_bytes(std::span(&request, 1)), descriptors, answer, stock);
+    understood = service_.sessions.message(*session_, std::as_bytes(std::span(&request, 1)),
+                                           descriptors, answer, stock);
     return answer;
   }
 

@@ -78,8 +78,7 @@ TEST_CASE("an exclusive close ends the file at once, and its placeholder serves 
 TEST_CASE("after a plain close the file lives as long as a descriptor of it") {
   InProcessService service;
   InProcessClient client(service, 0);
-  const auto handle =
-      client.open("/f", O_CREAT | O_RDWR, 0644, client.welcome.stock[0].id);
+  const auto handle = client.open("/f", O_CREAT | O_RDWR, 0644, client.welcome.stock[0].id);
   CHECK(client.close(handle) == 0);
   CHECK(service.open_files() == 1);
   CHECK(client.close(handle) == EBADF);
@@ -92,8 +91,7 @@ TEST_CASE("whoever shows a descriptor gets a handle of the same open file") {
   InProcessService service;
   InProcessClient parent(service, 0);
   InProcessClient child(service, 1000);
-  const auto handle =
-      parent.open("/f", O_CREAT | O_RDWR, 0600, parent.welcome.stock[0].id);
+  const auto handle = parent.open("/f", O_CREAT | O_RDWR, 0600, parent.welcome.stock[0].id);
   REQUIRE(parent.write(handle, "hello") == 0);
   const Descriptor other(::open("/dev/null", O_RDONLY));
   const auto answer = child.ask(SocketRequestType::kAdopt, 0,

@@ -140,8 +140,8 @@ class Content {
   }
 
   Result<std::uint64_t> copy_range(const Context& context, OpenFile& from,
-                                   std::uint64_t from_offset, OpenFile& to,
-                                   std::uint64_t to_offset, std::uint64_t length);
+                                   std::uint64_t from_offset, OpenFile& to, std::uint64_t to_offset,
+                                   std::uint64_t length);
 
   Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request) {
     auto& open = state(file);

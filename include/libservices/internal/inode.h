@@ -72,7 +72,7 @@ class AttributeCache {
   }
 
  private:
-  static constexpr std::uint64_t kFresh = 1;        // in state_
+  static constexpr std::uint64_t kFresh = 1;  // in state_
   static constexpr std::uint64_t kAccessFresh = 2;
   static constexpr std::uint64_t kAnyoneMaySearch = 4;  // never without kAccessFresh
   static constexpr std::size_t kWords = sizeof(Attributes) / 8;
@@ -120,8 +120,8 @@ class AttributeCache {
     write(nullptr, state_.load(std::memory_order_relaxed) & ~what, 0);
   }
 
-  mutable std::mutex mutex_;               // held to write
-  std::atomic<std::uint64_t> version_{0};  // counts the changes
+  mutable std::mutex mutex_;                // held to write
+  std::atomic<std::uint64_t> version_{0};   // counts the changes
   std::atomic<std::uint64_t> sequence_{0};  // odd while what follows is written
   std::atomic<std::uint64_t> state_{0};
   std::atomic<std::uint64_t> stored_{0};  // nanoseconds of the steady clock
@@ -161,7 +161,7 @@ struct Inode {
   std::shared_mutex entries;
   // Regular files: held shared to write at an offset and exclusively to append.
   std::shared_mutex content;
-  std::atomic<bool> unread{true};    // the next read may move atime (Linux's relatime)
+  std::atomic<bool> unread{true};  // the next read may move atime (Linux's relatime)
   std::atomic<bool> has_locks{false};
   LockTable locks;
 

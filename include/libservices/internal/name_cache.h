@@ -51,8 +51,7 @@ class NameCache {
     return Hit{bucket.slots[way].object, bucket.slots[way].filled};
   }
 
-  void put(std::uint64_t directory, std::string_view name, Pointer object,
-           std::uint64_t filled) {
+  void put(std::uint64_t directory, std::string_view name, Pointer object, std::uint64_t filled) {
     const std::uint64_t hash = hash_of(directory, name);
     Bucket& bucket = bucket_of(hash);
     std::lock_guard lock(stripe_of(hash));

@@ -2,8 +2,8 @@
 //
 // The tree of a `Filesystem`: known objects and names over a stack.
 //
-// Lock order: rename_mutex_ → Inode::entries (a parent's before its child's) → places_mutex_ → the caches' own.
-// The stack is called with at most rename_mutex_ and `entries` held.
+// Lock order: rename_mutex_ → Inode::entries (a parent's before its child's) → places_mutex_ → the
+// caches' own. The stack is called with at most rename_mutex_ and `entries` held.
 #ifndef LIBSERVICES_INTERNAL_TREE_H_
 #define LIBSERVICES_INTERNAL_TREE_H_
 
@@ -58,9 +58,9 @@ class Tree {
 
   // What becomes of the last component.
   enum class Walk : std::uint8_t {
-    kObject,   // it must exist; a link is followed if the location or a trailing slash says so
-    kCreate,   // as kObject, but it may be missing (open with O_CREAT)
-    kEntry,    // the entry itself, which may be missing; never followed
+    kObject,  // it must exist; a link is followed if the location or a trailing slash says so
+    kCreate,  // as kObject, but it may be missing (open with O_CREAT)
+    kEntry,   // the entry itself, which may be missing; never followed
   };
 
   Tree(typename Stack::Config config, std::size_t cached_names)
@@ -141,8 +141,7 @@ class Tree {
     if (coherence_.kind != Coherence::Kind::kAskAgain || coherence_.ask_again_after.count() == 0) {
       return 0;
     }
-    return static_cast<std::uint64_t>(
-        std::chrono::steady_clock::now().time_since_epoch().count());
+    return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
   }
 
   void place(const Pointer& inode, const Pointer& parent, std::string_view name) {

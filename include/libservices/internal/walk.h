@@ -65,8 +65,8 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
       return walked;
     }
     const bool is_link = S_ISLNK(found->inode->type);
-    const bool follow = !last || (kind != Walk::kEntry &&
-                                  (location.follow == Follow::kYes || !rest.empty()));
+    const bool follow =
+        !last || (kind != Walk::kEntry && (location.follow == Follow::kYes || !rest.empty()));
     if (is_link && follow) {
       if (++links > kMostLinks) return Errno{ELOOP};
       LIBSERVICES_TRY(std::string target, link_target(context, *found->inode));
