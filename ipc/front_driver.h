@@ -33,7 +33,7 @@ namespace libservices::ipc {
 
 class FrontDriver {
  public:
-  bool attached() const { return region_ != nullptr; }
+  bool attached() const { return region_.load(std::memory_order_acquire) != nullptr; }
   int socket() const { return socket_; }
   std::uint32_t session() const { return session_; }
 
@@ -59,40 +59,53 @@ class FrontDriver {
 
   // Forgets the session without a word: in the child of a fork, whose parent goes on with it.
   void abandon() {
-    socket_ = -1;
-    region_ = nullptr;
-    queues_ = nullptr;
+    leave();
     for (Taken& each : taken_) each.taken.store(0, std::memory_order_relaxed);
   }
+  // REQUIRES: no thread has a buffer.
   void detach() {
     if (!attached()) return;
-    raw::syscall(SYS_munmap, region_, kSessionRegionBytes);
+    raw::syscall(SYS_munmap, region_.load(std::memory_order_relaxed), kSessionRegionBytes);
     raw::syscall(SYS_munmap, queues_, queue_bytes_);
     raw::syscall(SYS_close, socket_);
     abandon();
   }
+  // As detach(), while a thread has a buffer and will give it back: its memory stays mapped.
+  void leave_mapped() {
+    raw::syscall(SYS_close, socket_);
+    leave();
+  }
+  bool has_taken_buffers() const {
+    for (const Taken& each : taken_) {
+      if (each.taken.load() != 0) return true;
+    }
+    return false;
+  }
   // The socket's new number, after the caller has moved it out of the application's way.
   void set_socket(int socket) { socket_ = socket; }
 
-  // Null when all are in use. `hint` is where to look first: a thread's last buffer.
+  // Null when all are in use, or there is no session. `hint` is where to look first: a thread's
+  // last buffer.
   RequestBuffer* take_buffer(std::uint32_t hint = 0) {
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
       const std::uint32_t index = (hint + i) % kBuffersInSession;
       std::atomic<std::uint32_t>& taken = taken_[index].taken;
-      if (taken.load(std::memory_order_relaxed) == 0 &&
-          taken.exchange(1, std::memory_order_acquire) == 0) {
-        return buffer_at(region_, index);
+      if (taken.load(std::memory_order_relaxed) == 0 && taken.exchange(1) == 0) {
+        void* const region = region_.load(std::memory_order_acquire);
+        if (region != nullptr) return buffer_at(region, index);
+        give_back(index);
+        return nullptr;
       }
     }
     return nullptr;
   }
-  void give_back(const RequestBuffer& buffer) {
-    taken_[index_of(buffer)].taken.store(0, std::memory_order_release);
-  }
+  void give_back(const RequestBuffer& buffer) { give_back(index_of(buffer)); }
+  void give_back(std::uint32_t index) { taken_[index].taken.store(0, std::memory_order_release); }
   std::uint32_t index_of(const RequestBuffer& buffer) const {
     return static_cast<std::uint32_t>(
-        static_cast<std::uint64_t>(reinterpret_cast<const char*>(&buffer) -
-                                   static_cast<const char*>(region_)) /
+        static_cast<std::uint64_t>(
+            reinterpret_cast<const char*>(&buffer) -
+            static_cast<const char*>(region_.load(std::memory_order_relaxed))) /
         kBufferStride);
   }
 
@@ -220,7 +233,8 @@ class FrontDriver {
         error = -EPROTO;
       }
     }
-    if (error == 0) error = map(welcome, received_descriptors);
+    void* region = nullptr;
+    if (error == 0) error = map(welcome, received_descriptors, region);
     for (unsigned i = 0; i < count; ++i) {
       if (error == 0 && i >= 2) {
         descriptors[i - 2] = received_descriptors[i];
@@ -235,10 +249,11 @@ class FrontDriver {
     __builtin_memcpy(upper, bytes + sizeof welcome, upper_bytes);
     socket_ = socket;
     session_ = welcome.session;
+    region_.store(region, std::memory_order_release);  // last: now it is attached
     return 0;
   }
 
-  long map(const Welcome& welcome, const int* descriptors) {
+  long map(const Welcome& welcome, const int* descriptors, void*& mapped) {
     const long region = raw::syscall(SYS_mmap, nullptr, kSessionRegionBytes, PROT_READ | PROT_WRITE,
                                      MAP_SHARED, descriptors[0], 0);
     if (region < 0 && region > -4096) return region;
@@ -251,10 +266,10 @@ class FrontDriver {
     // A child must not come to use its parent's session.
     raw::syscall(SYS_madvise, region, kSessionRegionBytes, MADV_DONTFORK);
     raw::syscall(SYS_madvise, queue, welcome.queue_bytes, MADV_DONTFORK);
-    region_ = reinterpret_cast<void*>(region);
     queues_ = reinterpret_cast<QueueSet*>(queue);
     queue_bytes_ = welcome.queue_bytes;
     groups_ = QueueSet::groups_in(welcome.queue_bytes);
+    mapped = reinterpret_cast<void*>(region);
     return 0;
   }
 
@@ -263,9 +278,15 @@ class FrontDriver {
     std::atomic<std::uint32_t> taken{0};
   };
 
+  void leave() {
+    region_.store(nullptr, std::memory_order_release);
+    queues_ = nullptr;
+    socket_ = -1;
+  }
+
   int socket_ = -1;
   std::uint32_t session_ = 0;
-  void* region_ = nullptr;
+  std::atomic<void*> region_{nullptr};
   QueueSet* queues_ = nullptr;
   std::uint32_t groups_ = 0;
   std::uint64_t queue_bytes_ = 0;

@@ -372,6 +372,7 @@ void after_fork_in_child() {
   if (!state.active) return;
   attach_lock.store(0);
   state.broken.store(0);
+  state.leaving.store(0);
   // The parent's session: its memory is not mapped here, and its socket is closed here.
   close_own(state.driver.socket());
   state.driver.abandon();
@@ -392,11 +393,23 @@ void forget_session() {
   if (!state.active || !state.driver.attached()) return;
   AttachLock lock;
   share_all();
+  // Nobody begins a request now (see Request), and those under way end before their memory goes.
+  state.leaving.store(1);
+  const timespec pause{0, 100'000};
+  constexpr int kMostPauses = 20'000;  // 2 s: a signal handler may have interrupted a request
+  for (int i = 0; i < kMostPauses && state.driver.has_taken_buffers(); ++i) {
+    raw::syscall(SYS_nanosleep, &pause, nullptr);
+  }
   close_own(state.driver.socket());
   state.driver.set_socket(-1);
-  state.driver.detach();
+  if (state.driver.has_taken_buffers()) {
+    state.driver.leave_mapped();
+  } else {
+    state.driver.detach();
+  }
   drop_stock();
   state.session.fetch_add(1);
+  state.leaving.store(0);
 }
 
 void adopt_received(int descriptor) {
@@ -466,18 +479,26 @@ __thread std::uint32_t last_buffer __attribute__((tls_model("initial-exec")));
 }  // namespace
 
 Request::Request(protocol::Operation operation, std::uint32_t instance) {
-  error_ = attach();
-  if (error_ == 0 && state.broken.load(std::memory_order_relaxed) != 0) error_ = -EIO;
-  if (error_ != 0) return;
-  while ((buffer_ = state.driver.take_buffer(last_buffer)) == nullptr) {
+  for (;;) {
+    error_ = attach();
+    if (error_ == 0 && state.broken.load(std::memory_order_relaxed) != 0) error_ = -EIO;
+    if (error_ != 0) return;
+    buffer_ = state.driver.take_buffer(last_buffer);
+    if (buffer_ != nullptr) {
+      index_ = state.driver.index_of(*buffer_);
+      // After taking: either this sees forget_session(), or that sees the buffer.
+      if (state.leaving.load() == 0) break;
+      state.driver.give_back(index_);
+      buffer_ = nullptr;
+    }
     raw::syscall(SYS_sched_yield);
   }
-  last_buffer = state.driver.index_of(*buffer_);
+  last_buffer = index_;
   buffer_->start(static_cast<std::uint16_t>(operation), static_cast<std::uint16_t>(instance));
 }
 
 Request::~Request() {
-  if (buffer_ != nullptr) state.driver.give_back(*buffer_);
+  if (buffer_ != nullptr) state.driver.give_back(index_);
 }
 
 long Request::answered(bool called) {

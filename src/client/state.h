@@ -55,6 +55,7 @@ struct State {
   ipc::FrontDriver driver;
   std::atomic<std::uint32_t> session;  // generation, 0: none yet; odd while one is being made
   std::atomic<std::uint32_t> broken;   // the service is gone
+  std::atomic<std::uint32_t> leaving;  // 1 while the session is given up: no request begins
 
   std::atomic<OpenRecord*> working_directory;  // null: the kernel's
 };
@@ -123,6 +124,7 @@ class Request {
   long answered(bool called);
 
   ipc::RequestBuffer* buffer_ = nullptr;
+  std::uint32_t index_ = 0;  // of the buffer in the session that it was taken in
   long error_ = 0;
 };
 
@@ -148,7 +150,8 @@ void give_back_stock(bool directory, const Stock& stock);
 long attach();
 // In the child of a fork: what was the parent's stays the parent's.
 void after_fork_in_child();
-// The identity of the process has changed: the next call attaches anew, as whom it is now.
+// The identity of the process has changed: the next call attaches anew, as whom it is now. Waits
+// for the calls of other threads.
 void forget_session();
 // Finds the descriptors that this process image began with.
 void adopt_inherited();
