@@ -109,6 +109,13 @@ class FrontDriver {
         kBufferStride);
   }
 
+  // Whether the buffer is of the present session: not of one that was left while it was in use.
+  bool owns(const RequestBuffer& buffer) const {
+    const auto* const region = static_cast<const char*>(region_.load(std::memory_order_acquire));
+    const auto* const address = reinterpret_cast<const char*>(&buffer);
+    return region != nullptr && address >= region && address < region + kSessionRegionBytes;
+  }
+
   // Posts the request in `buffer` and waits for its answer. False: the service has ended, and
   // nobody knows whether the request was run; the buffer must not be used again.
   bool call(RequestBuffer& buffer) {
@@ -151,7 +158,8 @@ class FrontDriver {
   }
 
   bool post(RequestQueue& queue, const RequestBuffer& buffer) {
-    return queue.post(doorbell_of(session_, index_of(buffer)), [this] { return service_ended(); });
+    return queue.post(doorbell_of(session_, index_of(buffer)),
+                      [&] { return service_ended(queue, buffer); });
   }
 
   template <class Meanwhile>
@@ -191,7 +199,7 @@ class FrontDriver {
       // Pairs with the exchange in BackDriver's completion.
       if (buffer.state.load() != posted) break;
       if (futex_wait(&buffer.state, posted, &patience) != -ETIMEDOUT) continue;
-      if (service_ended() && !is_done(buffer, posted)) return false;
+      if (service_ended(queue, buffer) && !is_done(buffer, posted)) return false;
       // No answer for a second: the request takes long, or another process has spoilt the queue.
       // A second doorbell does no harm: the service knows which requests it has taken.
       if (++waits % kWaitsUntilPostedAgain == 0 && !post(queue, buffer)) return false;
@@ -200,8 +208,8 @@ class FrontDriver {
     return true;
   }
 
-  bool service_ended() const {
-    if (queues_->queues[0].closed.load(std::memory_order_relaxed) != 0) return true;
+  bool service_ended(const RequestQueue& queue, const RequestBuffer& buffer) const {
+    if (queue.closed.load(std::memory_order_relaxed) != 0 || !owns(buffer)) return true;
     pollfd end{socket_, 0, 0};
     const timespec now{};
     return raw::syscall(SYS_ppoll, &end, 1, &now, nullptr, 0) > 0 &&

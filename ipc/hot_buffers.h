@@ -8,7 +8,7 @@
 // `watched`; the service clears `watched` and then looks at the state once more. All four steps are
 // seq_cst, so at least one of the two sees the other. Who is watched looks for sleepers as one who
 // rings does: a thread may have gone to sleep before another one began to watch.
-// THREADS: all functions at once. Looking does not wait for another thread that looks.
+// THREADS: all functions at once. claim() and watch() do not wait for another thread that looks.
 #ifndef LIBSERVICES_IPC_HOT_BUFFERS_H_
 #define LIBSERVICES_IPC_HOT_BUFFERS_H_
 

@@ -62,9 +62,8 @@ struct AnswerHeader {
 struct alignas(64) RequestBuffer {
   std::atomic<std::uint32_t> state;    // see above; the futex that the application waits on
   std::atomic<std::uint8_t> sleeping;  // 1 while the application sleeps on `state`
-  std::atomic<std::uint8_t>
-      watched;                     // 1 + the core group whose threads look here without a doorbell
-  std::atomic<std::uint16_t> cpu;  // where the application posted from: advice for waiting
+  std::atomic<std::uint8_t> watched;   // 1 + the core group that looks here without a doorbell
+  std::atomic<std::uint16_t> cpu;      // where the application posted from: advice for waiting
   union {
     RequestHeader request;
     AnswerHeader answer;  // in the place of the request

@@ -503,7 +503,7 @@ Request::~Request() {
 
 long Request::answered(bool called) {
   if (!called) {
-    state.broken.store(1);
+    if (state.driver.owns(*buffer_)) state.broken.store(1);  // else this session alone is over
     return -EIO;
   }
   return -static_cast<long>(buffer_->answer.error);
