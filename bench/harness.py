@@ -6,6 +6,7 @@ usage: tools/bench [OPTION]... [NAME]...
 
   calls      single file calls on union(local, local), beside kernel overlayfs and fuse-overlayfs
   programs   untar, grep -r, find, diff -r on the same, beside those and unionfs-fuse
+  ipc        an empty request, beside a pipe, a Unix socket, an eventfd and a FUSE getattr
   stack      1 to 8 pass-through layers composed at compile time, beside virtual calls (no root needed)
   NAME       any other program //bench:NAME that prints rows as JSON, as bench/README.md says
 
@@ -113,23 +114,40 @@ def duration(nanoseconds):
     return f"{nanoseconds:.3g} ns"
 
 
+def figure(value, unit):
+    if value is None:
+        return "-"
+    return duration(value) if unit == "ns" else f"{value:.3g} {unit}".rstrip()
+
+
+def ratio_of(row, theirs):
+    """How many times better than a peer: above 1, ours is faster."""
+    ours = row["ours"]
+    if not ours or not theirs:
+        return "-"
+    return f"{(ours / theirs if row.get('better') == 'higher' else theirs / ours):.2f}"
+
+
 def print_rows(title, rows):
-    """Rows: name, ours and peers {name: value} in nanoseconds, None for what could not be measured."""
+    """Rows: name, unit, ours and peers {name: value}, None for what could not be measured.
+
+    The unit is nanoseconds if none is named; "better": "higher" marks rates.
+    """
     peers = list(dict.fromkeys(peer for row in rows for peer in row["peers"]))
+    wide = max([18, *(len(row["name"]) + 1 for row in rows)])
     say(f"\n{title}")
-    header = f"{'':18}{'ours':>10}"
+    header = f"{'':{wide}}{'ours':>10}"
     for peer in peers:
         header += f"{peer:>16}{'ratio':>7}"
     say(header)
     for row in rows:
-        ours = row["ours"]
-        line = f"{row['name']:18}{duration(ours) if ours else '-':>10}"
+        unit = row.get("unit", "ns")
+        line = f"{row['name']:{wide}}{figure(row['ours'], unit):>10}"
         for peer in peers:
             theirs = row["peers"].get(peer)
-            ratio = f"{theirs / ours:.2f}" if ours and theirs else "-"
-            line += f"{duration(theirs) if theirs else '-':>16}{ratio:>7}"
-        if row.get("goal") and ours and row["peers"].get("overlayfs"):
-            reached = row["peers"]["overlayfs"] / ours >= row["goal"]
+            line += f"{figure(theirs, unit):>16}{ratio_of(row, theirs):>7}"
+        if row.get("goal") and row["ours"] and row["peers"].get("overlayfs"):
+            reached = row["peers"]["overlayfs"] / row["ours"] >= row["goal"]
             line += f"   goal {row['goal']} {'reached' if reached else 'missed'}"
         say(line)
 

@@ -128,7 +128,7 @@ void BackDriver::run(Worker& self) {
 
 // REQUIRES: counted in active_. Returns when it is not counted any more.
 void BackDriver::serve(Worker& self) {
-  queue().awake_on.store(current_cpu() + 1, std::memory_order_relaxed);
+  tell_where(current_cpu());
   ClaimedRequest request;  // kept from one to the next: they often are of the same session
   bool queue_first = false;
   for (;;) {
@@ -187,7 +187,15 @@ bool BackDriver::claim_from_queue(ClaimedRequest& request) {
   return false;
 }
 
+// Clients read it before they wait, so it is written only when it changes.
+void BackDriver::tell_where(std::uint32_t cpu) {
+  if (queue().awake_on.load(std::memory_order_relaxed) != cpu + 1) {
+    queue().awake_on.store(cpu + 1, std::memory_order_relaxed);
+  }
+}
+
 void BackDriver::answer(const ClaimedRequest& request) {
+  tell_where(current_cpu());
   RequestBuffer& buffer = request.session->buffer(request.buffer);
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
   const auto groups = static_cast<std::uint32_t>(options_.groups.size());
@@ -213,18 +221,22 @@ bool BackDriver::look(ClaimedRequest& request) {
   constexpr unsigned kLooks = 64;
   request.posted = 0;
   auto end = Clock::time_point::max();
-  for (;;) {
+  const auto queued = [this] { return queue().doorbells.has_next(); };
+  for (bool first = true;; first = false) {
     const std::uint32_t cpu = current_cpu();
-    const auto queued = [this] { return queue().doorbells.has_next(); };
-    if (hot_.claim(request, client_cpu == cpu ? 1 : kLooks, queued) || queued()) return true;
-    request.session.reset();  // it may end
-    if (!queue().doorbells.looks_empty() || stopping_.load(std::memory_order_relaxed)) return true;
-    const auto now = Clock::now();
-    if (end == Clock::time_point::max()) end = now + options_.look_for;
-    if (now >= end) return false;
-    if (queue().awake_on.load(std::memory_order_relaxed) != cpu + 1) {  // clients read it
-      queue().awake_on.store(cpu + 1, std::memory_order_relaxed);
+    // The client shares this core: nothing comes before it runs.
+    const bool alone = client_cpu == cpu;
+    if (!(first && alone) && (hot_.claim(request, alone ? 1 : kLooks, queued) || queued())) {
+      return true;
     }
+    if (!first) request.session.reset();  // it may end
+    if (!queue().doorbells.looks_empty() || stopping_.load(std::memory_order_relaxed)) return true;
+    if (!first) {  // the clock costs as much as a tenth of a request
+      const auto now = Clock::now();
+      if (end == Clock::time_point::max()) end = now + options_.look_for;
+      if (now >= end) return false;
+    }
+    tell_where(cpu);
     ::sched_yield();
   }
 }
@@ -243,7 +255,7 @@ void BackDriver::sleep() {
     be_alert();
   }
   shared.sleepers.store(0, std::memory_order_relaxed);
-  shared.awake_on.store(current_cpu() + 1, std::memory_order_relaxed);
+  tell_where(current_cpu());
 }
 
 void BackDriver::be_alert() {

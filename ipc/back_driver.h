@@ -98,6 +98,7 @@ class BackDriver {
   bool next(ClaimedRequest& request, bool queue_first);
   bool run_one(Worker& self, const ClaimedRequest& request);
   bool claim_from_queue(ClaimedRequest& request);
+  void tell_where(std::uint32_t cpu);
   void answer(const ClaimedRequest& request);
   bool look(ClaimedRequest& request);
   std::uint64_t served();

@@ -28,6 +28,7 @@
 #include "ipc/queue.h"
 #include "ipc/request.h"
 #include "ipc/socket_message.h"
+#include "ipc/wait_budget.h"
 
 namespace libservices::ipc {
 
@@ -141,10 +142,7 @@ class FrontDriver {
   }
 
  private:
-  // How long to spin, in looks of about 10 ns: between these bounds, after what was seen.
-  static constexpr std::uint32_t kFewestLooks = 200;
-  static constexpr std::uint32_t kMostLooks = 4000;
-  static constexpr int kYields = 20;
+  static constexpr std::uint32_t kYields = 20;
   static constexpr unsigned kWaitsUntilPostedAgain = 10;
 
   static bool is_done(const RequestBuffer& buffer, std::uint32_t posted) {
@@ -162,33 +160,40 @@ class FrontDriver {
                       [&] { return service_ended(queue, buffer); });
   }
 
+  // Awake: spins while the service runs on another core; while it shares ours, or has just been
+  // woken, lets others run.
   template <class Meanwhile>
   bool done_soon(const RequestQueue& queue, const RequestBuffer& buffer, std::uint32_t posted,
                  std::uint32_t cpu, Meanwhile&& meanwhile) {
-    const std::uint32_t awake_on = queue.awake_on.load(std::memory_order_relaxed);
-    if (awake_on != 0 && awake_on != cpu + 1) {
-      const std::uint32_t budget = looks_.load(std::memory_order_relaxed);
-      for (std::uint32_t look = 0; look < budget; ++look) {
-        if (is_done(buffer, posted)) {
-          // Well spent: next time up to eight times as long as it took this time.
-          const std::uint32_t wanted = look * 8;
-          looks_.store(
-              wanted < kFewestLooks ? kFewestLooks : (wanted > kMostLooks ? kMostLooks : wanted),
-              std::memory_order_relaxed);
-          return true;
+    bool spun = false;
+    std::uint32_t yields = 0;
+    std::uint32_t most_yields = kYields;
+    for (;;) {
+      const std::uint32_t awake_on = queue.awake_on.load(std::memory_order_relaxed);
+      if (awake_on != 0 && awake_on != cpu + 1 && !spun) {
+        spun = true;
+        const std::uint32_t budget = spin_.looks();
+        for (std::uint32_t look = 0; look < budget; ++look) {
+          if (is_done(buffer, posted)) {
+            spin_.answered_after(look);
+            return true;
+          }
+          if (meanwhile()) look = 0;
+          cpu_relax();
         }
-        if (meanwhile()) look = 0;
-        cpu_relax();
+        spin_.in_vain();
       }
-      const std::uint32_t less = budget / 2;
-      looks_.store(less < kFewestLooks ? kFewestLooks : less, std::memory_order_relaxed);
-    }
-    for (int i = 0; i < kYields; ++i) {
-      if (is_done(buffer, posted)) return true;
-      if (queue.awake_on.load(std::memory_order_relaxed) == 0) break;
+      if (is_done(buffer, posted)) break;
+      if (awake_on == 0 && yields == 0) most_yields = waking_.looks();
+      if (yields == most_yields) {
+        if (most_yields != kYields) waking_.in_vain();
+        return false;
+      }
+      ++yields;
       raw::syscall(SYS_sched_yield);
     }
-    return is_done(buffer, posted);
+    if (most_yields != kYields) waking_.answered_after(yields);
+    return true;
   }
 
   bool done_later(RequestQueue& queue, RequestBuffer& buffer, std::uint32_t posted) {
@@ -298,7 +303,8 @@ class FrontDriver {
   QueueSet* queues_ = nullptr;
   std::uint32_t groups_ = 0;
   std::uint64_t queue_bytes_ = 0;
-  std::atomic<std::uint32_t> looks_{kMostLooks};
+  WaitBudget spin_{200, 4000};  // looks of about 10 ns while the service runs elsewhere
+  WaitBudget waking_{4, 250};   // yields of about 250 ns while it is being woken
   Taken taken_[kBuffersInSession];
 };
 
