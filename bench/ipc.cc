@@ -132,8 +132,7 @@ class Way {
 void serve(const std::string& directory, int cpu, const std::function<void()>& ready) {
   if (cpu >= 0) run_on(cpu);
   ipc::SessionListener::Hooks hooks;
-  hooks.handle = [](ipc::ServerSession&, const ipc::RequestHeader&, std::span<const std::byte>,
-                    ipc::RequestBuffer& buffer) {
+  hooks.handle = [](ipc::ServerSession&, const ipc::TakenRequest&, ipc::RequestBuffer& buffer) {
     buffer.answer.error = 0;
     buffer.answer.output_bytes = 0;
   };

@@ -94,7 +94,7 @@ void BackDriver::add_thread() {
 }
 
 void BackDriver::stay_in_group() {
-  if (options_.groups.size() < 2) return;
+  if (options_.groups.size() < 2 || !options_.bind_threads) return;
   cpu_set_t cores;
   CPU_ZERO(&cores);
   for (const int cpu : options_.groups[group_]) {
@@ -200,11 +200,12 @@ void BackDriver::answer(const ClaimedRequest& request) {
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
   const auto groups = static_cast<std::uint32_t>(options_.groups.size());
   if (groups > 1 && queues_.group(client_cpu, groups) != group_) hot_.drop(request);
-  const RequestHeader header = buffer.copy_once();
-  if (header.is_sound()) {
-    handle_(*request.session, header,
-            {header.inlined != 0 ? header.inline_input() : buffer.data, header.input_bytes},
-            buffer);
+  TakenRequest taken{.header = buffer.copy_once(), .input = {}, .number = 0};
+  if (taken.header.is_sound()) {
+    taken.input = {taken.header.inlined != 0 ? taken.header.inline_input() : buffer.data,
+                   taken.header.input_bytes};
+    taken.number = request_number(request.session->salt(), request.buffer, request.posted);
+    handle_(*request.session, taken, buffer);
   } else {
     refused_.fetch_add(1, std::memory_order_relaxed);
     buffer.answer.error = EINVAL;

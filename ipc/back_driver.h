@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The back driver: the service's end of one request queue, and the threads that serve it. They stay
-// on the processors of the queue's core group.
+// on the processors of the queue's core group, unless they are left free.
 //
 // Usually one thread, the *active* one, takes doorbells, looks at the hot buffers, and runs
 // requests; while there are none it looks for a bounded time and then sleeps, at no cost. One more
@@ -36,16 +36,24 @@ namespace libservices::ipc {
 // Finds the session of a doorbell; null for one that is not (or no longer) of this queue.
 using SessionFinder = std::function<std::shared_ptr<ServerSession>(std::uint32_t session)>;
 
-// Runs one request: `header` is the private copy, `buffer` where the answer goes. It returns when
-// the answer is complete. `input` is private too (behind the header's words), or it is the
-// buffer's, where a hostile peer may change it meanwhile.
-using RequestHandler = std::function<void(ServerSession&, const RequestHeader& header,
-                                          std::span<const std::byte> input, RequestBuffer& buffer)>;
+// A request as the service took it. `header` is a private copy. `input` is private too (behind the
+// header's words), or it is the buffer's, where a hostile peer may change it meanwhile.
+struct TakenRequest {
+  RequestHeader header;
+  std::span<const std::byte> input;
+  std::uint32_t number;  // request_number()
+};
+
+// Runs one request; the answer goes into `buffer`. It returns when the answer is complete.
+using RequestHandler =
+    std::function<void(ServerSession&, const TakenRequest& request, RequestBuffer& buffer)>;
 
 struct BackDriverOptions {
   // The core groups, each with a queue of its own; empty: those of this machine.
   std::vector<CoreGroup> groups;
   unsigned most_threads = 32;
+  // Whether threads stay on the cores of their group, when there are several groups.
+  bool bind_threads = true;
   // How long to look for the next request after the last one before sleeping.
   std::chrono::microseconds look_for{50};
 };

@@ -37,6 +37,7 @@ class FrontDriver {
   bool attached() const { return region_.load(std::memory_order_acquire) != nullptr; }
   int socket() const { return socket_; }
   std::uint32_t session() const { return session_; }
+  std::uint64_t salt() const { return salt_.load(std::memory_order_relaxed); }
 
   // One round trip. `upper` receives at most `upper_size` bytes of the upper layer's welcome and
   // `descriptors` its descriptors; all counts are set. 0, or a negative errno: ECONNREFUSED and
@@ -67,7 +68,7 @@ class FrontDriver {
   void detach() {
     if (!attached()) return;
     raw::syscall(SYS_munmap, region_.load(std::memory_order_relaxed), kSessionRegionBytes);
-    raw::syscall(SYS_munmap, queues_, queue_bytes_);
+    raw::syscall(SYS_munmap, queues_.load(std::memory_order_relaxed), queue_bytes_);
     raw::syscall(SYS_close, socket_);
     abandon();
   }
@@ -125,6 +126,10 @@ class FrontDriver {
   // The same; `meanwhile` is called while it waits awake, and says whether it did something.
   template <class Meanwhile>
   bool call(RequestBuffer& buffer, Meanwhile&& meanwhile) {
+    // Mapped as long as a buffer is taken, even if the session is left meanwhile.
+    QueueSet* const queues = queues_.load(std::memory_order_acquire);
+    if (queues == nullptr || !owns(buffer)) return false;
+    const std::uint32_t groups = groups_.load(std::memory_order_relaxed);
     const std::uint32_t cpu = current_cpu();
     const std::uint32_t posted = buffer.state.load(std::memory_order_relaxed) + 1;
     buffer.cpu.store(static_cast<std::uint16_t>(cpu), std::memory_order_relaxed);
@@ -132,7 +137,7 @@ class FrontDriver {
     buffer.state.exchange(posted);
     const std::uint32_t watcher = buffer.watched.load();
     RequestQueue& queue =
-        watcher == 0 || watcher > groups_ ? queue_for(cpu) : queues_->queues[watcher - 1];
+        queues->queues[watcher != 0 && watcher <= groups ? watcher - 1 : queues->group(cpu, groups)];
     if (watcher != 0) {
       queue.wake();
     } else if (!post(queue, buffer)) {
@@ -148,11 +153,6 @@ class FrontDriver {
   static bool is_done(const RequestBuffer& buffer, std::uint32_t posted) {
     // Pairs with the exchange in BackDriver.
     return buffer.state.load(std::memory_order_acquire) != posted;
-  }
-
-  // That of the core group of `cpu`.
-  RequestQueue& queue_for(std::uint32_t cpu) const {
-    return queues_->queues[groups_ == 1 ? 0 : queues_->group(cpu, groups_)];
   }
 
   bool post(RequestQueue& queue, const RequestBuffer& buffer) {
@@ -197,9 +197,9 @@ class FrontDriver {
   }
 
   bool done_later(RequestQueue& queue, RequestBuffer& buffer, std::uint32_t posted) {
-    const timespec patience{0, 100'000'000};
+    timespec patience{0, 20'000'000};
     unsigned waits = 0;
-    for (;;) {
+    for (;; patience.tv_nsec = 100'000'000) {
       buffer.sleeping.store(1);
       // Pairs with the exchange in BackDriver's completion.
       if (buffer.state.load() != posted) break;
@@ -261,6 +261,7 @@ class FrontDriver {
     if (upper_bytes > upper_size) upper_bytes = upper_size;
     __builtin_memcpy(upper, bytes + sizeof welcome, upper_bytes);
     socket_ = socket;
+    salt_.store(welcome.salt, std::memory_order_relaxed);
     session_ = welcome.session;
     region_.store(region, std::memory_order_release);  // last: now it is attached
     return 0;
@@ -279,9 +280,9 @@ class FrontDriver {
     // A child must not come to use its parent's session.
     raw::syscall(SYS_madvise, region, kSessionRegionBytes, MADV_DONTFORK);
     raw::syscall(SYS_madvise, queue, welcome.queue_bytes, MADV_DONTFORK);
-    queues_ = reinterpret_cast<QueueSet*>(queue);
     queue_bytes_ = welcome.queue_bytes;
-    groups_ = QueueSet::groups_in(welcome.queue_bytes);
+    groups_.store(QueueSet::groups_in(welcome.queue_bytes), std::memory_order_relaxed);
+    queues_.store(reinterpret_cast<QueueSet*>(queue), std::memory_order_release);
     mapped = reinterpret_cast<void*>(region);
     return 0;
   }
@@ -293,15 +294,16 @@ class FrontDriver {
 
   void leave() {
     region_.store(nullptr, std::memory_order_release);
-    queues_ = nullptr;
+    queues_.store(nullptr);
     socket_ = -1;
   }
 
   int socket_ = -1;
   std::uint32_t session_ = 0;
+  std::atomic<std::uint64_t> salt_{0};
   std::atomic<void*> region_{nullptr};
-  QueueSet* queues_ = nullptr;
-  std::uint32_t groups_ = 0;
+  std::atomic<QueueSet*> queues_{nullptr};
+  std::atomic<std::uint32_t> groups_{0};
   std::uint64_t queue_bytes_ = 0;
   WaitBudget spin_{200, 4000};  // looks of about 10 ns while the service runs elsewhere
   WaitBudget waking_{4, 250};   // yields of about 250 ns while it is being woken

@@ -37,7 +37,7 @@ struct RequestHeader {
   std::uint16_t word_count;
   std::uint16_t inlined;  // 1: the input follows the words, 0: it is in RequestBuffer::data
   std::uint32_t input_bytes;
-  std::uint32_t reserved;
+  std::uint32_t repeats;  // the number of the lost request that this one is again; 0: none
   std::uint64_t words[kRequestWords + 1];
 
   // Whether its counts keep within the bounds.
@@ -80,6 +80,7 @@ struct alignas(64) RequestBuffer {
     request.word_count = 0;
     request.inlined = 1;
     request.input_bytes = 0;
+    request.repeats = 0;
   }
   template <class Words>
   void set_words(const Words& words) {
@@ -125,6 +126,16 @@ static_assert(offsetof(RequestBuffer, request) == 8 && sizeof(RequestHeader) == 
 static_assert(offsetof(RequestBuffer, data) == 320);
 
 inline bool is_posted(std::uint32_t state) { return state % 2 != 0; }
+
+// The number of a request, never 0: of its session's salt, its buffer, and the count in `state`
+// while it was posted. Both ends know it. Who asks again in another session, because nobody knows
+// whether a request was run, names it so (RequestHeader::repeats).
+inline std::uint32_t request_number(std::uint64_t salt, std::uint32_t buffer,
+                                    std::uint32_t posted) {
+  std::uint64_t mixed = salt ^ ((std::uint64_t{buffer} << 32U) | posted);
+  mixed = (mixed ^ (mixed >> 31U)) * 0x9e3779b97f4a7c15ULL;
+  return static_cast<std::uint32_t>(mixed >> 32U) | 1U;
+}
 
 // A region holds this many buffers, each on pages of its own. Untouched ones cost no memory.
 inline constexpr std::uint32_t kBuffersInSession = 64;

@@ -34,10 +34,11 @@ struct Peer {
 
 class ServerSession {
  public:
-  ServerSession(std::uint32_t id, Peer peer, Region region)
-      : id_(id), peer_(std::move(peer)), region_(std::move(region)) {}
+  ServerSession(std::uint32_t id, std::uint64_t salt, Peer peer, Region region)
+      : id_(id), salt_(salt), peer_(std::move(peer)), region_(std::move(region)) {}
 
   std::uint32_t id() const { return id_; }
+  std::uint64_t salt() const { return salt_; }
   const Peer& peer() const { return peer_; }
   RequestBuffer& buffer(std::uint32_t index) { return *buffer_at(region_.address(), index); }
 
@@ -62,6 +63,7 @@ class ServerSession {
   friend class HotBuffers;
   friend class SessionListener;
   const std::uint32_t id_;
+  const std::uint64_t salt_;
   const Peer peer_;
   Region region_;
   void* domain_ = nullptr;                                             // SessionListener's

@@ -83,7 +83,8 @@ SessionListener::SessionListener(std::string directory, Hooks hooks,
     : directory_(std::move(directory)),
       hooks_(std::move(hooks)),
       driver_options_(std::move(driver_options)),
-      limits_(limits) {
+      limits_(limits),
+      random_((std::uint64_t{std::random_device{}()} << 32U) | std::random_device{}()) {
   auto& groups = driver_options_.groups;
   if (groups.empty()) groups = core_groups(allowed_cpus());
   while (groups.size() > QueueSet::kMostGroups) {  // some share a queue
@@ -251,6 +252,7 @@ void SessionListener::first_message(Connection& connection, const Hello& hello) 
   }
   ServerSession& session = *connection.session;
   welcome.session = session.id();
+  welcome.salt = session.salt();
   welcome.region_bytes = session.region_.bytes();
   const Region& queues = static_cast<Domain*>(session.domain_)->region;
   welcome.queue_bytes = queues.bytes();
@@ -337,7 +339,7 @@ int SessionListener::begin(Connection& connection, std::uint32_t cpu, Message& r
     }
     const std::uint32_t id = free_ids_.back();
     free_ids_.pop_back();
-    session = std::make_shared<ServerSession>(id, connection.peer, std::move(region));
+    session = std::make_shared<ServerSession>(id, random_(), connection.peer, std::move(region));
     session->domain_ = domain;
     ++domain->sessions;
     by_id_[id] = session;

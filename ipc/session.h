@@ -23,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -144,6 +145,7 @@ class SessionListener {
   std::map<int, std::unique_ptr<Connection>> connections_;  // by socket; run() alone
   std::map<int, std::function<void()>> watched_;            // by descriptor; run() alone
   std::vector<int> ended_;  // sockets of connections that are to end; run() alone
+  std::mt19937_64 random_;  // salts of sessions; run() alone
   std::atomic<std::uint64_t> opened_{0};
 
   mutable std::shared_mutex mutex_;

@@ -19,7 +19,7 @@ namespace libservices::ipc {
 
 inline constexpr unsigned kMostDescriptors = 80;  // in one message; the kernel allows 253
 inline constexpr std::uint32_t kProtocolMagic = 0x6c737673;  // "lsvs"
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 
 // The first message of a connection. `purpose` is the upper layer's but for kSession.
 struct Hello {
@@ -37,6 +37,7 @@ struct Welcome {
   std::uint32_t version = kProtocolVersion;
   std::uint32_t session = 0;
   std::uint32_t upper_bytes = 0;
+  std::uint64_t salt = 0;  // of the numbers of its requests (request.h)
   std::uint64_t region_bytes = 0;
   std::uint64_t queue_bytes = 0;
 };

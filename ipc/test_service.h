@@ -100,9 +100,10 @@ struct TestService {
   }
 
   SessionListener::Hooks hooks(SessionListener::Hooks more) {
-    more.handle = [this](ServerSession& session, const RequestHeader& header,
-                         std::span<const std::byte> input,
-                         RequestBuffer& buffer) { handle(session, header, input, buffer); };
+    more.handle = [this](ServerSession& session, const TakenRequest& request,
+                         RequestBuffer& buffer) {
+      handle(session, request.header, request.input, buffer);
+    };
     return more;
   }
 

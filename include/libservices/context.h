@@ -35,6 +35,7 @@ struct Context {
   mode_t umask = 0;           // used by `Filesystem` alone
   std::uint64_t tenant = 0;   // the container pool
   std::uint64_t request = 0;  // number of the request in its session, for traces
+  std::uint32_t number = 0;   // of the request among all of the pool (KeptOffset); 0: none
   std::uint64_t process = 0;  // owner of POSIX record locks: one number for each process
   // Of a large read: how many bytes are in place already, for somebody who takes them meanwhile.
   std::atomic<std::uint32_t>* read_progress = nullptr;

@@ -15,6 +15,7 @@
 #ifndef LIBSERVICES_HOST_H_
 #define LIBSERVICES_HOST_H_
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -37,9 +38,15 @@ struct HostConfig {
   std::string run_directory;     // absolute; made if it is missing
   std::vector<Mount> mounts;
   Clients clients = Clients::kOwnUser;
+  enum class Threads : std::uint8_t { kBound, kFree };  // to the cores of their group
+
+  Threads threads = Threads::kBound;
   std::size_t most_workers = 0;         // threads for each core group; 0 = as ipc chooses
   std::size_t most_sessions = 4096;     // connected processes
   std::size_t most_open_files = 65536;  // of one session
+  // How long programs wait for another service in this run directory when this one is killed. They
+  // go on with their open files then; when none comes, their calls fail with EIO.
+  std::chrono::milliseconds restart_wait{5000};
 };
 
 // THREADS: start() and stop() by one thread, status() by any between them.

@@ -16,6 +16,30 @@
 
 namespace libservices {
 
+// Where an open file's offset is kept too, in memory that outlives the process: what a service that
+// follows a killed one needs. The last two moves are there, so that one of them is always whole.
+//
+// A move with a request's number tells whether that request was run, when its answer was lost.
+struct KeptOffset {
+  struct Move {
+    std::atomic<std::uint64_t> before;
+    std::atomic<std::uint64_t> after;
+    std::atomic<std::uint32_t> number;  // Context::number of who moved it; 0: nobody's
+  };
+  Move moves[2];
+  std::atomic<std::uint32_t> latest;  // 0 or 1
+
+  void move(std::uint64_t before, std::uint64_t after, std::uint32_t number) {
+    const std::uint32_t next = 1 - (latest.load(std::memory_order_relaxed) & 1U);
+    moves[next].before.store(before, std::memory_order_relaxed);
+    moves[next].after.store(after, std::memory_order_relaxed);
+    moves[next].number.store(number, std::memory_order_relaxed);
+    // Who reads it after our death sees stores in their order.
+    latest.store(next, std::memory_order_release);
+  }
+  const Move& last() const { return moves[latest.load(std::memory_order_acquire) & 1U]; }
+};
+
 // Made by `open` and ended by `close` of the filesystem that made it, never given to another one.
 // THREADS: all its operations may run at once; those that use the shared offset take their turn.
 class OpenFile {
@@ -33,11 +57,25 @@ class OpenFile {
     flags_.store((old & ~kChangeable) | (bits & kChangeable), std::memory_order_relaxed);
   }
 
+  // From now on the offset is kept in `kept` as well; null: no more. OWNS: nothing.
+  void keep_offset_in(KeptOffset* kept) {
+    std::lock_guard lock(offset_mutex_);
+    kept_ = kept;
+    if (kept_ != nullptr) kept_->move(offset_, offset_, 0);
+  }
+
  protected:
   explicit OpenFile(OpenFlags flags) : flags_(flags.bits) {}
 
-  std::mutex offset_mutex_;  // guards offset_, and makes read and write at it one step
+  // REQUIRES: offset_mutex_. `number` is the request's.
+  void move_to(std::uint64_t before, std::uint64_t after, std::uint32_t number) {
+    if (kept_ != nullptr) kept_->move(before, after, number);
+    offset_ = after;
+  }
+
+  std::mutex offset_mutex_;   // guards offset_, and makes read and write at it one step
   std::uint64_t offset_ = 0;  // bytes; in a directory the cookie behind which to go on
+  KeptOffset* kept_ = nullptr;
 
  private:
   std::atomic<int> flags_;
@@ -58,10 +96,10 @@ struct Location {
   // The open file itself (AT_EMPTY_PATH).
   Location(OpenFile& file) : base(&file), itself(true) {}  // NOLINT(google-explicit-constructor)
 
-  OpenFile* base = nullptr;       // null: the root of the instance; an absolute path ignores it
+  OpenFile* base = nullptr;  // null: the root of the instance; an absolute path ignores it
   std::string_view path;
-  Follow follow = Follow::kYes;   // whether a symbolic link in the last component is followed
-  bool itself = false;            // the object is `base`, and `path` is not looked at
+  Follow follow = Follow::kYes;  // whether a symbolic link in the last component is followed
+  bool itself = false;           // the object is `base`, and `path` is not looked at
 
   // Null confines the walk: ".." at the root is the root, and absolute links start there.
   // Otherwise a walk that leaves the instance fails with EXDEV and stores here what is left of

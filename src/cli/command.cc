@@ -41,6 +41,8 @@ struct Words {
   std::size_t workers = 0;
   std::size_t sessions = HostConfig{}.most_sessions;
   std::size_t open_files = HostConfig{}.most_open_files;
+  std::string threads = "bound";
+  double restart_wait = std::chrono::duration<double>(HostConfig{}.restart_wait).count();
   int ready_descriptor = -1;
   bool json = false;
 };
@@ -75,9 +77,23 @@ void add_limits(CLI::App& verb, Words& words) {
   verb.add_option("--workers", words.workers,
                   "most threads for each group of cores; 0 lets the service choose")
       ->capture_default_str();
+  verb.add_option("--threads", words.threads,
+                  "bound: threads stay on the cores of their group, where there is more than one "
+                  "group; free: they run anywhere")
+      ->check(CLI::IsMember({"bound", "free"}))
+      ->capture_default_str();
   verb.add_option("--most-sessions", words.sessions, "most processes connected at once")
       ->capture_default_str();
   verb.add_option("--most-open-files", words.open_files, "most open files of one process")
+      ->capture_default_str();
+}
+
+void add_restart(CLI::App& verb, Words& words) {
+  verb.add_option("--restart-wait", words.restart_wait,
+                  "how long programs wait for another service when this one is killed, to go on "
+                  "with their open files; 0: their calls fail at once")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->type_name("SECONDS")
       ->capture_default_str();
 }
 
@@ -112,6 +128,9 @@ absl::StatusOr<HostConfig> config_of(const Words& words) {
   config.most_workers = words.workers;
   config.most_sessions = words.sessions;
   config.most_open_files = words.open_files;
+  config.threads =
+      words.threads == "free" ? HostConfig::Threads::kFree : HostConfig::Threads::kBound;
+  config.restart_wait = std::chrono::milliseconds(static_cast<long>(words.restart_wait * 1000));
   config.run_directory = words.run_directory;
   return config;
 }
@@ -172,8 +191,10 @@ int command(int argc, char** argv, const Catalog& catalog) {
   add_mounts(*serve_verb, words);
   add_pool(*serve_verb, words);
   add_limits(*serve_verb, words);
-  serve_verb->add_option("--ready", words.ready_descriptor,
-                         "a descriptor that gets a newline when programs can connect")
+  add_restart(*serve_verb, words);
+  serve_verb
+      ->add_option("--ready", words.ready_descriptor,
+                   "a descriptor that gets a newline when programs can connect")
       ->type_name("NUMBER");
   CLI::App* run_verb = app.add_subcommand("run", "a program that uses a running service");
   add_pool(*run_verb, words);
@@ -182,9 +203,10 @@ int command(int argc, char** argv, const Catalog& catalog) {
   status_verb->add_flag("--json", words.json, "for machines");
   for (CLI::App* verb : {with_verb, run_verb}) {
     verb->prefix_command();
-    verb->footer(fmt::format("The program stands last:\n  libservices {} [OPTIONS] [--] PROGRAM "
-                             "[ARGUMENT...]",
-                             verb->get_name()));
+    verb->footer(
+        fmt::format("The program stands last:\n  libservices {} [OPTIONS] [--] PROGRAM "
+                    "[ARGUMENT...]",
+                    verb->get_name()));
   }
 
   try {

@@ -176,6 +176,7 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
   }
   const std::string preload = find_preload_library();
   if (preload.empty()) return kOwnFailure;
+  config.restart_wait = {};  // no other service will come
   const bool own_directory = config.run_directory.empty();
   if (own_directory) config.run_directory = private_directory();
   if (config.run_directory.empty()) return kOwnFailure;

@@ -51,8 +51,7 @@ long sendfile(int to, int from, off_t* offset, std::size_t size);
 long flock(int descriptor, int operation);
 long ioctl(int descriptor, unsigned long command, unsigned long argument);
 // Anonymous memory with a copy of the file's bytes; ENODEV for a writable shared mapping.
-long mmap(void* address, std::size_t size, int protection, int flags, int descriptor,
-          off_t offset);
+long mmap(void* address, std::size_t size, int protection, int flags, int descriptor, off_t offset);
 
 // Names (names.cc).
 long fstatat(int directory, const char* path, struct stat* into, int flags);

@@ -32,7 +32,8 @@ int why_not(const char* run_directory) {
   const long directory = client::raw::syscall(SYS_openat, AT_FDCWD, run_directory,
                                               O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   if (directory < 0) return static_cast<int>(-directory);
-  const long mounts = client::raw::syscall(SYS_openat, directory, "mounts", O_RDONLY | O_CLOEXEC, 0);
+  const long mounts =
+      client::raw::syscall(SYS_openat, directory, "mounts", O_RDONLY | O_CLOEXEC, 0);
   client::raw::syscall(SYS_close, directory);
   if (mounts < 0) return static_cast<int>(-mounts);
   client::raw::syscall(SYS_close, mounts);
@@ -139,8 +140,7 @@ int libservices_truncate(const char* path, off_t size) {
 }
 
 libservices_directory* libservices_opendir(const char* path) {
-  const int descriptor =
-      libservices_open(path, O_RDONLY | O_NONBLOCK | O_DIRECTORY | O_CLOEXEC, 0);
+  const int descriptor = libservices_open(path, O_RDONLY | O_NONBLOCK | O_DIRECTORY | O_CLOEXEC, 0);
   if (descriptor < 0) return nullptr;
   auto* const made = static_cast<libservices_directory*>(malloc(sizeof(libservices_directory)));
   if (made == nullptr) {

@@ -28,13 +28,14 @@ mode_t current_umask() {
 
 long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
   protocol::OpenRequest words;
-  words.target = place.target((flags & O_NOFOLLOW) == 0 ? std::uint32_t{protocol::Target::kFollow} : 0U);
+  words.target =
+      place.target((flags & O_NOFOLLOW) == 0 ? std::uint32_t{protocol::Target::kFollow} : 0U);
   words.flags = static_cast<std::uint32_t>(flags);
   words.mode = apply_umask(mode);
   OpenRecord* record = nullptr;
   if (const long error = open_place(place, words, rest, record); error != 0) return error;
-  const long descriptor = raw::syscall(
-      SYS_fcntl, record->stock_descriptor, (flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+  const long descriptor = raw::syscall(SYS_fcntl, record->stock_descriptor,
+                                       (flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
   if (descriptor < 0 || static_cast<std::uint64_t>(descriptor) >= state.most_descriptors) {
     if (descriptor >= 0) raw::syscall(SYS_close, descriptor);
     (void)release(*record);
@@ -85,12 +86,12 @@ long lock_until(OpenRecord& record, int descriptor, const protocol::LockWords& w
   long nanoseconds = 50'000;
   for (;;) {
     protocol::LockWords answer;
-    const long result =
-        lock_once(record, descriptor, protocol::Operation::kLock, words, answer);
+    const long result = lock_once(record, descriptor, protocol::Operation::kLock, words, answer);
     if (result != -EAGAIN || !waits) return result;
     const timespec pause{0, nanoseconds};
     if (raw::syscall(SYS_nanosleep, &pause, nullptr) == -EINTR) return -EINTR;
-    if (nanoseconds < 20'000'000) nanoseconds = nanoseconds * 2 < 20'000'000 ? nanoseconds * 2 : 20'000'000;
+    if (nanoseconds < 20'000'000)
+      nanoseconds = nanoseconds * 2 < 20'000'000 ? nanoseconds * 2 : 20'000'000;
   }
 }
 
@@ -121,16 +122,24 @@ long record_lock(OpenRecord& record, int descriptor, int command, struct flock& 
   protocol::LockWords words;
   words.owner = open_file ? 1 : 0;
   switch (lock.l_type) {
-    case F_RDLCK: words.type = 0; break;
-    case F_WRLCK: words.type = 1; break;
-    case F_UNLCK: words.type = 2; break;
-    default: return -EINVAL;
+    case F_RDLCK:
+      words.type = 0;
+      break;
+    case F_WRLCK:
+      words.type = 1;
+      break;
+    case F_UNLCK:
+      words.type = 2;
+      break;
+    default:
+      return -EINVAL;
   }
   words.start = static_cast<std::uint64_t>(start);
   words.end = end == INT64_MAX ? UINT64_MAX : static_cast<std::uint64_t>(end);
   if (!asks) return lock_until(record, descriptor, words, waits);
   protocol::LockWords found;
-  if (const long error = lock_once(record, descriptor, protocol::Operation::kTestLock, words, found);
+  if (const long error =
+          lock_once(record, descriptor, protocol::Operation::kTestLock, words, found);
       error != 0) {
     return error;
   }
@@ -260,9 +269,9 @@ long fcntl(int descriptor, int command, unsigned long argument) {
         return error;
       }
       words.flags = static_cast<std::uint32_t>(argument);
-      Request request(command == F_GETFL ? protocol::Operation::kGetFlags
-                                         : protocol::Operation::kSetFlags,
-                      record->instance);
+      Request request(
+          command == F_GETFL ? protocol::Operation::kGetFlags : protocol::Operation::kSetFlags,
+          record->instance);
       if (!request.ok()) return request.error();
       request.set(words);
       if (const long error = request.run(); error != 0) return error;
@@ -293,10 +302,17 @@ long flock(int descriptor, int operation) {
   words.owner = 2;
   words.end = UINT64_MAX;
   switch (operation & ~4 /* LOCK_NB */) {
-    case 1 /* LOCK_SH */: words.type = 0; break;
-    case 2 /* LOCK_EX */: words.type = 1; break;
-    case 8 /* LOCK_UN */: words.type = 2; break;
-    default: return -EINVAL;
+    case 1 /* LOCK_SH */:
+      words.type = 0;
+      break;
+    case 2 /* LOCK_EX */:
+      words.type = 1;
+      break;
+    case 8 /* LOCK_UN */:
+      words.type = 2;
+      break;
+    default:
+      return -EINVAL;
   }
   return lock_until(*record, descriptor, words, (operation & 4) == 0);
 }

@@ -16,7 +16,7 @@ std::size_t length_of(const char* text) { return __builtin_strlen(text); }
 
 // Whether a mount's path begins with `path` and a '/'.
 bool leads_to_mount(const char* path, std::size_t bytes) {
-  for (const protocol::MountEntry& entry : state.mounts->slots) {
+  for (const protocol::MountEntry& entry : mounts().slots) {
     if (entry.hash == 0 || entry.path_bytes <= bytes) continue;
     if (__builtin_memcmp(entry.path, path, bytes) == 0 &&
         (bytes == 1 || entry.path[bytes] == '/')) {
@@ -66,7 +66,7 @@ bool has_dot_dot(const char* path) {
 // Walks an absolute path by its text, to the deepest mount on the way. Up to there ".." is the
 // parent by name; from there on the service walks.
 bool match(const char* path, Place& place) {
-  if (state.mounts->count == 0) return false;
+  if (mounts().count == 0) return false;
   char prefix[protocol::kMostMountPath + 2];
   std::size_t bytes = 0;  // of the normalised prefix, which may grow past what it can hold
   bool found = false;
@@ -87,7 +87,7 @@ bool match(const char* path, Place& place) {
       at += length;
       continue;
     }
-    if (bytes + 1 + length > state.mounts->longest) {
+    if (bytes + 1 + length > mounts().longest) {
       // No mount is that deep; but ".." may come back up, as long as we have not arrived.
       if (found || !has_dot_dot(at)) break;
       if (bytes + 1 + length > protocol::kMostMountPath) return false;
@@ -97,7 +97,7 @@ bool match(const char* path, Place& place) {
     bytes += length;
     at += length;
     const protocol::MountMatch mount =
-        protocol::find_mount(*state.mounts, prefix, static_cast<unsigned>(bytes));
+        protocol::find_mount(mounts(), prefix, static_cast<unsigned>(bytes));
     if (mount.found && mount.mount_bytes == bytes) {
       found = true;
       place.instance = mount.instance;
@@ -162,7 +162,7 @@ long place_of(OpenRecord& record, int descriptor, Place& place) {
 }
 
 long mount_path(std::uint32_t instance, char* into, std::size_t size) {
-  for (const protocol::MountEntry& entry : state.mounts->slots) {
+  for (const protocol::MountEntry& entry : mounts().slots) {
     if (entry.hash == 0 || entry.instance != instance) continue;
     if (entry.path_bytes + 1 > size) return -ERANGE;
     __builtin_memcpy(into, entry.path, entry.path_bytes);
@@ -188,7 +188,9 @@ void follow_outside(const Place& place, const char* rest, std::uint32_t rest_byt
   absolute[bytes + rest_bytes] = '\0';
 }
 
-long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened) {
+namespace {
+
+long open_once(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened) {
   const bool removed_directory = words.for_chdir != 0;
   Stock stock;
   if (const long error = take_stock(removed_directory, stock); error != 0) return error;
@@ -207,6 +209,8 @@ long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, Ope
       result = -ENAMETOOLONG;
     } else {
       result = request.run();
+      // The placeholder was another session's.
+      if (result == -EBADF && request.session() != stock.session) result = Request::kLost;
       if (result == -protocol::kOutside) rest.take(request);
       if (result == 0) {
         const auto answer = request.answer<protocol::OpenAnswer>();
@@ -218,7 +222,8 @@ long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, Ope
         record->removed_directory = removed_directory;
         record->inode = stock.inode;
         record->exclusive.store(1, std::memory_order_relaxed);
-        record->session.store(state.session.load(), std::memory_order_relaxed);
+        record->earlier_handle.store(0, std::memory_order_relaxed);
+        record->session.store(request.session(), std::memory_order_relaxed);
         record->handle.store(answer.handle, std::memory_order_release);
       }
     }
@@ -230,6 +235,21 @@ long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, Ope
   }
   opened = record;
   return 0;
+}
+
+}  // namespace
+
+long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened) {
+  constexpr int kMostTimes = 5;
+  long result = open_once(place, words, rest, opened);
+  // The service died meanwhile: it may have made the file, or cut it, and now will not again.
+  for (int times = 1; result == Request::kLost && times < kMostTimes; ++times) {
+    if (!renew(words.target.base)) return -EIO;
+    result = open_once(place, words, rest, opened);
+    const bool exclusive = (words.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
+    if (result == -EEXIST && exclusive) return -EIO;  // by us or by somebody else
+  }
+  return result == Request::kLost ? -EIO : result;
 }
 
 }  // namespace libservices::client

@@ -18,8 +18,8 @@ struct Place {
   protocol::Handle base = protocol::kRoot;
   const char* path = nullptr;
   std::uint32_t path_bytes = 0;
-  bool itself = false;            // `base` is the object, and there is no path
-  char text[2 * kPathBytes];      // what path points into, if not into the caller's string
+  bool itself = false;        // `base` is the object, and there is no path
+  char text[2 * kPathBytes];  // what path points into, if not into the caller's string
 
   protocol::Target target(std::uint32_t flags) const {
     return {base, itself ? flags | protocol::Target::kItself : flags, path_bytes};

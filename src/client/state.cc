@@ -26,6 +26,7 @@ struct StockSlot {
   std::uint64_t inode;
 };
 constexpr std::uint32_t kBusy = UINT32_MAX;
+constexpr long kNoService = -4097;
 
 OpenRecord* records;                     // kMostRecords of them, in memory that is zero at first
 std::atomic<std::uint32_t> next_record;  // where to look for a free one
@@ -127,9 +128,39 @@ long ask(const protocol::SocketRequest& request, const int* send, unsigned send_
   return -answer.error;
 }
 
+// Maps the mount table that stands in the run directory now. One that was mapped before stays so:
+// another thread may be reading it.
+bool map_mounts() {
+  char path[sizeof state.directory + 8];
+  const std::size_t length = __builtin_strlen(state.directory);
+  __builtin_memcpy(path, state.directory, length);
+  __builtin_memcpy(path + length, "/mounts", 8);
+  const long file = raw::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+  if (file < 0) return false;
+  const long mapped =
+      raw::syscall(SYS_mmap, nullptr, sizeof(protocol::MountTable), PROT_READ, MAP_SHARED, file, 0);
+  raw::syscall(SYS_close, file);
+  if (mapped < 0 && mapped > -4096) return false;
+  const auto* const table = reinterpret_cast<const protocol::MountTable*>(mapped);
+  if (table->magic != protocol::kMountTableMagic ||
+      table->version != protocol::kMountTableVersion) {
+    raw::syscall(SYS_munmap, mapped, sizeof(protocol::MountTable));
+    return false;
+  }
+  state.mount_table.store(table, std::memory_order_release);
+  return true;
+}
+
+// From here until there is a session, requests do not begin. REQUIRES: AttachLock.
+void begin_change() {
+  const std::uint32_t now = state.session.load();
+  if (now % 2 == 0) state.session.store(now + 1);
+}
+
+// kNoService: nobody listens there.
 long attach_locked() {
-  if (state.broken.load(std::memory_order_relaxed) != 0) return -EIO;
   if (state.driver.attached()) return 0;
+  begin_change();
   char path[sizeof state.directory + 8];
   const std::size_t length = __builtin_strlen(state.directory);
   __builtin_memcpy(path, state.directory, length);
@@ -141,37 +172,82 @@ long attach_locked() {
   const long error =
       state.driver.attach(path, &welcome, sizeof welcome, welcome_bytes, descriptors, count);
   if (error != 0) {
-    // A pool without service, or one that refuses us: no path of its mounts can be served.
-    return error == -ENOENT || error == -ECONNREFUSED ? -EIO : error;
+    // The last two: it was killed before it answered.
+    const bool nobody =
+        error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -EPIPE;
+    return nobody ? kNoService : error;
   }
+  state.gave_up.store(0, std::memory_order_relaxed);
+  if (state.lost.load(std::memory_order_relaxed) != 0) (void)map_mounts();
   state.driver.set_socket(move_up(state.driver.socket()));
   for (unsigned i = 0; i < count; ++i) {
     const int own = move_up(descriptors[i]);
     if (i >= welcome.stock_count || !keep_stock(welcome.stock[i], own)) close_own(own);
   }
-  state.session.fetch_add(1, std::memory_order_release);
+  state.session.fetch_add(1);  // even
   return 0;
 }
 
-long adopt(OpenRecord* const* found, const int* descriptors, unsigned count) {
-  AttachLock lock;
-  if (const long error = attach_locked(); error != 0) return error;
-  protocol::SocketAnswer answer;
-  unsigned none = 0;
-  const protocol::SocketRequest request{protocol::SocketRequestType::kAdopt, count, 0, 0};
-  if (const long error = ask(request, descriptors, count, answer, nullptr, none); error != 0) {
-    return error;
+// Nothing of the session can be used any more: its service is gone. REQUIRES: AttachLock.
+void lose_session_locked() {
+  if (!state.driver.attached()) return;
+  begin_change();
+  const std::uint32_t used = next_record.load();
+  for (std::uint32_t i = 0; i < used; ++i) {
+    OpenRecord& record = records[i];
+    if (record.descriptors.load() == 0) continue;
+    // The next service does not know the placeholder as ours alone.
+    close_own(record.stock_descriptor);
+    record.stock_descriptor = -1;
+    record.exclusive.store(0);
+    record.listed.store(0);
   }
-  for (unsigned i = 0; i < count && i < answer.count; ++i) {
-    OpenRecord& record = *found[i];
-    const protocol::Adopted& adopted = answer.adopted[i];
+  close_own(state.driver.socket());
+  state.driver.set_socket(-1);
+  state.driver.leave_mapped();  // other threads have buffers of it
+  drop_stock();
+  state.lost.store(1);
+}
+
+// `talk` on the socket of a session, which is made if need be, and made anew if its service dies.
+template <class Talk>
+long in_session(Talk&& talk) {
+  constexpr int kTalks = 3;
+  for (int talks = 0;;) {
+    if (const long error = attach(); error != 0) return error;
+    AttachLock lock;
+    if (!state.driver.attached()) continue;  // lost meanwhile
+    const long error = talk();
+    if (error != -EIO) return error;
+    lose_session_locked();
+    if (++talks == kTalks) return error;
+  }
+}
+
+long adopt(OpenRecord& record, int descriptor) {
+  protocol::SocketAnswer answer;
+  const long error = in_session([&] {
+    unsigned none = 0;
+    const protocol::SocketRequest request{protocol::SocketRequestType::kAdopt, 1, 0, 0};
+    if (const long failed = ask(request, &descriptor, 1, answer, nullptr, none); failed != 0) {
+      return failed;
+    }
+    if (answer.count != 1) return long{-EIO};
+    const protocol::Adopted& adopted = answer.adopted[0];
+    if (adopted.handle == 0) return long{0};
+    if (const auto earlier = record.handle.load(); earlier != 0) {
+      record.earlier_handle.store(earlier);
+    }
     record.instance = adopted.instance;
     record.flags = adopted.flags;
     record.mode = adopted.mode;
     record.session.store(state.session.load(), std::memory_order_relaxed);
     record.handle.store(adopted.handle, std::memory_order_release);
-  }
-  return 0;
+    return long{0};
+  });
+  if (error != 0 || answer.adopted[0].handle != 0) return error;
+  // What a dead service had open is lost if the next one does not know it.
+  return answer.adopted[0].error == EBADF && state.lost.load() == 0 ? -EBADF : -EIO;
 }
 
 // fstat without libc: which inode a descriptor is, if it is a placeholder of ours.
@@ -180,7 +256,7 @@ bool placeholder_inode(int descriptor, std::uint64_t& inode, bool& directory) {
   if (raw::syscall(SYS_newfstatat, descriptor, "", &status, AT_EMPTY_PATH) != 0) return false;
   inode = status.st_ino;
   directory = S_ISDIR(status.st_mode);
-  return status.st_dev == state.mounts->placeholder_device && status.st_nlink == 0 &&
+  return status.st_dev == mounts().placeholder_device && status.st_nlink == 0 &&
          (directory || S_ISSOCK(status.st_mode));
 }
 
@@ -199,16 +275,8 @@ OpenRecord* record_of_inode(std::uint64_t inode) {
 void start(const char* run_directory) {
   const std::size_t length = __builtin_strlen(run_directory);
   if (length == 0 || length >= sizeof state.directory) return;
-  char path[sizeof state.directory + 8];
-  __builtin_memcpy(path, run_directory, length);
-  __builtin_memcpy(path + length, "/mounts", 8);
-  const long file = raw::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-  if (file < 0) return;
-  const long mounts =
-      raw::syscall(SYS_mmap, nullptr, sizeof(protocol::MountTable), PROT_READ, MAP_SHARED, file, 0);
-  raw::syscall(SYS_close, file);
-  if (mounts < 0 && mounts > -4096) return;
-  state.mounts = reinterpret_cast<const protocol::MountTable*>(mounts);
+  __builtin_memcpy(state.directory, run_directory, length + 1);
+  if (!map_mounts()) return;
   rlimit limit{};
   raw::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
   const std::uint64_t most = limit.rlim_max < kMostDescriptors ? limit.rlim_max : kMostDescriptors;
@@ -219,12 +287,7 @@ void start(const char* run_directory) {
   state.most_descriptors = static_cast<std::uint32_t>(most);
   state.files = static_cast<std::atomic<OpenRecord*>*>(reserve(most * sizeof(void*)));
   records = static_cast<OpenRecord*>(reserve(kMostRecords * sizeof(OpenRecord)));
-  if (state.mounts->magic != protocol::kMountTableMagic || state.files == nullptr ||
-      records == nullptr) {
-    return;
-  }
-  __builtin_memcpy(state.directory, run_directory, length + 1);
-  state.active = true;
+  state.active = state.files != nullptr && records != nullptr;
 }
 
 bool is_own_descriptor(int descriptor) {
@@ -252,13 +315,26 @@ OpenRecord* new_record() {
 }
 
 long attach() {
-  if (state.driver.attached()) return 0;
-  AttachLock lock;
-  return attach_locked();
+  constexpr std::uint32_t kAskEveryMs = 5;
+  for (std::uint32_t waited = 0;; waited += kAskEveryMs) {
+    if (state.driver.attached()) return 0;
+    {
+      AttachLock lock;
+      if (const long error = attach_locked(); error != kNoService) return error;
+    }
+    // With signals let in: a handler may run, and SIGKILL always ends it.
+    if (waited >= mounts().restart_wait_ms.load() || state.gave_up.load() != 0) {
+      state.gave_up.store(1);
+      return -EIO;
+    }
+    const timespec pause{0, kAskEveryMs * 1'000'000};
+    raw::syscall(SYS_nanosleep, &pause, nullptr);
+  }
 }
 
 long take_stock(bool directory, Stock& taken) {
   for (int tries = 0; tries < 3; ++tries) {
+    const std::uint32_t session = state.session.load();
     for (StockSlot& slot : stock) {
       std::uint32_t placeholder = slot.placeholder.load(std::memory_order_relaxed);
       if (placeholder == 0 || placeholder == kBusy ||
@@ -270,33 +346,37 @@ long take_stock(bool directory, Stock& taken) {
         slot.placeholder.store(placeholder, std::memory_order_release);
         continue;
       }
-      taken = {placeholder, slot.descriptor, slot.inode};
+      taken = {placeholder, slot.descriptor, slot.inode, session};
       slot.placeholder.store(0, std::memory_order_release);
       return 0;
     }
-    AttachLock lock;
-    if (const long error = attach_locked(); error != 0) return error;
-    protocol::SocketAnswer answer;
-    int received[protocol::kStockRefill];
-    unsigned count = protocol::kStockRefill;
-    const std::uint32_t wanted = directory ? 1U : next_refill;
-    if (!directory && next_refill < protocol::kStockRefill) next_refill *= 2;
-    const protocol::SocketRequest request{protocol::SocketRequestType::kStock, wanted,
-                                          directory ? 1U : 0U, 0};
-    if (const long error = ask(request, nullptr, 0, answer, received, count); error != 0) {
-      return error;
-    }
-    for (unsigned i = 0; i < count; ++i) {
-      const int own = move_up(received[i]);
-      if (i >= answer.count || !keep_stock(answer.stock[i], own)) close_own(own);
-    }
+    const long error = in_session([&] {
+      protocol::SocketAnswer answer;
+      int received[protocol::kStockRefill];
+      unsigned count = protocol::kStockRefill;
+      const std::uint32_t wanted = directory ? 1U : next_refill;
+      if (!directory && next_refill < protocol::kStockRefill) next_refill *= 2;
+      const protocol::SocketRequest request{protocol::SocketRequestType::kStock, wanted,
+                                            directory ? 1U : 0U, 0};
+      if (const long failed = ask(request, nullptr, 0, answer, received, count); failed != 0) {
+        return failed;
+      }
+      for (unsigned i = 0; i < count; ++i) {
+        const int own = move_up(received[i]);
+        if (i >= answer.count || !keep_stock(answer.stock[i], own)) close_own(own);
+      }
+      return long{0};
+    });
+    if (error != 0) return error;
   }
   return -EMFILE;
 }
 
 void give_back_stock(bool directory, const Stock& given) {
   const protocol::StockEntry entry{given.placeholder, directory ? 1U : 0U, given.inode};
-  if (!keep_stock(entry, given.descriptor)) close_own(given.descriptor);
+  if (given.session != state.session.load() || !keep_stock(entry, given.descriptor)) {
+    close_own(given.descriptor);
+  }
 }
 
 long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle) {
@@ -305,7 +385,6 @@ long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle) {
                          state.session.load(std::memory_order_relaxed)) {
     return 0;
   }
-  OpenRecord* const found = &record;
   int opened = -1;
   if (descriptor < 0) {  // the working directory: the kernel's is its placeholder
     opened = static_cast<int>(
@@ -313,11 +392,10 @@ long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle) {
     if (opened < 0) return opened;
     descriptor = opened;
   }
-  const long error = adopt(&found, &descriptor, 1);
+  const long error = adopt(record, descriptor);
   if (opened >= 0) raw::syscall(SYS_close, opened);
-  if (error != 0) return error;
   handle = record.handle.load(std::memory_order_acquire);
-  return handle != 0 ? 0 : -EBADF;
+  return error;
 }
 
 long release(OpenRecord& record) {
@@ -337,13 +415,15 @@ long release(OpenRecord& record) {
     if (request.ok()) {
       request.set(protocol::CloseRequest{handle, exclusive ? 1U : 0U});
       result = request.run();
-      ended = exclusive && result != -EIO;
+      if (request.session() != state.session.load()) result = 0;  // it ended with its service
+      ended = exclusive && result != -EIO && request.session() == state.session.load();
       // Shared, and the last anywhere: the kernel may have told the service before us.
       if (!exclusive && result == -EBADF) result = 0;
     }
   }
   if (record.stock_descriptor >= 0) {
-    const Stock back{record.placeholder, record.stock_descriptor, record.inode};
+    const Stock back{record.placeholder, record.stock_descriptor, record.inode,
+                     record.session.load()};
     if (ended) {
       give_back_stock(record.removed_directory, back);
     } else {
@@ -371,13 +451,12 @@ void share_all() {
 void after_fork_in_child() {
   if (!state.active) return;
   attach_lock.store(0);
-  state.broken.store(0);
-  state.leaving.store(0);
+  state.gave_up.store(0);
   // The parent's session: its memory is not mapped here, and its socket is closed here.
   close_own(state.driver.socket());
   state.driver.abandon();
   drop_stock();
-  state.session.fetch_add(1);
+  begin_change();
   const std::uint32_t used = next_record.load();
   for (std::uint32_t i = 0; i < used; ++i) {
     OpenRecord& record = records[i];
@@ -386,6 +465,7 @@ void after_fork_in_child() {
     record.stock_descriptor = -1;
     record.exclusive.store(0);
     record.handle.store(0);
+    record.earlier_handle.store(0);
   }
 }
 
@@ -393,8 +473,8 @@ void forget_session() {
   if (!state.active || !state.driver.attached()) return;
   AttachLock lock;
   share_all();
+  begin_change();
   // Nobody begins a request now (see Request), and those under way end before their memory goes.
-  state.leaving.store(1);
   const timespec pause{0, 100'000};
   constexpr int kMostPauses = 20'000;  // 2 s: a signal handler may have interrupted a request
   for (int i = 0; i < kMostPauses && state.driver.has_taken_buffers(); ++i) {
@@ -408,8 +488,6 @@ void forget_session() {
     state.driver.detach();
   }
   drop_stock();
-  state.session.fetch_add(1);
-  state.leaving.store(0);
 }
 
 void adopt_received(int descriptor) {
@@ -458,7 +536,7 @@ void adopt_inherited() {
   // A working directory in a mount is a removed directory.
   struct stat status;
   if (raw::syscall(SYS_newfstatat, AT_FDCWD, ".", &status, 0) != 0 || status.st_nlink != 0 ||
-      status.st_dev != state.mounts->placeholder_device) {
+      status.st_dev != mounts().placeholder_device) {
     return;
   }
   OpenRecord* record = new_record();
@@ -479,21 +557,8 @@ __thread std::uint32_t last_buffer __attribute__((tls_model("initial-exec")));
 }  // namespace
 
 Request::Request(protocol::Operation operation, std::uint32_t instance) {
-  for (;;) {
-    error_ = attach();
-    if (error_ == 0 && state.broken.load(std::memory_order_relaxed) != 0) error_ = -EIO;
-    if (error_ != 0) return;
-    buffer_ = state.driver.take_buffer(last_buffer);
-    if (buffer_ != nullptr) {
-      index_ = state.driver.index_of(*buffer_);
-      // After taking: either this sees forget_session(), or that sees the buffer.
-      if (state.leaving.load() == 0) break;
-      state.driver.give_back(index_);
-      buffer_ = nullptr;
-    }
-    raw::syscall(SYS_sched_yield);
-  }
-  last_buffer = index_;
+  error_ = take_buffer();
+  if (error_ != 0) return;
   buffer_->start(static_cast<std::uint16_t>(operation), static_cast<std::uint16_t>(instance));
 }
 
@@ -501,15 +566,150 @@ Request::~Request() {
   if (buffer_ != nullptr) state.driver.give_back(index_);
 }
 
-long Request::answered(bool called) {
-  if (!called) {
-    if (state.driver.owns(*buffer_)) state.broken.store(1);  // else this session alone is over
-    return -EIO;
+long Request::take_buffer() {
+  for (;;) {
+    if (const long error = attach(); error != 0) return error;
+    session_ = state.session.load();
+    buffer_ = state.driver.take_buffer(last_buffer);
+    if (buffer_ != nullptr) {
+      index_ = state.driver.index_of(*buffer_);
+      // After taking: either this sees that the session is being left, or who leaves it sees the
+      // buffer.
+      salt_ = state.driver.salt();
+      if (session_ % 2 == 0 && state.session.load() == session_) break;
+      state.driver.give_back(index_);
+      buffer_ = nullptr;
+    }
+    raw::syscall(SYS_sched_yield);
   }
-  return -static_cast<long>(buffer_->answer.error);
+  last_buffer = index_;
+  return 0;
 }
 
-long Request::run() { return answered(state.driver.call(*buffer_)); }
+// One round trip. kAgain: it may be asked again, and must be prepared for that.
+template <class Meanwhile>
+long Request::once(Meanwhile&& meanwhile) {
+  asked_ = buffer_->request;
+  if (!state.driver.call(*buffer_, meanwhile)) {
+    refused_ = false;
+    return kAgain;
+  }
+  const std::int32_t error = buffer_->answer.error;
+  if (error != EBADF) return -static_cast<long>(error);
+  // Another thread may have changed the session behind our handles.
+  refused_ = true;
+  return repeated_ == 0 ? kAgain : -EBADF;
+}
+
+bool Request::uses_offset() const {
+  const auto operation = static_cast<protocol::Operation>(asked_.operation);
+  switch (operation) {
+    case protocol::Operation::kRead:
+    case protocol::Operation::kWrite:
+      return asked_.words[1] == protocol::kCurrentOffset;
+    case protocol::Operation::kSeek:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Whether it does no harm that the service may have run it before it died.
+bool Request::may_run_twice() const {
+  using protocol::Operation;
+  const auto operation = static_cast<Operation>(asked_.operation);
+  // A long path lies where the answer's bytes go, and may be overwritten in part.
+  if (asked_.inlined == 0 && operation != Operation::kWrite) return false;
+  switch (operation) {
+    case Operation::kNothing:
+    case Operation::kStat:
+    case Operation::kSetattr:
+    case Operation::kAccess:
+    case Operation::kStatfs:
+    case Operation::kReadlink:
+    case Operation::kGetxattr:
+    case Operation::kListxattr:
+    case Operation::kSetFlags:
+    case Operation::kGetFlags:
+    case Operation::kPathOf:
+    case Operation::kTestLock:
+    case Operation::kFsync:
+    case Operation::kReaddir:  // the service knows whether the listing had begun
+      return true;
+    case Operation::kRead:
+    case Operation::kWrite:
+    case Operation::kSeek:
+      // The service knows the last move of the offset: of one lost request, not of two.
+      return !uses_offset() || repeated_ == 0;
+    case Operation::kFallocate: {
+      protocol::FallocateRequest words;
+      __builtin_memcpy(&words, asked_.words, sizeof words);
+      return (words.mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) ==
+             0;
+    }
+    case Operation::kCopyRange: {
+      protocol::CopyRangeRequest words;
+      __builtin_memcpy(&words, asked_.words, sizeof words);
+      return words.from_offset != protocol::kCurrentOffset &&
+             words.to_offset != protocol::kCurrentOffset;
+    }
+    default:
+      return false;
+  }
+}
+
+bool Request::renew_handles() {
+  using protocol::Operation;
+  const auto operation = static_cast<Operation>(asked_.operation);
+  if (operation == Operation::kNothing) return true;
+  bool renewed = renew(asked_.words[0]);
+  if (operation == Operation::kLink || operation == Operation::kRename ||
+      operation == Operation::kCopyRange) {
+    renewed = renew(asked_.words[2]) && renewed;
+  }
+  return renewed;
+}
+
+// kAgain: once() is to be called again. Else the result.
+long Request::prepare_again() {
+  constexpr std::uint32_t kMostTimes = 5;
+  const auto operation = static_cast<protocol::Operation>(asked_.operation);
+  const long failure = refused_ ? -EBADF : -EIO;
+  std::uint32_t number = 0;
+  if (!refused_) {
+    number = ipc::request_number(salt_, index_, buffer_->state.load());
+    if (state.driver.owns(*buffer_)) {
+      AttachLock lock;
+      if (state.session.load() == session_) lose_session_locked();
+    }
+    if (operation == protocol::Operation::kClose) return 0;  // its service has ended it
+    if (operation == protocol::Operation::kOpen) return kLost;
+    if (!may_run_twice() || repeated_ >= kMostTimes) return -EIO;
+  }
+  ++repeated_;
+  if (state.session.load() != session_) {
+    // Of a session that was left: its memory stays. Given back first, since all may be waiting.
+    const ipc::RequestBuffer* const old = buffer_;
+    state.driver.give_back(index_);
+    buffer_ = nullptr;
+    if (const long error = take_buffer(); error != 0) return error;
+    if (asked_.inlined == 0) __builtin_memcpy(buffer_->data, old->data, asked_.input_bytes);
+  }
+  const ipc::RequestHeader before = asked_;
+  if (!renew_handles() || (refused_ && __builtin_memcmp(&before, &asked_, sizeof before) == 0))
+    return failure;
+  asked_.repeats = number;
+  buffer_->request = asked_;
+  return kAgain;
+}
+
+long Request::run() {
+  for (;;) {
+    long result = once([] { return false; });
+    if (result != kAgain) return result;
+    if (result = prepare_again(); result != kAgain) return result;
+  }
+}
 
 long Request::run(void* into, std::size_t size) {
   std::size_t copied = 0;
@@ -520,18 +720,44 @@ long Request::run(void* into, std::size_t size) {
     copied = end;
     return true;
   };
-  long result = 0;
-  if (size > protocol::kReadPart) {
-    buffer_->progress.store(0, std::memory_order_relaxed);
-    result = answered(state.driver.call(
-        *buffer_, [&] { return copy_up_to(buffer_->progress.load(std::memory_order_acquire)); }));
-  } else {
-    result = run();
+  for (;;) {
+    long result = 0;
+    copied = 0;
+    if (size > protocol::kReadPart) {
+      buffer_->progress.store(0, std::memory_order_relaxed);
+      result = once([&] { return copy_up_to(buffer_->progress.load(std::memory_order_acquire)); });
+    } else {
+      result = once([] { return false; });
+    }
+    if (result == 0) break;
+    if (result != kAgain) return result;
+    if (result = prepare_again(); result != kAgain) return result;
   }
-  if (result != 0) return result;
   if (output_bytes() > size) return -EIO;
   copy_up_to(output_bytes());
   return output_bytes();
+}
+
+bool renew(protocol::Handle& handle) {
+  if (handle == protocol::kRoot) return true;
+  const std::uint32_t used = next_record.load(std::memory_order_acquire);
+  for (std::uint32_t i = 0; i < used; ++i) {
+    OpenRecord& record = records[i];
+    if (record.descriptors.load() == 0) continue;
+    const bool current = record.handle.load() == handle;
+    if (!current && record.earlier_handle.load() != handle) continue;
+    if (current && record.session.load() == state.session.load()) return true;
+    int descriptor = -1;  // stays so for the working directory
+    for (std::uint32_t at = 0; at < state.most_descriptors; ++at) {
+      if (state.files[at].load(std::memory_order_relaxed) == &record) {
+        descriptor = static_cast<int>(at);
+        break;
+      }
+    }
+    if (descriptor < 0 && state.working_directory.load() != &record) return false;
+    return handle_of(record, descriptor, handle) == 0;
+  }
+  return false;
 }
 
 }  // namespace libservices::client

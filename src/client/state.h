@@ -36,6 +36,7 @@ struct OpenRecord {
   std::atomic<std::uint32_t> listed;   // 1: the listing is at its end, if nobody else moved it
   std::atomic<std::uint64_t> handle;   // 0: to be adopted in this session
   std::atomic<std::uint32_t> session;  // generation of the session that `handle` belongs to
+  std::atomic<std::uint64_t> earlier_handle;  // in a session that was left or lost
   std::uint32_t instance;
   std::uint32_t flags;                // O_* as at open; O_PATH and the access mode never change
   std::uint32_t mode;                 // st_mode
@@ -47,20 +48,25 @@ struct OpenRecord {
 
 struct State {
   bool active;  // a pool was named, and its mount table is mapped
-  const protocol::MountTable* mounts;
+  std::atomic<const protocol::MountTable*> mount_table;
   char directory[128];              // the pool's run directory
   std::uint32_t most_descriptors;   // length of `files`
   std::atomic<OpenRecord*>* files;  // by descriptor; null: the kernel's
 
   ipc::FrontDriver driver;
-  std::atomic<std::uint32_t> session;  // generation, 0: none yet; odd while one is being made
-  std::atomic<std::uint32_t> broken;   // the service is gone
-  std::atomic<std::uint32_t> leaving;  // 1 while the session is given up: no request begins
+  std::atomic<std::uint32_t>
+      session;                      // generation; odd: there is none, or it is being made or left
+  std::atomic<std::uint32_t> lost;  // 1: a service died while this process used it
+  std::atomic<std::uint32_t> gave_up;  // 1: no other came in time: calls do not wait for it again
 
   std::atomic<OpenRecord*> working_directory;  // null: the kernel's
 };
 
 extern State state;
+
+inline const protocol::MountTable& mounts() {
+  return *state.mount_table.load(std::memory_order_acquire);
+}
 
 // Reads LIBSERVICES_POOL and maps the mount table. Cheap: no message is sent.
 void start(const char* run_directory);
@@ -79,6 +85,10 @@ long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle);
 
 // One request of the present session: its words, then its input bytes, then run().
 //
+// When the service dies meanwhile, it is asked again of the one that follows, if that is safe: if
+// running it twice is as good as once, or the service can tell whether it was run. What changes
+// names ends with EIO instead; so does everything when no service follows.
+//
 //   Request request(protocol::Operation::kStat, instance);
 //   if (!request.ok()) return request.error();
 //   request.set(protocol::StatRequest{…});
@@ -93,6 +103,7 @@ class Request {
 
   bool ok() const { return buffer_ != nullptr; }
   long error() const { return error_; }
+  std::uint32_t session() const { return session_; }  // its generation
 
   template <class T>
   void set(const T& words) {
@@ -101,8 +112,10 @@ class Request {
   }
   // Adds input bytes. False when they do not fit.
   bool add(const void* bytes, std::size_t size) { return buffer_->add(bytes, size); }
-  // 0, or -errno; -protocol::kOutside when the walk left the instance.
+  // 0, or -errno; -protocol::kOutside when the walk left the instance; kLost for an open whose
+  // answer was lost with the service: it needs another placeholder.
   long run();
+  static constexpr long kLost = -4098;
   // As run(), and the output goes to `into`, while it arrives if it is large. -errno, or its size.
   long run(void* into, std::size_t size);
 
@@ -121,12 +134,28 @@ class Request {
   }
 
  private:
-  long answered(bool called);
+  static constexpr long kAgain = -4099;
+
+  long take_buffer();
+  template <class Meanwhile>
+  long once(Meanwhile&& meanwhile);
+  long prepare_again();
+  bool may_run_twice() const;
+  bool uses_offset() const;
+  bool renew_handles();
 
   ipc::RequestBuffer* buffer_ = nullptr;
-  std::uint32_t index_ = 0;  // of the buffer in the session that it was taken in
+  ipc::RequestHeader asked_;    // the answer takes its place in the buffer
+  std::uint32_t index_ = 0;     // of the buffer in the session that it was taken in
+  std::uint32_t session_ = 0;   // generation
+  std::uint64_t salt_ = 0;      // of the session
+  std::uint32_t repeated_ = 0;  // times
+  bool refused_ = false;        // it was not run: EBADF
   long error_ = 0;
 };
+
+// The handle in the present session of what had `handle` in an earlier one. False: there is none.
+bool renew(protocol::Handle& handle);
 
 // A record of its own for a new or found open file; null when there are too many.
 OpenRecord* new_record();
@@ -142,11 +171,13 @@ struct Stock {
   protocol::Placeholder placeholder;
   int descriptor;
   std::uint64_t inode;
+  std::uint32_t session;  // generation
 };
 long take_stock(bool directory, Stock& stock);
 void give_back_stock(bool directory, const Stock& stock);
 
-// Makes sure there is a session. -errno.
+// Makes sure there is a session: waits for a service, if one was there, as long as the mount table
+// says. -errno.
 long attach();
 // In the child of a fork: what was the parent's stays the parent's.
 void after_fork_in_child();

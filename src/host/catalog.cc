@@ -35,7 +35,9 @@ bool matches(const Spec& pattern, const Spec& spec) {
   return true;
 }
 
-std::string list(std::span<const std::string> words) { return fmt::format("{}", fmt::join(words, ", ")); }
+std::string list(std::span<const std::string> words) {
+  return fmt::format("{}", fmt::join(words, ", "));
+}
 
 struct Unit {
   std::string_view suffix;
@@ -43,8 +45,7 @@ struct Unit {
 };
 
 constexpr Unit kSizes[] = {{"K", 1ULL << 10}, {"M", 1ULL << 20}, {"G", 1ULL << 30}, {"", 1}};
-constexpr Unit kDurations[] = {
-    {"ns", 1}, {"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000}};
+constexpr Unit kDurations[] = {{"ns", 1}, {"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000}};
 
 // A whole number and one of `units`; false when it is none or too large.
 bool parse_number(std::string_view text, std::span<const Unit> units, std::uint64_t& into) {

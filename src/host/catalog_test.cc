@@ -100,8 +100,9 @@ TEST_CASE("values are read as what they are for") {
 }
 
 TEST_CASE("a value that is none is an error that points at it") {
-  const auto spec = parse_spec("x(a=maybe, b=12Q, c=99999999999999999999, d=5000000000, e=1.5.2, "
-                               "f=5, g=nan)");
+  const auto spec = parse_spec(
+      "x(a=maybe, b=12Q, c=99999999999999999999, d=5000000000, e=1.5.2, "
+      "f=5, g=nan)");
   REQUIRE(spec.ok());
   SpecArguments arguments(*spec);
   bool flag = false;

@@ -56,15 +56,17 @@ class PrivateText {
 // The run of one call: what its decoding and answering share.
 class Run {
  public:
-  Run(const FilesystemTable& filesystems, Placeholders& placeholders, ClientSession& session,
-      const Call& call, Answer& answer)
+  Run(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
+      ClientSession& session, const Call& call, Answer& answer)
       : filesystems_(filesystems),
         placeholders_(placeholders),
+        kept_files_(kept_files),
         session_(session),
         call_(call),
         answer_(answer),
         context_(session.caller->context()),
         input_(call.input) {
+    context_.number = call.number;
     context_.request = session.requests.fetch_add(1, std::memory_order_relaxed);
   }
 
@@ -116,9 +118,12 @@ class Run {
   }
   Result<void> locate(const protocol::Target& target, Object& object);
   Result<void> locate_two(const protocol::TwoTargetsRequest& request);
+  Result<std::string> path_of(const Object& object) const;
+  void keep(ServiceOpenFile& file, const Attributes& attributes, protocol::Placeholder placeholder);
 
   Result<void> open();
   Result<void> close();
+  Result<void> rename();
   Result<void> read();
   Result<void> write();
   Result<void> seek();
@@ -133,6 +138,7 @@ class Run {
 
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
+  KeptFiles& kept_files_;
   ClientSession& session_;
   const Call& call_;
   Answer& answer_;
@@ -195,6 +201,42 @@ bool Run::left_instance() {
   return true;
 }
 
+// Of a request's object, from the root of its instance and as the request spells it.
+Result<std::string> Run::path_of(const Object& object) const {
+  const Location& location = object.location;
+  if (location.itself) return Errno{EINVAL};
+  if (location.base == nullptr || location.path.starts_with('/')) return std::string(location.path);
+  LIBSERVICES_TRY(std::string path, object.filesystem->path_of(context_, *location.base));
+  path += '/';
+  path += location.path;
+  return path;
+}
+
+// For a service that may have to open it again.
+void Run::keep(ServiceOpenFile& file, const Attributes& attributes,
+               protocol::Placeholder placeholder) {
+  if (!attributes.is_regular() && !attributes.is_directory()) return;
+  const Result<std::string> path = path_of(from_);
+  if (!path.ok()) return;
+  file.keep(kept_files_.keep(placeholders_.inode_of(placeholder),
+                             filesystems_[file.instance()].path, *path, file.file(), attributes));
+}
+
+Result<void> Run::rename() {
+  const auto request = words<protocol::TwoTargetsRequest>();
+  LIBSERVICES_CHECK_OK(locate_two(request));
+  if (request.mode > static_cast<std::uint32_t>(RenameMode::kExchange)) return kMalformed;
+  const auto mode = static_cast<RenameMode>(request.mode);
+  LIBSERVICES_CHECK_OK(from_.filesystem->rename(context_, from_.location, to_.location, mode));
+  const Result<std::string> from = path_of(from_);
+  const Result<std::string> to = path_of(to_);
+  if (from.ok() && to.ok() && mode != RenameMode::kExchange) {
+    const std::uint32_t instance = from_.base != nullptr ? from_.base->instance() : call_.instance;
+    kept_files_.renamed(filesystems_[instance].path, *from, *to);
+  }
+  return {};
+}
+
 Result<void> Run::open() {
   const auto request = words<protocol::OpenRequest>();
   LIBSERVICES_CHECK_OK(locate(request.target, from_));
@@ -223,6 +265,9 @@ Result<void> Run::open() {
   const std::uint32_t flags_now = reported_flags(opened->flags());
   const auto file = std::make_shared<ServiceOpenFile>(filesystem, instance, std::move(opened),
                                                       attributes->mode, session_.caller);
+  if (request.placeholder != protocol::kNone && !flags.has(O_TMPFILE)) {
+    keep(*file, *attributes, request.placeholder);
+  }
   LIBSERVICES_TRY(const protocol::Handle handle, session_.handles->add(file));
   if (request.placeholder != protocol::kNone) {
     const Result<void> bound = placeholders_.bind(request.placeholder, session_.id, kind, file);
@@ -241,7 +286,10 @@ Result<void> Run::close() {
   // Who has a handle has shown a descriptor: the claim to be the only one counts only without.
   if (request.exclusive != 0 && !session_.handles->others_hold(*file)) {
     const auto placeholder = file->placeholder.load(std::memory_order_relaxed);
-    if (placeholder != protocol::kNone) placeholders_.unbind(placeholder, *file);
+    if (placeholder != protocol::kNone) {
+      file->keep_no_more();
+      placeholders_.unbind(placeholder, *file);
+    }
   }
   return end_use(context_, std::move(file));
 }
@@ -251,6 +299,12 @@ Result<void> Run::read() {
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   const auto into = output(request.count);
   context_.read_progress = call_.read_progress;
+  if (call_.repeats != 0 && request.offset == protocol::kCurrentOffset &&
+      file->last_move.number == call_.repeats) {
+    // It was read, and the answer was lost: the same bytes again.
+    LIBSERVICES_CHECK_OK(file->filesystem().lseek(
+        context_, file->file(), static_cast<std::int64_t>(file->last_move.before), SEEK_SET));
+  }
   LIBSERVICES_TRY(const std::size_t count,
                   request.offset == protocol::kCurrentOffset
                       ? file->filesystem().read(context_, file->file(), into)
@@ -262,6 +316,14 @@ Result<void> Run::read() {
 Result<void> Run::write() {
   const auto request = words<protocol::WriteRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
+  if (call_.repeats != 0) {
+    const ServiceOpenFile::LastMove& last = file->last_move;
+    if (request.offset == protocol::kCurrentOffset && last.number == call_.repeats) {
+      return answer_word(last.after - last.before);  // it was written
+    }
+    // An append may have been written without a word of it: twice would be worse than an error.
+    if (file->file().flags().has(O_APPEND)) return Errno{EIO};
+  }
   LIBSERVICES_TRY(const std::size_t count,
                   request.offset == protocol::kCurrentOffset
                       ? file->filesystem().write(context_, file->file(), input_)
@@ -273,14 +335,20 @@ Result<void> Run::seek() {
   const auto request = words<protocol::SeekRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   if (request.whence < SEEK_SET || request.whence > SEEK_HOLE) return Errno{EINVAL};
+  if (call_.repeats != 0 && file->last_move.number == call_.repeats) {
+    return answer_word(file->last_move.after);
+  }
   LIBSERVICES_TRY(const std::uint64_t offset,
                   file->filesystem().lseek(context_, file->file(), request.offset, request.whence));
+  if (request.whence == SEEK_SET) file->lost_its_place.store(false, std::memory_order_relaxed);
   return answer_word(offset);
 }
 
 Result<void> Run::readdir() {
   const auto request = words<protocol::ReaddirRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
+  // Entries twice, or none of some: an error instead, until the listing is begun again.
+  if (file->lost_its_place.load(std::memory_order_relaxed)) return Errno{EIO};
   const auto into = output(request.count);
   std::size_t used = 0;
   bool refused = false;
@@ -399,7 +467,9 @@ Result<void> Run::lock() {
                          .start = request.start,
                          .end = request.end};
   if (call_.operation == Operation::kLock) {
-    return file->filesystem().lock(context_, file->file(), lock);
+    LIBSERVICES_CHECK_OK(file->filesystem().lock(context_, file->file(), lock));
+    if (lock.type != LockRequest::Type::kUnlock) file->had_locks();
+    return {};
   }
   LIBSERVICES_TRY(const LockRequest held,
                   file->filesystem().test_lock(context_, file->file(), lock));
@@ -418,6 +488,7 @@ Result<void> Run::flags() {
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   if (call_.operation == Operation::kSetFlags) {
     file->file().set_flags(static_cast<int>(request.flags));
+    file->keep_flags();
   }
   return answer_word(reported_flags(file->file().flags()));
 }
@@ -513,13 +584,8 @@ Result<void> Run::run() {
                  ? from_.filesystem->unlink(context_, from_.location)
                  : from_.filesystem->rmdir(context_, from_.location);
     }
-    case Operation::kRename: {
-      const auto request = words<protocol::TwoTargetsRequest>();
-      LIBSERVICES_CHECK_OK(locate_two(request));
-      if (request.mode > static_cast<std::uint32_t>(RenameMode::kExchange)) return kMalformed;
-      return from_.filesystem->rename(context_, from_.location, to_.location,
-                                      static_cast<RenameMode>(request.mode));
-    }
+    case Operation::kRename:
+      return rename();
     case Operation::kGetxattr:
     case Operation::kSetxattr:
     case Operation::kListxattr:
@@ -556,7 +622,7 @@ void Dispatcher::run(ClientSession& session, const Call& call, Answer& answer) n
     counted.requests[number].fetch_add(1, std::memory_order_relaxed);
   }
   try {
-    Run run(filesystems_, placeholders_, session, call, answer);
+    Run run(filesystems_, placeholders_, kept_files_, session, call, answer);
     const Result<void> result = run.run();
     if (result.ok()) return;
     if (result.error() == Errno{EXDEV} && run.left_instance()) return;

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "src/host/kept_files.h"
 #include "src/host/open_files.h"
 #include "src/host/placeholders.h"
 #include "src/protocol/messages.h"
@@ -38,10 +39,11 @@ using FilesystemTable = std::vector<Instance>;  // by instance index; fixed whil
 // What the host knows of one connected process.
 struct ClientSession {
   ClientSession(Placeholders::Session id, std::shared_ptr<const Caller> caller,
-                std::size_t most_open_files)
+                std::size_t most_open_files, std::uint32_t first_generation)
       : id(id),
         caller(std::move(caller)),
-        handles(std::make_shared<HandleTable>(most_open_files, this->caller->process)) {}
+        handles(std::make_shared<HandleTable>(most_open_files, this->caller->process,
+                                              first_generation)) {}
 
   const Placeholders::Session id;
   const std::shared_ptr<const Caller> caller;
@@ -53,6 +55,8 @@ struct Call {
   protocol::Operation operation{};
   std::uint32_t instance = 0;
   std::array<std::uint64_t, protocol::kRequestWords> words{};
+  std::uint32_t number = 0;          // as ipc counts it; 0: none
+  std::uint32_t repeats = 0;         // of the lost request that this one is again; 0: of none
   std::span<const std::byte> input;  // a private copy, or the same memory as the output
   std::span<std::byte> output;
   std::atomic<std::uint32_t>* read_progress = nullptr;  // see Context
@@ -74,8 +78,8 @@ extern const std::array<std::string_view, kOperations> kProtocolOperationNames;
 
 class Dispatcher {
  public:
-  Dispatcher(const FilesystemTable& filesystems, Placeholders& placeholders)
-      : filesystems_(filesystems), placeholders_(placeholders) {}
+  Dispatcher(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files)
+      : filesystems_(filesystems), placeholders_(placeholders), kept_files_(kept_files) {}
 
   void run(ClientSession& session, const Call& call, Answer& answer) noexcept;
 
@@ -97,6 +101,7 @@ class Dispatcher {
 
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
+  KeptFiles& kept_files_;
   std::array<Shard, 16> shards_;
 };
 

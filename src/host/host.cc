@@ -18,6 +18,7 @@
 
 #include "src/host/dispatcher.h"
 #include "src/host/error_status.h"
+#include "src/host/kept_files.h"
 #include "src/host/mount_table_file.h"
 #include "src/host/placeholders.h"
 #include "src/host/rcqb_transport.h"
@@ -50,12 +51,13 @@ class Host::Running {
  public:
   explicit Running(const HostConfig& config)
       : config_(config),
+        kept_files_(config.run_directory),
         placeholders_(config.run_directory + "/placeholders"),
-        sessions_(filesystems_, placeholders_,
+        sessions_(filesystems_, placeholders_, kept_files_,
                   {.sessions = config.most_sessions,
                    .open_files = config.most_open_files,
                    .placeholders = config.most_open_files}),
-        dispatcher_(filesystems_, placeholders_),
+        dispatcher_(filesystems_, placeholders_, kept_files_),
         transport_(dispatcher_, sessions_),
         mount_table_(config.run_directory) {}
 
@@ -74,6 +76,7 @@ class Host::Running {
   host::RunDirectory run_directory_;
   host::FilesystemTable filesystems_;
   std::size_t started_filesystems_ = 0;
+  host::KeptFiles kept_files_;  // outlives every open file
   host::Placeholders placeholders_;
   host::Sessions sessions_;
   host::Dispatcher dispatcher_;
@@ -107,7 +110,11 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   if (!claimed.ok()) return claimed.status();
   run_directory_ = *std::move(claimed);
   if (absl::Status begun = placeholders_.start(); !begun.ok()) return begun;
-  if (absl::Status made = mount_table_.create(placeholders_.device()); !made.ok()) return made;
+  if (absl::Status begun = kept_files_.start(); !begun.ok()) return begun;
+  if (absl::Status made = mount_table_.create(placeholders_.device(), config_.restart_wait);
+      !made.ok()) {
+    return made;
+  }
   for (std::uint32_t i = 0; i < filesystems_.size(); ++i) {
     if (absl::Status added = mount_table_.add(filesystems_[i].path, i); !added.ok()) return added;
   }
@@ -118,20 +125,22 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   }
   if (absl::Status begun = sessions_.start(); !begun.ok()) return begun;
   const mode_t socket_mode = all_users ? 0666 : 0600;
-  if (absl::Status begun = status_server_.start(host::status_path(config_.run_directory),
-                                                socket_mode);
+  if (absl::Status begun =
+          status_server_.start(host::status_path(config_.run_directory), socket_mode);
       !begun.ok()) {
     return begun;
   }
   wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_.ok()) {
-    return host::error_status(errno, fmt::format("eventfd: {} (raise the limit of open files)",
-                                                  std::strerror(errno)));
+    return host::error_status(
+        errno, fmt::format("eventfd: {} (raise the limit of open files)", std::strerror(errno)));
   }
-  absl::Status begun = transport_.start({.run_directory = config_.run_directory,
-                                         .socket_mode = socket_mode,
-                                         .most_workers = config_.most_workers,
-                                         .most_sessions = config_.most_sessions});
+  absl::Status begun =
+      transport_.start({.run_directory = config_.run_directory,
+                        .socket_mode = socket_mode,
+                        .most_workers = config_.most_workers,
+                        .bind_threads = config_.threads == HostConfig::Threads::kBound,
+                        .most_sessions = config_.most_sessions});
   if (!begun.ok()) return begun;
   watcher_ = std::thread([this] { watch(); });
   return absl::OkStatus();
@@ -178,6 +187,7 @@ absl::Status Host::Running::stop() {
   }
   filesystems_.clear();
   mount_table_.remove();
+  kept_files_.remove();
   run_directory_.remove();
   return result;
 }

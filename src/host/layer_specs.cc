@@ -25,10 +25,10 @@ std::string_view error_name(int error) {
 
 TraceSink trace_to_standard_error() {
   return [](const TraceRecord& record) {
-    const std::string line = fmt::format(
-        "libservices: {} {} {:.1f} us, request {}\n", name_of(record.operation),
-        record.error.value == 0 ? "ok" : error_name(record.error.value),
-        static_cast<double>(record.duration.count()) / 1000, record.request);
+    const std::string line =
+        fmt::format("libservices: {} {} {:.1f} us, request {}\n", name_of(record.operation),
+                    record.error.value == 0 ? "ok" : error_name(record.error.value),
+                    static_cast<double>(record.duration.count()) / 1000, record.request);
     (void)!::write(STDERR_FILENO, line.data(), line.size());
   };
 }

@@ -18,8 +18,8 @@ namespace {
 
 absl::Status system_error(std::string_view what, const std::string& path, std::string_view mend) {
   const int error = errno;
-  return error_status(error, fmt::format("{}: cannot {}: {} ({})", path, what,
-                                                std::strerror(error), mend));
+  return error_status(
+      error, fmt::format("{}: cannot {}: {} ({})", path, what, std::strerror(error), mend));
 }
 
 }  // namespace
@@ -54,7 +54,8 @@ absl::StatusOr<std::string> normalised_mount_path(std::string_view path) {
   return out;
 }
 
-absl::Status MountTableFile::create(std::uint64_t placeholder_device) {
+absl::Status MountTableFile::create(std::uint64_t placeholder_device,
+                                    std::chrono::milliseconds restart_wait) {
   const std::string path = directory_ + "/mounts";
   const std::string fresh = path + ".new";
   ::unlink(fresh.c_str());
@@ -78,6 +79,7 @@ absl::Status MountTableFile::create(std::uint64_t placeholder_device) {
   table_ = new (memory) protocol::MountTable;
   table_->service = static_cast<std::uint64_t>(::getpid());
   table_->placeholder_device = placeholder_device;
+  table_->restart_wait_ms.store(static_cast<std::uint32_t>(restart_wait.count()));
   if (::rename(fresh.c_str(), path.c_str()) != 0) {
     const absl::Status failed = system_error("name it", path, "check who may write there");
     ::unlink(fresh.c_str());
@@ -89,6 +91,7 @@ absl::Status MountTableFile::create(std::uint64_t placeholder_device) {
 
 void MountTableFile::remove() {
   if (table_ == nullptr) return;
+  table_->restart_wait_ms.store(0);
   ::munmap(table_, sizeof(protocol::MountTable));
   table_ = nullptr;
   ::unlink((directory_ + "/mounts").c_str());

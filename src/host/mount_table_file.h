@@ -8,6 +8,7 @@
 #ifndef LIBSERVICES_SRC_HOST_MOUNT_TABLE_FILE_H_
 #define LIBSERVICES_SRC_HOST_MOUNT_TABLE_FILE_H_
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -30,9 +31,12 @@ class MountTableFile {
   MountTableFile& operator=(const MountTableFile&) = delete;
   ~MountTableFile() { remove(); }
 
-  // An empty table of this process, whose placeholders are on `placeholder_device`.
+  // An empty table of this process, whose placeholders are on `placeholder_device`. Applications
+  // wait for `restart_wait` when it is killed.
   // ERRORS: the file cannot be made, for a person to read.
-  absl::Status create(std::uint64_t placeholder_device);
+  absl::Status create(std::uint64_t placeholder_device,
+                      std::chrono::milliseconds restart_wait = {});
+  // Tells who has mapped it that the service has ended for good.
   void remove();
 
   // ERRORS: AlreadyExists for a path twice, InvalidArgument, ResourceExhausted.

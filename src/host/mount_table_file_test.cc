@@ -2,8 +2,8 @@
 #include "src/host/mount_table_file.h"
 
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>

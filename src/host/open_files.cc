@@ -17,7 +17,32 @@ thread_local Closing* closing = nullptr;
 
 }  // namespace
 
+void ServiceOpenFile::keep(KeptFiles::Entry entry) {
+  if (!entry) return;
+  std::lock_guard lock(mutex_);
+  kept_ = std::move(entry);
+  file_->keep_offset_in(kept_.offset());
+}
+
+void ServiceOpenFile::keep_no_more() {
+  std::lock_guard lock(mutex_);
+  if (!kept_) return;
+  file_->keep_offset_in(nullptr);
+  kept_ = KeptFiles::Entry();
+}
+
+void ServiceOpenFile::keep_flags() {
+  std::lock_guard lock(mutex_);
+  kept_.set_flags(file_->flags());
+}
+
+void ServiceOpenFile::had_locks() {
+  std::lock_guard lock(mutex_);
+  kept_.had_locks();
+}
+
 ServiceOpenFile::~ServiceOpenFile() {
+  keep_no_more();
   if (closing != nullptr) {
     closing->result = filesystem_.close(closing->context, std::move(file_));
     return;
@@ -61,7 +86,7 @@ Result<protocol::Handle> HandleTable::add(const ServiceOpenFilePtr& file) {
   std::uint32_t index;
   if (free_.empty()) {
     index = static_cast<std::uint32_t>(slots_.size());
-    slots_.emplace_back();
+    slots_.push_back({.file = nullptr, .generation = first_generation_});
   } else {
     index = free_.back();
     free_.pop_back();
@@ -95,12 +120,9 @@ ServiceOpenFilePtr HandleTable::take(std::size_t index) {
   ServiceOpenFilePtr file = std::move(slot.file);
   slot.file = nullptr;
   indexes_.erase(file.get());
-  if (++slot.generation == 0) {
-    // 2^32 uses: this index is retired, so that no old handle comes to life.
-    slot.generation = 1;
-  } else {
-    free_.push_back(static_cast<std::uint32_t>(index));
-  }
+  // After 2^32 uses the index is retired, so that no old handle comes to life.
+  if (++slot.generation == 0) ++slot.generation;
+  if (slot.generation != first_generation_) free_.push_back(static_cast<std::uint32_t>(index));
   std::lock_guard file_lock(file->mutex_);
   std::erase_if(file->holders_, [this](const auto& holder) {
     return !holder.owner_before(weak_from_this()) && !weak_from_this().owner_before(holder);

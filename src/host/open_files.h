@@ -20,6 +20,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "libservices/any_filesystem.h"
+#include "src/host/kept_files.h"
 #include "src/protocol/messages.h"
 
 namespace libservices::host {
@@ -65,6 +66,23 @@ class ServiceOpenFile {
 
   std::atomic<protocol::Placeholder> placeholder{protocol::kNone};  // the one bound to it
 
+  // What a later service would need to open it again, from now on.
+  void keep(KeptFiles::Entry entry);
+  // Nobody shall open it again. Before its placeholder may stand for another file.
+  void keep_no_more();
+  void keep_flags();
+  void had_locks();
+
+  // Of a file that was open in a service that died: the last move of its offset there.
+  struct LastMove {
+    std::uint64_t before = 0;
+    std::uint64_t after = 0;
+    std::uint32_t number = 0;  // 0: unknown
+  };
+  LastMove last_move;
+  // The place in a listing that a dead service had begun means nothing here.
+  std::atomic<bool> lost_its_place{false};
+
  private:
   friend class HandleTable;
   friend Result<void> end_use(const Context&, std::shared_ptr<ServiceOpenFile>);
@@ -78,8 +96,9 @@ class ServiceOpenFile {
   const std::shared_ptr<const Caller> opener_;
   OpenFilePtr file_;
 
-  std::mutex mutex_;
-  std::vector<std::weak_ptr<HandleTable>> holders_;  // guarded by mutex_
+  std::mutex mutex_;  // guards what follows
+  std::vector<std::weak_ptr<HandleTable>> holders_;
+  KeptFiles::Entry kept_;
 };
 
 using ServiceOpenFilePtr = std::shared_ptr<ServiceOpenFile>;
@@ -96,7 +115,10 @@ void end_everywhere(const ServiceOpenFilePtr& file);
 class HandleTable : public std::enable_shared_from_this<HandleTable> {
  public:
   // For at most `most` files of the process that Context::process names so.
-  HandleTable(std::size_t most, std::uint64_t process) : most_(most), process_(process) {}
+  // `first_generation` differs from session to session, so that a handle of another one, which a
+  // process may still hold when it changes sessions, names nothing here.
+  HandleTable(std::size_t most, std::uint64_t process, std::uint32_t first_generation)
+      : most_(most), process_(process), first_generation_(first_generation | 1U) {}
 
   // The handle of `file`, which it has already or is given now. ERRORS: EMFILE.
   Result<protocol::Handle> add(const ServiceOpenFilePtr& file);
@@ -112,7 +134,7 @@ class HandleTable : public std::enable_shared_from_this<HandleTable> {
  private:
   struct Slot {
     ServiceOpenFilePtr file;
-    std::uint32_t generation = 1;
+    std::uint32_t generation = 0;
   };
 
   static protocol::Handle handle_of(std::size_t index, std::uint32_t generation) {
@@ -125,8 +147,9 @@ class HandleTable : public std::enable_shared_from_this<HandleTable> {
 
   const std::size_t most_;
   const std::uint64_t process_;
+  const std::uint32_t first_generation_;  // never 0
   mutable std::mutex mutex_;
-  std::vector<Slot> slots_;           // this and the rest: guarded by mutex_
+  std::vector<Slot> slots_;  // this and the rest: guarded by mutex_
   std::vector<std::uint32_t> free_;
   absl::flat_hash_map<const ServiceOpenFile*, std::uint32_t> indexes_;
 };

@@ -64,15 +64,18 @@ absl::Status Placeholders::start() {
   return absl::OkStatus();
 }
 
-Result<Placeholders::Given> Placeholders::make(Kind kind) {
+protocol::Placeholder Placeholders::new_record(Kind kind) {
+  std::lock_guard lock(mutex_);
   protocol::Placeholder id;
-  {
-    std::lock_guard lock(mutex_);
-    do {
-      id = next_++;
-    } while (id == protocol::kNone || records_.contains(id));
-    records_[id].kind = kind;
-  }
+  do {
+    id = next_++;
+  } while (id == protocol::kNone || records_.contains(id));
+  records_[id].kind = kind;
+  return id;
+}
+
+Result<Placeholders::Given> Placeholders::make(Kind kind) {
+  const protocol::Placeholder id = new_record(kind);
   const std::string name = fmt::format("p{}", id);
   Result<Given> made = make_named(name.c_str(), kind);
   std::lock_guard lock(mutex_);
@@ -120,6 +123,32 @@ Result<Placeholders::Given> Placeholders::make_named(const char* name, Kind kind
   made.entry.is_directory = is_directory ? 1 : 0;
   made.entry.inode = status.st_ino;
   return made;
+}
+
+Result<void> Placeholders::adopt(int descriptor, std::uint64_t inode,
+                                 const ServiceOpenFilePtr& file) {
+  const protocol::Placeholder id = new_record(Kind::kFile);
+  const std::string path = fmt::format("/proc/self/fd/{}", descriptor);
+  const int watch = ::inotify_add_watch(inotify_.get(), path.c_str(), IN_DELETE_SELF);
+  const int error = errno;
+  std::lock_guard lock(mutex_);
+  if (watch < 0) {
+    records_.erase(id);
+    return Errno{error};
+  }
+  // No session may bind it: its descriptors are wherever they were.
+  records_[id] = {.inode = inode, .watch = watch, .kind = Kind::kFile, .session = 0, .file = file};
+  by_inode_[inode] = id;
+  by_watch_[watch] = id;
+  file->placeholder.store(id, std::memory_order_relaxed);
+  ++bound_;
+  return {};
+}
+
+std::uint64_t Placeholders::inode_of(protocol::Placeholder placeholder) const {
+  std::lock_guard lock(mutex_);
+  const auto found = records_.find(placeholder);
+  return found == records_.end() ? 0 : found->second.inode;
 }
 
 // REQUIRES: mutex_ held.

@@ -55,11 +55,16 @@ class Placeholders {
   // ERRORS: EBADF when the session has no such placeholder; EBUSY when it stands for another.
   Result<void> bind(protocol::Placeholder placeholder, Session session, Kind kind,
                     const ServiceOpenFilePtr& file);
+  // A placeholder that an earlier service made, and that `descriptor` refers to, stands for `file`.
+  // ERRORS: ENOSPC (watches).
+  Result<void> adopt(int descriptor, std::uint64_t inode, const ServiceOpenFilePtr& file);
   // Whether `bind` would do, now.
   Result<void> can_bind(protocol::Placeholder placeholder, Session session, Kind kind) const;
   // It may be bound again, if it stands for `file`.
   void unbind(protocol::Placeholder placeholder, const ServiceOpenFile& file);
 
+  // st_ino of a placeholder; 0 when there is none.
+  std::uint64_t inode_of(protocol::Placeholder placeholder) const;
   // The file of a descriptor of which fstat says (device, inode). Null when there is none.
   ServiceOpenFilePtr find(std::uint64_t device, std::uint64_t inode) const;
 
@@ -84,6 +89,7 @@ class Placeholders {
     ServiceOpenFilePtr file;
   };
 
+  protocol::Placeholder new_record(Kind kind);
   Result<Given> make(Kind kind);
   Result<Given> make_named(const char* name, Kind kind);
   Given assign(Given made, Session session);

@@ -30,9 +30,8 @@ void attach(ipc::Message& reply, std::vector<Descriptor>& descriptors) {
 
 absl::Status RcqbTransport::start(const Config& config) {
   ipc::SessionListener::Hooks hooks;
-  hooks.handle = [this](ipc::ServerSession& session, const ipc::RequestHeader& header,
-                        std::span<const std::byte> input,
-                        ipc::RequestBuffer& buffer) { handle(session, header, input, buffer); };
+  hooks.handle = [this](ipc::ServerSession& session, const ipc::TakenRequest& request,
+                        ipc::RequestBuffer& buffer) { handle(session, request, buffer); };
   hooks.welcome = [this](ipc::ServerSession& session, ipc::Message& reply) {
     return welcome(session, reply);
   };
@@ -43,6 +42,7 @@ absl::Status RcqbTransport::start(const Config& config) {
     if (const auto* known = std::any_cast<SessionPtr>(&session.upper)) sessions_.close(*known);
   };
   ipc::BackDriverOptions options;
+  options.bind_threads = config.bind_threads;
   if (config.most_workers != 0) {
     options.most_threads = static_cast<unsigned>(config.most_workers);
   }
@@ -80,8 +80,9 @@ RcqbTransport::Counts RcqbTransport::counts() const {
           .refused = counts.refused};
 }
 
-void RcqbTransport::handle(ipc::ServerSession& session, const ipc::RequestHeader& header,
-                           std::span<const std::byte> input, ipc::RequestBuffer& buffer) {
+void RcqbTransport::handle(ipc::ServerSession& session, const ipc::TakenRequest& request,
+                           ipc::RequestBuffer& buffer) {
+  const ipc::RequestHeader& header = request.header;
   const auto* known = std::any_cast<SessionPtr>(&session.upper);
   if (known == nullptr) {
     buffer.answer.error = EINVAL;
@@ -92,7 +93,9 @@ void RcqbTransport::handle(ipc::ServerSession& session, const ipc::RequestHeader
   call.operation = static_cast<protocol::Operation>(header.operation);
   call.instance = header.instance;
   std::memcpy(call.words.data(), header.words, std::size_t{8} * header.word_count);
-  call.input = input;
+  call.number = request.number;
+  call.repeats = header.repeats;
+  call.input = request.input;
   call.output = {buffer.data, ipc::kDataBytes};
   call.read_progress = &buffer.progress;
   Answer answer;

@@ -28,6 +28,7 @@ class RcqbTransport {
     std::string run_directory;
     mode_t socket_mode = 0600;
     std::size_t most_workers = 0;  // 0: ipc's own choice
+    bool bind_threads = true;      // to the cores of their group
     std::size_t most_sessions = 4096;
   };
 
@@ -51,8 +52,8 @@ class RcqbTransport {
   Counts counts() const;
 
  private:
-  void handle(ipc::ServerSession& session, const ipc::RequestHeader& header,
-              std::span<const std::byte> input, ipc::RequestBuffer& buffer);
+  void handle(ipc::ServerSession& session, const ipc::TakenRequest& request,
+              ipc::RequestBuffer& buffer);
   int welcome(ipc::ServerSession& session, ipc::Message& reply);
   bool message(ipc::ServerSession& session, std::span<const std::byte> bytes,
                std::span<const int> received, ipc::Message& reply);

@@ -14,7 +14,6 @@
 #include <cstring>
 
 #include "libservices/result.h"
-
 #include "src/host/error_status.h"
 
 namespace libservices::host {
@@ -112,7 +111,8 @@ absl::StatusOr<std::string> run_directory_of(std::string_view pool) {
   }
   if (::geteuid() == 0) return fmt::format("/run/libservices/{}", pool);
   const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/') return fmt::format("{}/libservices/{}", runtime, pool);
+  if (runtime != nullptr && runtime[0] == '/')
+    return fmt::format("{}/libservices/{}", runtime, pool);
   return fmt::format("/tmp/libservices-{}/{}", ::geteuid(), pool);
 }
 

@@ -6,6 +6,7 @@
 //   socket   sessions of filesystem libraries (ipc)
 //   status   each connection is told the service's state as JSON
 //   mounts   the mount table
+//   open_files   what the next service needs if this one is killed
 //   placeholders/   empty but for moments
 //
 // /run/libservices/POOL for root, $XDG_RUNTIME_DIR/libservices/POOL for others, and without that

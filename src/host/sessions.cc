@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/host/sessions.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -8,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -69,7 +71,8 @@ Result<std::shared_ptr<ClientSession>> Sessions::open(const Peer& peer) {
   caller->groups = peer.groups;
   LIBSERVICES_TRY(caller->process, process_number(peer.pid));
   const Placeholders::Session id = next_session_++;
-  auto session = std::make_shared<ClientSession>(id, std::move(caller), limits_.open_files);
+  auto session = std::make_shared<ClientSession>(id, std::move(caller), limits_.open_files,
+                                                 static_cast<std::uint32_t>(random_()));
   sessions_.emplace(id, session);
   return session;
 }
@@ -105,6 +108,48 @@ protocol::Welcome Sessions::welcome(const ClientSession& session,
   return welcome;
 }
 
+// The open file that a dead service kept of a placeholder, as it was: its object, flags and offset.
+// ERRORS: EBADF when none was kept; EIO when it cannot be had, or had locks, which are gone.
+Result<ServiceOpenFilePtr> Sessions::open_again(const ClientSession& session, int placeholder,
+                                                std::uint64_t inode) {
+  std::optional<KeptFiles::Lost> lost = kept_files_.claim(inode);
+  if (!lost) return Errno{EBADF};
+  if (lost->had_locks) return Errno{EIO};
+  const auto instance =
+      std::find_if(filesystems_.begin(), filesystems_.end(),
+                   [&](const Instance& each) { return each.path == lost->mount; });
+  if (instance == filesystems_.end()) return Errno{EIO};
+  AnyFilesystem& filesystem = *instance->filesystem;
+  // Who had it open may go on, whatever its mode is now: the placeholder has proved the right.
+  const Context context;
+  const OpenFlags flags{lost->flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW)};
+  Result<OpenFilePtr> opened = filesystem.open(context, Location(lost->path), flags, 0);
+  if (!opened.ok()) return Errno{EIO};
+  const auto fail = [&] {
+    (void)filesystem.close(context, *std::move(opened));
+    return Errno{EIO};
+  };
+  const Result<Attributes> attributes = filesystem.stat(context, Location(**opened));
+  if (!attributes.ok() || attributes->inode != lost->object || attributes->btime != lost->born ||
+      (attributes->mode & S_IFMT) != (lost->mode & S_IFMT)) {
+    return fail();
+  }
+  const bool listing = attributes->is_directory() && lost->offset != 0;
+  if (!attributes->is_directory() && lost->offset != 0 &&
+      !filesystem.lseek(context, **opened, static_cast<std::int64_t>(lost->offset), SEEK_SET)
+           .ok()) {
+    return fail();
+  }
+  const auto file = std::make_shared<ServiceOpenFile>(
+      filesystem, static_cast<std::uint32_t>(instance - filesystems_.begin()), *std::move(opened),
+      attributes->mode, session.caller);
+  file->last_move = {lost->before, lost->offset, lost->number};
+  file->lost_its_place.store(listing);
+  file->keep(std::move(lost->entry));
+  LIBSERVICES_CHECK_OK(placeholders_.adopt(placeholder, inode, file));
+  return file;
+}
+
 void Sessions::adopt(ClientSession& session, std::span<const int> received,
                      protocol::SocketAnswer& answer) {
   for (const int descriptor :
@@ -112,15 +157,24 @@ void Sessions::adopt(ClientSession& session, std::span<const int> received,
     protocol::Adopted& adopted = answer.adopted[answer.count++];
     adopted = {};
     struct stat status {};
-    if (::fstat(descriptor, &status) != 0) continue;
-    const ServiceOpenFilePtr file = placeholders_.find(status.st_dev, status.st_ino);
-    if (file == nullptr) continue;
+    adopted.error = EBADF;
+    if (::fstat(descriptor, &status) != 0 || status.st_dev != placeholders_.device()) continue;
+    ServiceOpenFilePtr file = placeholders_.find(status.st_dev, status.st_ino);
+    if (file == nullptr) {
+      Result<ServiceOpenFilePtr> again = open_again(session, descriptor, status.st_ino);
+      if (!again.ok()) {
+        adopted.error = again.error().value;
+        continue;
+      }
+      file = *std::move(again);
+    }
     const Result<protocol::Handle> handle = session.handles->add(file);
     if (!handle.ok()) {
       answer.error = handle.error().value;
       continue;
     }
     adopted.handle = *handle;
+    adopted.error = 0;
     adopted.instance = file->instance();
     adopted.flags = reported_flags(file->file().flags());
     adopted.mode = file->mode();

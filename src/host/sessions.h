@@ -14,12 +14,14 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <span>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "libservices/result.h"
 #include "src/host/dispatcher.h"
+#include "src/host/kept_files.h"
 #include "src/host/placeholders.h"
 #include "src/protocol/placeholder.h"
 
@@ -41,8 +43,12 @@ struct SessionLimits {
 
 class Sessions {
  public:
-  Sessions(const FilesystemTable& filesystems, Placeholders& placeholders, SessionLimits limits)
-      : filesystems_(filesystems), placeholders_(placeholders), limits_(limits) {}
+  Sessions(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
+           SessionLimits limits)
+      : filesystems_(filesystems),
+        placeholders_(placeholders),
+        kept_files_(kept_files),
+        limits_(limits) {}
 
   // ERRORS: for a person to read.
   absl::Status start();
@@ -81,11 +87,13 @@ class Sessions {
   Errno give_stock(const ClientSession& session, Placeholders::Kind kind, std::size_t count,
                    protocol::StockEntry* stock, std::uint32_t& given,
                    std::vector<Descriptor>& descriptors);
-  void adopt(ClientSession& session, std::span<const int> received,
-             protocol::SocketAnswer& answer);
+  void adopt(ClientSession& session, std::span<const int> received, protocol::SocketAnswer& answer);
+  Result<ServiceOpenFilePtr> open_again(const ClientSession& session, int placeholder,
+                                        std::uint64_t inode);
 
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
+  KeptFiles& kept_files_;
   const SessionLimits limits_;
   Descriptor epoll_;
 
@@ -94,6 +102,7 @@ class Sessions {
   absl::flat_hash_map<pid_t, Process> processes_;
   Placeholders::Session next_session_ = 1;
   std::uint32_t next_process_ = 1;
+  std::mt19937_64 random_{std::random_device{}()};
 };
 
 }  // namespace libservices::host

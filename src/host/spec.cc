@@ -9,7 +9,7 @@ namespace libservices {
 namespace {
 
 constexpr std::size_t kMostBytes = 64 << 10;
-constexpr int kDeepest = 32;        // nodes inside nodes
+constexpr int kDeepest = 32;          // nodes inside nodes
 constexpr std::size_t kExcerpt = 64;  // bytes of the text shown on one line with the mark
 
 bool is_name_byte(char byte) {
@@ -26,9 +26,8 @@ class Parser {
 
   absl::StatusOr<Spec> parse() {
     if (text_->size() > kMostBytes) {
-      return absl::InvalidArgumentError(
-          fmt::format("spec: it has {} bytes, more than {} (shorten it)", text_.get()->size(),
-                      kMostBytes));
+      return absl::InvalidArgumentError(fmt::format(
+          "spec: it has {} bytes, more than {} (shorten it)", text_.get()->size(), kMostBytes));
     }
     if (const auto nul = rest_.find('\0'); nul != std::string_view::npos) {
       return error(nul, "a NUL byte stands in it", "remove it");

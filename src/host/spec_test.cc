@@ -64,8 +64,8 @@ TEST_CASE("what is written is read back as the same tree") {
 TEST_CASE("an error says what, where and what would be right") {
   CHECK(contains(message("union(local:/a, local:)"), "column 22: no path stands behind 'local:'"));
   CHECK(contains(message("union(local:/a, local:)"), "(write local:/DIRECTORY)"));
-  CHECK(message("union(local:/a, local:)").ends_with(
-      "\n  union(local:/a, local:)\n                       ^"));
+  CHECK(message("union(local:/a, local:)")
+            .ends_with("\n  union(local:/a, local:)\n                       ^"));
   CHECK(contains(message("union(local:/a"), "column 6: this '(' of 'union' is not closed"));
   CHECK(contains(message("local:/a)"), "this ')' closes nothing"));
   CHECK(contains(message("local:/a b"), "stands behind the end"));

@@ -4,8 +4,6 @@
 
 namespace libservices::host {
 
-void add_local(Catalog& catalog) {
-  catalog.add<Local>("local");
-}
+void add_local(Catalog& catalog) { catalog.add<Local>("local"); }
 
 }  // namespace libservices::host

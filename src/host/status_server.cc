@@ -86,9 +86,9 @@ absl::StatusOr<std::string> ask_status(const std::string& run_directory) {
     char buffer[16384];
     const ssize_t bytes = ::recv(socket.get(), buffer, sizeof buffer, 0);
     if (bytes < 0) {
-      return error_status(
-          errno, fmt::format("run directory {}: its service broke off: {} (ask again)",
-                             run_directory, std::strerror(errno)));
+      return error_status(errno,
+                          fmt::format("run directory {}: its service broke off: {} (ask again)",
+                                      run_directory, std::strerror(errno)));
     }
     if (bytes == 0) return status;
     status.append(buffer, static_cast<std::size_t>(bytes));

@@ -18,6 +18,7 @@
 namespace libservices::protocol {
 
 inline constexpr std::uint64_t kMountTableMagic = 0x31746e756f6d736cULL;  // "lsmount1"
+inline constexpr std::uint32_t kMountTableVersion = 2;
 inline constexpr unsigned kMostMounts = 64;
 inline constexpr unsigned kMountSlots = 256;  // power of two, at least four times kMostMounts
 inline constexpr unsigned kMostMountPath = 255;
@@ -31,12 +32,15 @@ struct MountEntry {
 
 struct MountTable {
   std::uint64_t magic = kMountTableMagic;
-  std::uint32_t version = 1;
+  std::uint32_t version = kMountTableVersion;
   std::uint32_t count = 0;
   std::atomic<std::uint32_t> sequence{0};
   std::uint32_t longest = 0;   // bytes of the longest mount path
   std::uint64_t service = 0;   // pid of the service, for messages
   std::uint64_t placeholder_device = 0;  // st_dev of its placeholders (placeholder.h)
+  // How long to wait for another service when this one is gone; 0 once it has stopped in order.
+  std::atomic<std::uint32_t> restart_wait_ms{0};
+  std::uint32_t reserved = 0;
   MountEntry slots[kMountSlots];
 };
 

@@ -65,8 +65,8 @@ struct Adopted {
   std::uint32_t instance = 0;
   std::uint32_t flags = 0;  // O_*
   std::uint32_t mode = 0;   // st_mode
-  std::uint32_t reserved = 0;
-};
+  std::int32_t error = 0;   // why there is no handle: EBADF for what was never opened here, EIO for
+};                          // what was open in a service that died, and cannot be opened again
 inline constexpr unsigned kMostAdopted = 64;  // in one message
 
 struct SocketAnswer {

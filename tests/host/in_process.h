@@ -30,15 +30,17 @@ class InProcessService {
  public:
   explicit InProcessService(SessionLimits limits = {})
       : directory_(make_directory()),
+        kept_files(directory_),
         placeholders(directory_ + "/placeholders"),
-        sessions(filesystems, placeholders, limits),
-        dispatcher(filesystems, placeholders) {
+        sessions(filesystems, placeholders, kept_files, limits),
+        dispatcher(filesystems, placeholders, kept_files) {
     for (int i = 0; i < 2; ++i) {
       auto filesystem = std::make_unique<FilesystemOf<Memory>>(Memory::Config{});
       REQUIRE(filesystem->start().ok());
       filesystems.push_back({"/mnt/" + std::to_string(i), "memory", std::move(filesystem)});
     }
     REQUIRE(placeholders.start().ok());
+    REQUIRE(kept_files.start().ok());
     REQUIRE(sessions.start().ok());
   }
   ~InProcessService() {
@@ -69,6 +71,7 @@ class InProcessService {
 
  public:
   FilesystemTable filesystems;
+  KeptFiles kept_files;
   Placeholders placeholders;
   Sessions sessions;
   Dispatcher dispatcher;

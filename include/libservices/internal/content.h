@@ -52,7 +52,7 @@ class Content {
     auto& open = state(file);
     std::lock_guard lock(open.offset_mutex());
     LIBSERVICES_TRY(const std::size_t count, pread(context, file, open.offset(), into));
-    open.offset() += count;
+    open.move(open.offset() + count, context);
     return count;
   }
 
@@ -91,11 +91,11 @@ class Content {
     std::lock_guard lock(open.offset_mutex());
     if (!open.flags().has(O_APPEND) || from.empty()) {
       LIBSERVICES_TRY(const std::size_t count, write_at(context, open, open.offset(), from));
-      open.offset() += count;
+      open.move(open.offset() + count, context);
       return count;
     }
     LIBSERVICES_TRY(const Appended appended, append(context, open, from));
-    open.offset() = appended.end;
+    open.moved(appended.end - appended.count, appended.end, context);
     return appended.count;
   }
 

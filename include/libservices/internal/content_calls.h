@@ -4,6 +4,7 @@
 #ifndef LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
 #define LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
 
+#include "absl/cleanup/cleanup.h"
 #include "libservices/internal/content.h"
 
 namespace libservices::internal {
@@ -17,7 +18,7 @@ Result<std::uint64_t> Content<Stack>::lseek(const Context& context, OpenFile& fi
   if (open.inode->is_directory()) {  // the offset is a cookie
     if (whence == SEEK_CUR && offset == 0) return open.offset();
     if (whence != SEEK_SET) return Errno{EINVAL};
-    return open.offset() = static_cast<std::uint64_t>(offset);
+    return open.move(static_cast<std::uint64_t>(offset), context);
   }
   std::uint64_t start = 0;
   switch (whence) {
@@ -37,14 +38,14 @@ Result<std::uint64_t> Content<Stack>::lseek(const Context& context, OpenFile& fi
       if (offset < 0 || static_cast<std::uint64_t>(offset) >= now.size) return Errno{ENXIO};
       const auto from = static_cast<std::uint64_t>(offset);
       if constexpr (OffersSeek<Stack>) {
-        LIBSERVICES_TRY(open.offset(),
+        LIBSERVICES_TRY(const std::uint64_t found,
                         tree_.stack().seek(context, *open.file, from,
                                            whence == SEEK_DATA ? SeekTarget::kData
                                                                : SeekTarget::kHole));
+        return open.move(found, context);
       } else {  // one run of data, with the hole that every file has behind its end
-        open.offset() = whence == SEEK_DATA ? from : now.size;
+        return open.move(whence == SEEK_DATA ? from : now.size, context);
       }
-      return open.offset();
     }
     default:
       return Errno{EINVAL};
@@ -54,7 +55,7 @@ Result<std::uint64_t> Content<Stack>::lseek(const Context& context, OpenFile& fi
     return Errno{EOVERFLOW};
   }
   if (target < 0) return Errno{EINVAL};
-  return open.offset() = static_cast<std::uint64_t>(target);
+  return open.move(static_cast<std::uint64_t>(target), context);
 }
 
 template <ReadableService Stack>
@@ -64,7 +65,8 @@ Result<void> Content<Stack>::readdir(const Context& context, OpenFile& file, Lis
   if (!open.file || !open.flags().reads()) return Errno{EBADF};
   if (!open.inode->is_directory()) return Errno{ENOTDIR};
   std::lock_guard lock(open.offset_mutex());
-  std::uint64_t& position = open.offset();
+  std::uint64_t position = open.offset();
+  const absl::Cleanup keep_position = [&] { open.move(position, context); };
   {
     std::shared_lock places(tree_.places_mutex());
     if (open.inode->removed) return Errno{ENOENT};

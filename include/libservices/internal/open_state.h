@@ -32,7 +32,15 @@ class OpenState final : public OpenFile {
   }
 
   std::mutex& offset_mutex() { return offset_mutex_; }
-  std::uint64_t& offset() { return offset_; }  // REQUIRES: offset_mutex()
+  std::uint64_t offset() const { return offset_; }  // REQUIRES: offset_mutex()
+  std::uint64_t move(std::uint64_t offset, const Context& context) {  // the same
+    move_to(offset_, offset, context.number);
+    return offset;
+  }
+  // The same, for a step that began where the file ended.
+  void moved(std::uint64_t before, std::uint64_t after, const Context& context) {
+    move_to(before, after, context.number);
+  }
 
   const std::shared_ptr<Object> inode;
   std::optional<File> file;  // none: opened with O_PATH
