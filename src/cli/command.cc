@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ipc/copy_table_file.h"
 #include "libservices/host.h"
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
@@ -45,6 +46,8 @@ struct Words {
   double restart_wait = std::chrono::duration<double>(HostConfig{}.restart_wait).count();
   int ready_descriptor = -1;
   bool json = false;
+  cli::TuneWords tune;
+  bool show = false;
 };
 
 void add_mounts(CLI::App& verb, Words& words) {
@@ -95,6 +98,19 @@ void add_restart(CLI::App& verb, Words& words) {
       ->check(CLI::Range(0.0, 86400.0))
       ->type_name("SECONDS")
       ->capture_default_str();
+}
+
+void add_tuning(CLI::App& verb, Words& words) {
+  words.tune.file = ipc::kCopyTableFile;
+  verb.add_option("-o,--output", words.tune.file, "the file with the table, absolute")
+      ->type_name("FILE")
+      ->capture_default_str();
+  verb.add_option("--seconds", words.tune.seconds, "how long to measure, 0.1 to 600")
+      ->check(CLI::Range(0.1, 600.0))
+      ->type_name("NUMBER")
+      ->capture_default_str();
+  verb.add_flag("--show", words.show, "only show the table that services use");
+  verb.add_flag("--json", words.json, "for machines");
 }
 
 absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const Words& words) {
@@ -156,6 +172,16 @@ int with(const Words& words, const Catalog& catalog, const std::vector<std::stri
   return cli::with(*std::move(config), catalog, program);
 }
 
+int tune(Words& words) {
+  if (words.tune.file.empty() || words.tune.file.front() != '/') {
+    return fail(absl::InvalidArgumentError(
+        fmt::format("copy table '{}': it is not absolute (begin it with /)", words.tune.file)));
+  }
+  if (words.show) words.tune.action = cli::TuneWords::Action::kShow;
+  if (words.json) words.tune.form = cli::StatusForm::kJson;
+  return cli::tune(words.tune);
+}
+
 }  // namespace
 
 int command(int argc, char** argv, const Catalog& catalog) {
@@ -201,6 +227,9 @@ int command(int argc, char** argv, const Catalog& catalog) {
   CLI::App* status_verb = app.add_subcommand("status", "what a running service does");
   add_pool(*status_verb, words);
   status_verb->add_flag("--json", words.json, "for machines");
+  CLI::App* tune_verb = app.add_subcommand(
+      "tune", "measures how this processor copies best, for the services that start later");
+  add_tuning(*tune_verb, words);
   for (CLI::App* verb : {with_verb, run_verb}) {
     verb->prefix_command();
     verb->footer(
@@ -231,6 +260,7 @@ int command(int argc, char** argv, const Catalog& catalog) {
   }
   if (with_verb->parsed()) return with(words, catalog, program);
   if (serve_verb->parsed()) return serve(words, catalog);
+  if (tune_verb->parsed()) return tune(words);
   const absl::StatusOr<std::string> directory = run_directory_of(words);
   if (!directory.ok()) return fail(directory.status());
   if (run_verb->parsed()) return cli::run(*directory, program);

@@ -32,6 +32,16 @@ int run(const std::string& run_directory, const std::vector<std::string>& progra
 enum class StatusForm { kHuman, kJson };
 int status(const std::string& run_directory, StatusForm form);
 
+struct TuneWords {
+  enum class Action { kMeasure, kShow };
+  Action action = Action::kMeasure;
+  std::string file;  // the copy table's
+  double seconds = 10;
+  StatusForm form = StatusForm::kHuman;
+};
+// Measures how this processor copies best and stores the copy table, or shows the one there is.
+int tune(const TuneWords& words);
+
 // Of this process, for a service: as many descriptors as may be had.
 void raise_descriptor_limit();
 

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/tuner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <iterator>
+
+#include "ipc/copy_kernels.h"
+#include "ipc/copy_trials.h"
+#include "ipc/topology.h"
+
+namespace libservices::ipc {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A class between two of these goes the smaller one's way.
+constexpr std::size_t kSizes[] = {
+    std::size_t{4} << 10U,  std::size_t{8} << 10U,   std::size_t{16} << 10U,
+    std::size_t{64} << 10U, std::size_t{128} << 10U, std::size_t{256} << 10U,
+    std::size_t{1} << 20U,  std::size_t{4} << 20U,   std::size_t{16} << 20U,
+    std::size_t{64} << 20U,
+};
+// Past the last-level cache nothing is hot.
+constexpr std::size_t kMostHot = std::size_t{8} << 20U;
+// From here on a copy takes too long to try all: the best of the size before are tried again.
+constexpr std::size_t kSeeded = std::size_t{16} << 20U;
+constexpr std::size_t kSeeds = 6;
+
+constexpr double kMargin = 1.03;        // a challenger must be better by this factor
+constexpr double kShareOfCopies = 0.4;  // of each size's time; the pipeline has the rest
+
+constexpr std::uint8_t kPrefetchLines[] = {0, 4, 8, 16, 32, 64};
+constexpr std::uint8_t kUnrolls[] = {1, 2, 4, 8};
+constexpr std::uint32_t kChunks[] = {0,          4U << 10U,  8U << 10U,   16U << 10U,
+                                     32U << 10U, 64U << 10U, 128U << 10U, 256U << 10U};
+
+// Candidates 0 to count - 1 take turns; 0 is the incumbent.
+class Contest {
+ public:
+  // Nanoseconds of one candidate; nothing when it cannot be measured any more.
+  using Measure = std::function<std::optional<double>(std::size_t candidate, SourceState source)>;
+
+  struct Entry {
+    std::size_t candidate = 0;
+    std::vector<double> hot;
+    std::vector<double> cold;
+    TunedSize::Times median;
+    double behind = 0;  // the factor to the best one, where it is further behind
+  };
+
+  Contest(std::size_t count, bool hot_too, Measure measure)
+      : entries_(count), running_(count), hot_too_(hot_too), measure_(std::move(measure)) {
+    for (std::size_t i = 0; i < count; ++i) entries_[i].candidate = i;
+  }
+
+  // Each stage has the same share of the time and leaves a third of the candidates.
+  // False: not even each was measured once.
+  bool run(Clock::time_point start, Clock::time_point end) {
+    constexpr std::size_t kFinalists = 5;
+    unsigned stages = 1;
+    for (std::size_t left = running_; left > kFinalists; left /= 3) ++stages;
+    for (unsigned stage = 1; stage <= stages; ++stage) {
+      const auto until = start + (end - start) * stage / stages;
+      do {
+        if (!round(end)) return false;
+      } while (Clock::now() < until);
+      rank();
+      if (stage < stages) running_ = std::min(running_, std::max(kFinalists, running_ / 3));
+    }
+    return true;
+  }
+
+  // Best first, and behind those the ones that dropped out. The incumbent is among them.
+  const std::vector<Entry>& ranked() const { return entries_; }
+  const Entry& incumbent() const {
+    return *std::find_if(entries_.begin(), entries_.end(),
+                         [](const Entry& each) { return each.candidate == 0; });
+  }
+  // The best one, or the incumbent where nobody beat it by the margin.
+  const Entry& winner() const {
+    const Entry& best = entries_.front();
+    const Entry& old = incumbent();
+    const double cold = old.median.cold / best.median.cold;
+    const double hot = hot_too_ ? old.median.hot / best.median.hot : cold;
+    return std::sqrt(hot * cold) >= kMargin ? best : old;
+  }
+
+ private:
+  bool round(Clock::time_point end) {
+    for (std::size_t i = 0; i < running_; ++i) {
+      if (!measure(entries_[i])) return false;
+      if (entries_.back().cold.empty() && Clock::now() > end) return false;
+    }
+    // The incumbent stays to the end, so that it is compared within the same rounds.
+    for (std::size_t i = running_; i < entries_.size(); ++i) {
+      if (entries_[i].candidate == 0 && !measure(entries_[i])) return false;
+    }
+    return true;
+  }
+
+  bool measure(Entry& entry) {
+    const std::optional<double> cold = measure_(entry.candidate, SourceState::kCold);
+    if (!cold) return false;
+    entry.cold.push_back(*cold);
+    if (!hot_too_) return true;
+    const std::optional<double> hot = measure_(entry.candidate, SourceState::kHot);
+    if (hot) entry.hot.push_back(*hot);
+    return hot.has_value();
+  }
+
+  static double median(std::vector<double>& values) {
+    if (values.empty()) return 0;
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+  }
+
+  void rank() {
+    TunedSize::Times best{1e300, 1e300};
+    for (Entry& each : entries_) {
+      each.median = {median(each.hot), median(each.cold)};
+      best = {std::min(best.hot, each.median.hot), std::min(best.cold, each.median.cold)};
+    }
+    for (Entry& each : entries_) {
+      each.behind =
+          std::max(each.median.cold / best.cold, hot_too_ ? each.median.hot / best.hot : 0.0);
+    }
+    std::stable_sort(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(running_),
+                     [](const Entry& a, const Entry& b) { return a.behind < b.behind; });
+  }
+
+  std::vector<Entry> entries_;
+  std::size_t running_;  // the first so many still take part
+  bool hot_too_;
+  Measure measure_;
+};
+
+// libc first; nothing twice, nothing that this processor does not run.
+void add(std::vector<CopyRecipe>& recipes, CopyRecipe recipe) {
+  if (can_run(recipe.kernel) &&
+      std::find(recipes.begin(), recipes.end(), recipe) == recipes.end()) {
+    recipes.push_back(recipe);
+  }
+}
+
+constexpr CopyRecipe kLibc{};
+constexpr CopyRecipe kRepMovsb{.kernel = CopyKernel::kRepMovsb};
+
+std::vector<CopyRecipe> all_recipes() {
+  std::vector<CopyRecipe> recipes{kLibc};
+  add(recipes, kRepMovsb);
+  for (const CopyKernel kernel : {CopyKernel::kSse2, CopyKernel::kAvx2, CopyKernel::kAvx512}) {
+    for (const std::uint8_t unroll : kUnrolls) {
+      for (const std::uint8_t streaming : {std::uint8_t{0}, std::uint8_t{1}}) {
+        for (const std::uint8_t lines : kPrefetchLines) {
+          add(recipes, {kernel, unroll, streaming, lines});
+        }
+      }
+    }
+  }
+  return recipes;
+}
+
+class Search {
+ public:
+  Search(CopyTrials& trials, const TunerConfig& config)
+      : trials_(trials), end_(Clock::now() + config.budget) {}
+
+  Tuned run() {
+    Tuned tuned;
+    unsigned left = std::size(kSizes);
+    for (const std::size_t size : kSizes) {
+      const auto start = Clock::now();
+      TunedSize result;
+      result.size = size;
+      if (!tuned.sizes.empty()) result.way = tuned.sizes.back().way;  // unless it is measured
+      const auto share = end_ > start ? (end_ - start) / left-- : Clock::duration{};
+      const double copies = trials_.has_sender() ? kShareOfCopies : 1.0;
+      const auto middle = start + std::chrono::duration_cast<Clock::duration>(share * copies);
+      search_copies(result, start, middle);
+      if (trials_.has_sender()) search_pipelines(result, middle, start + share);
+      tuned.sizes.push_back(result);
+    }
+    fill(tuned);
+    return tuned;
+  }
+
+ private:
+  void search_copies(TunedSize& result, Clock::time_point start, Clock::time_point end) {
+    if (result.size < kSeeded || ranked_.empty()) {
+      recipes_ = all_recipes();
+    } else {
+      recipes_ = seeds();
+    }
+    Contest contest(recipes_.size(), result.size <= kMostHot,
+                    [&](std::size_t candidate, SourceState source) -> std::optional<double> {
+                      return trials_.copy(recipes_[candidate], result.size, source);
+                    });
+    if (!contest.run(start, end)) return;
+    ranked_.clear();
+    for (const Contest::Entry& each : contest.ranked()) ranked_.push_back(recipes_[each.candidate]);
+    result.way.whole = recipes_[contest.winner().candidate];
+    result.whole = contest.winner().median;
+    result.libc = contest.incumbent().median;
+    if (result.size <= std::size_t{16} << 10U) best_of_small_ = result.way.whole;
+  }
+
+  // The best of the last size, and the best of those that go past the caches.
+  std::vector<CopyRecipe> seeds() const {
+    std::vector<CopyRecipe> recipes{kLibc};
+    add(recipes, kRepMovsb);
+    std::size_t any = 0;
+    std::size_t streaming = 0;
+    for (const CopyRecipe& each : ranked_) {
+      if (any++ < kSeeds || (each.streaming != 0 && streaming++ < kSeeds)) add(recipes, each);
+    }
+    return recipes;
+  }
+
+  void search_pipelines(TunedSize& result, Clock::time_point start, Clock::time_point end) {
+    if (result.size < kSeeded || ranked_ways_.empty()) {
+      ways_ = all_ways(result);
+    } else {
+      ranked_ways_.resize(std::min(ranked_ways_.size(), 3 * kSeeds));
+      ways_ = {CopyClass()};
+      ways_.insert(ways_.end(), ranked_ways_.begin(), ranked_ways_.end());
+    }
+    Contest contest(ways_.size(), result.size <= kMostHot,
+                    [&](std::size_t candidate, SourceState source) {
+                      return trials_.transfer(CopyTrials::Strategy::kSmo, ways_[candidate],
+                                              result.size, source);
+                    });
+    if (!contest.run(start, end)) return;
+    ranked_ways_.clear();
+    for (const Contest::Entry& each : contest.ranked())
+      ranked_ways_.push_back(ways_[each.candidate]);
+    const CopyRecipe whole = result.way.whole;
+    result.way = ways_[contest.winner().candidate];
+    result.way.whole = whole;
+    result.pipeline = contest.winner().median;
+    result.shared_whole = contest.incumbent().median;
+  }
+
+  // Every chunk with the recipes that are good alone: in whole, or in pieces of a chunk's size.
+  std::vector<CopyClass> all_ways(const TunedSize& result) const {
+    std::vector<CopyRecipe> in{kLibc};
+    add(in, kRepMovsb);
+    add(in, result.way.whole);
+    add(in, best_of_small_);
+    const std::vector<CopyRecipe> out = in;
+    const auto streaming = std::find_if(ranked_.begin(), ranked_.end(),
+                                        [](CopyRecipe each) { return each.streaming != 0; });
+    if (streaming != ranked_.end()) add(in, *streaming);
+    std::vector<CopyClass> ways;
+    for (const std::uint32_t chunk : kChunks) {
+      if (chunk >= result.size) continue;
+      for (const CopyRecipe& first : in) {
+        for (const CopyRecipe& second : out) ways.push_back({{}, first, second, chunk});
+      }
+    }
+    return ways;
+  }
+
+  static void fill(Tuned& tuned) {
+    unsigned next = 0;
+    for (unsigned i = 0; i < kCopyClasses; ++i) {
+      while (next < tuned.sizes.size() && class_of(tuned.sizes[next].size) <= i) ++next;
+      tuned.table.classes[i] = tuned.sizes[next - 1].way;
+    }
+    cpu_model(tuned.table.cpu);
+    tuned.table.checksum = sum_of(tuned.table);
+  }
+
+  CopyTrials& trials_;
+  Clock::time_point end_;
+  std::vector<CopyRecipe> recipes_;
+  std::vector<CopyRecipe> ranked_;  // of the last size that was measured
+  CopyRecipe best_of_small_;        // of 16 KiB: what a pipeline moves at once
+  std::vector<CopyClass> ways_;
+  std::vector<CopyClass> ranked_ways_;
+};
+
+}  // namespace
+
+TunerConfig tuner_config_for_this_machine() {
+  TunerConfig config;
+  const std::vector<int> allowed = allowed_cpus();
+  if (!allowed.empty()) config.here = allowed.front();
+  for (const CoreGroup& group : core_groups(allowed)) {
+    if (group.size() < 2) continue;
+    config.here = group[0];
+    config.there = group[1];
+    break;
+  }
+  return config;
+}
+
+absl::StatusOr<Tuned> tune(const TunerConfig& config) {
+  CopyTrials trials;
+  if (absl::Status started = trials.start(config.here, config.there); !started.ok()) {
+    return started;
+  }
+  return Search(trials, config).run();
+}
+
+}  // namespace libservices::ipc
