@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <iterator>
+#include <random>
 
 #include "ipc/copy_kernels.h"
 #include "ipc/copy_trials.h"
@@ -47,7 +48,7 @@ class Contest {
     std::size_t candidate = 0;
     std::vector<double> hot;
     std::vector<double> cold;
-    TunedSize::Times median;
+    TunedSize::Times typical;
     double behind = 0;  // the factor to the best one, where it is further behind
   };
 
@@ -83,21 +84,25 @@ class Contest {
   const Entry& winner() const {
     const Entry& best = entries_.front();
     const Entry& old = incumbent();
-    const double cold = old.median.cold / best.median.cold;
-    const double hot = hot_too_ ? old.median.hot / best.median.hot : cold;
+    const double cold = old.typical.cold / best.typical.cold;
+    const double hot = hot_too_ ? old.typical.hot / best.typical.hot : cold;
     return std::sqrt(hot * cold) >= kMargin ? best : old;
   }
 
  private:
+  // In another order each time: what one leaves in the caches is found by all others in turn.
   bool round(Clock::time_point end) {
-    for (std::size_t i = 0; i < running_; ++i) {
-      if (!measure(entries_[i])) return false;
-      if (entries_.back().cold.empty() && Clock::now() > end) return false;
+    std::vector<Entry*> turns;
+    for (std::size_t i = 0; i < entries_.size(); ++i) {
+      // The incumbent stays to the end, so that it is compared within the same rounds.
+      if (i < running_ || entries_[i].candidate == 0) turns.push_back(&entries_[i]);
     }
-    // The incumbent stays to the end, so that it is compared within the same rounds.
-    for (std::size_t i = running_; i < entries_.size(); ++i) {
-      if (entries_[i].candidate == 0 && !measure(entries_[i])) return false;
+    std::shuffle(turns.begin(), turns.end(), random_);
+    for (Entry* each : turns) {
+      if (!measure(*each)) return false;
+      if (!measured_once_ && Clock::now() > end) return false;
     }
+    measured_once_ = true;
     return true;
   }
 
@@ -111,22 +116,23 @@ class Contest {
     return hot.has_value();
   }
 
-  static double median(std::vector<double>& values) {
+  // The lower quartile: what disturbs a measurement only adds to it.
+  static double typical(std::vector<double>& values) {
     if (values.empty()) return 0;
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
+    const auto quarter = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 4);
+    std::nth_element(values.begin(), quarter, values.end());
+    return *quarter;
   }
 
   void rank() {
     TunedSize::Times best{1e300, 1e300};
     for (Entry& each : entries_) {
-      each.median = {median(each.hot), median(each.cold)};
-      best = {std::min(best.hot, each.median.hot), std::min(best.cold, each.median.cold)};
+      each.typical = {typical(each.hot), typical(each.cold)};
+      best = {std::min(best.hot, each.typical.hot), std::min(best.cold, each.typical.cold)};
     }
     for (Entry& each : entries_) {
       each.behind =
-          std::max(each.median.cold / best.cold, hot_too_ ? each.median.hot / best.hot : 0.0);
+          std::max(each.typical.cold / best.cold, hot_too_ ? each.typical.hot / best.hot : 0.0);
     }
     std::stable_sort(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(running_),
                      [](const Entry& a, const Entry& b) { return a.behind < b.behind; });
@@ -135,7 +141,9 @@ class Contest {
   std::vector<Entry> entries_;
   std::size_t running_;  // the first so many still take part
   bool hot_too_;
+  bool measured_once_ = false;
   Measure measure_;
+  std::minstd_rand random_{1};
 };
 
 // libc first; nothing twice, nothing that this processor does not run.
@@ -203,8 +211,8 @@ class Search {
     ranked_.clear();
     for (const Contest::Entry& each : contest.ranked()) ranked_.push_back(recipes_[each.candidate]);
     result.way.whole = recipes_[contest.winner().candidate];
-    result.whole = contest.winner().median;
-    result.libc = contest.incumbent().median;
+    result.whole = contest.winner().typical;
+    result.libc = contest.incumbent().typical;
     if (result.size <= std::size_t{16} << 10U) best_of_small_ = result.way.whole;
   }
 
@@ -240,8 +248,8 @@ class Search {
     const CopyRecipe whole = result.way.whole;
     result.way = ways_[contest.winner().candidate];
     result.way.whole = whole;
-    result.pipeline = contest.winner().median;
-    result.shared_whole = contest.incumbent().median;
+    result.pipeline = contest.winner().typical;
+    result.shared_whole = contest.incumbent().typical;
   }
 
   // Every chunk with the recipes that are good alone: in whole, or in pieces of a chunk's size.

@@ -71,7 +71,7 @@ before=$(left_over)
 
 # --- help and version
 prints 0 'Compositions: ' "$libservices" --help
-for verb in with serve run status; do prints 0 'Usage: ' "$libservices" "$verb" --help; done
+for verb in with serve run status tune; do prints 0 'Usage: ' "$libservices" "$verb" --help; done
 prints 0 'libservices ' "$libservices" --version
 expect 125 'see libservices --help' "$libservices"
 expect 125 'see libservices --help' "$libservices" frobnicate
@@ -232,6 +232,27 @@ kill -TERM "$command_pid"
 wait "$command_pid"
 check 'a signal to it is passed on to the program' [ $? = 143 ]
 check 'no run directory is left behind' [ "$(left_over)" = "$before" ]
+
+# --- the copy table
+table=$work/tuned/copy-table
+expect 125 'see libservices --help' "$libservices" tune --seconds soon
+expect 125 'see libservices --help' "$libservices" tune --seconds 0
+expect 125 'see libservices --help' "$libservices" tune --frobnicate
+expect 125 'it is not absolute (begin it with /)' "$libservices" tune --output copy-table
+expect 125 "copy table /proc/no/table: No such file or directory (choose another place" "$libservices" tune --output /proc/no/table
+expect 125 "copy table $work: Is a directory (choose another place" "$libservices" tune --output "$work"
+prints 0 'built in (run libservices tune)' "$libservices" tune --show --output "$table"
+prints 0 "written: $table" "$libservices" tune --seconds 0.1 --output "$table"
+check 'a table is readable for all, and alone' [ "$(stat -c %a "$table") $(ls "$work/tuned")" = '644 copy-table' ]
+prints 0 "copy table $table, processor " "$libservices" tune --show --output "$table"
+prints 0 '"chunk_bytes"' "$libservices" tune --show --json --output "$table"
+prints 0 '"measured"' "$libservices" tune --json --seconds 0.1 --output "$table"
+sed -i 's/"cpu": ".*"/"cpu": "Elsewhere"/' "$table"
+expect 125 "copy table $table: it is of another processor, 'Elsewhere'" "$libservices" tune --show --output "$table"
+echo '{' >"$table"
+expect 125 "copy table $table: it is no copy table" "$libservices" tune --show --output "$table"
+expect 125 '(run libservices tune, or remove the file)' "$libservices" tune --show --output "$table"
+prints 0 'written: ' "$libservices" tune --seconds 0.1 --output "$table"
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
