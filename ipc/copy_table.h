@@ -3,8 +3,8 @@
 // The copy table: for each class of sizes, how this processor copies best. The tuner measures it
 // (ipc/tuner.h), the service hands it to its clients, copy_bytes() and the pipeline follow it.
 //
-// A table of zeros, and the one that is made by default, is plain memcpy throughout and sound on
-// any processor. Fixed layout, so that it may lie in memory that two processes map.
+// Where nothing was measured default_copy_table() is used, which is sound on any processor. Fixed
+// layout, so that a table may lie in memory that two processes map.
 //
 // WARNING: a table from a file or from shared memory is only bytes. Take it with adopt_table(),
 // which copies it, forces every field into its bounds and drops what this processor does not have.
@@ -59,6 +59,7 @@ struct CopyTable {
   CopyClass classes[kCopyClasses] = {};
   std::uint64_t checksum = 0;  // sum_of() this table
 };
+// CopyTable() itself is libc's memcpy throughout, and whole.
 static_assert(std::is_trivially_copyable_v<CopyTable> && std::is_standard_layout_v<CopyTable>);
 static_assert(sizeof(CopyRecipe) == 4 && sizeof(CopyClass) == 16 && sizeof(CopyTable) == 320);
 
@@ -70,6 +71,18 @@ inline std::uint64_t sum_of(const CopyTable& table) {
     sum = (sum ^ bytes[i]) * 0x100000001b3U;
   }
   return sum;
+}
+
+// For a processor that nobody has measured: libc's memcpy, and chunks that were good where it was.
+inline CopyTable default_copy_table() {
+  constexpr unsigned kFirst = 4;   // 64 KiB: from there on a pipeline gained in every measurement
+  constexpr unsigned kLarger = 6;  // 256 KiB
+  CopyTable table;
+  for (unsigned i = kFirst; i < kCopyClasses; ++i) {
+    table.classes[i].chunk_bytes = i < kLarger ? 16384 : 32768;
+  }
+  table.checksum = sum_of(table);
+  return table;
 }
 
 inline bool is_sound(CopyRecipe recipe) {

@@ -24,7 +24,7 @@ std::string copy_table_text(const CopyTable& table);
 absl::StatusOr<CopyTable> parse_copy_table(std::string_view text);
 
 // ERRORS: NotFound when there is no such file, which is no fault; what parse_copy_table() gives,
-// and what reading gives, with the path and the remedy. Use CopyTable() then.
+// and what reading gives, with the path and the remedy. Use default_copy_table() then.
 absl::StatusOr<CopyTable> load_copy_table(const std::string& path = kCopyTableFile);
 
 // Makes the directory that holds it, but none above.

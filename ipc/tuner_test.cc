@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -111,17 +112,20 @@ TEST_CASE("text with one field out of its bounds is refused") {
     REQUIRE(at != std::string::npos);
     return text.replace(at, old.size(), now);
   };
-  for (const auto& [old, now] :
-       {std::pair<const char*, const char*>{"\"chunk_bytes\": 8192", "\"chunk_bytes\": 8193"},
-        {"\"chunk_bytes\": 8192", "\"chunk_bytes\": -1"},
-        {"\"chunk_bytes\": 8192", "\"chunk_bytes\": 1e99"},
-        {"\"chunk_bytes\": 8192", "\"chunk_bytes\": {}"},
-        {"\"kernel\": \"libc\"", "\"kernel\": \"mmx\""},
-        {"\"kernel\": \"libc\"", "\"kernel\": 0"},
-        {"\"from_bytes\": 4096", "\"from_bytes\": 1"},
-        {"\"version\": 1", "\"version\": 2"},
-        {"\"classes\": [", "\"classes\": [0, "}}) {
-    CHECK_MESSAGE(!parse_copy_table(with(old, now)).ok(), now);
+  struct Change {
+    const char* old;
+    const char* now;
+  };
+  for (const Change& each : {Change{"\"chunk_bytes\": 8192", "\"chunk_bytes\": 8193"},
+                             {"\"chunk_bytes\": 8192", "\"chunk_bytes\": -1"},
+                             {"\"chunk_bytes\": 8192", "\"chunk_bytes\": 1e99"},
+                             {"\"chunk_bytes\": 8192", "\"chunk_bytes\": {}"},
+                             {"\"kernel\": \"libc\"", "\"kernel\": \"mmx\""},
+                             {"\"kernel\": \"libc\"", "\"kernel\": 0"},
+                             {"\"from_bytes\": 4096", "\"from_bytes\": 1"},
+                             {"\"version\": 1", "\"version\": 2"},
+                             {"\"classes\": [", "\"classes\": [0, "}}) {
+    CHECK_MESSAGE(!parse_copy_table(with(each.old, each.now)).ok(), each.now);
   }
 }
 
@@ -144,7 +148,7 @@ TEST_CASE("a damaged file never gives an unsound table") {
 TEST_CASE("trials have an end when their sender is killed") {
   const TunerConfig config = tuner_config_for_this_machine();
   if (config.there < 0) {
-    MESSAGE("SKIPPED: one processor");
+    std::puts("SKIPPED: there is one processor, and a transfer needs two");
     return;
   }
   ::alarm(120);

@@ -81,7 +81,7 @@ int fail(const absl::Status& status) {
 int show(const TuneWords& words) {
   const absl::StatusOr<CopyTable> loaded = ipc::load_copy_table(words.file);
   if (!loaded.ok() && !absl::IsNotFound(loaded.status())) return fail(loaded.status());
-  const CopyTable table = loaded.ok() ? *loaded : CopyTable();
+  const CopyTable table = loaded.ok() ? *loaded : ipc::default_copy_table();
   if (words.form == StatusForm::kJson) {
     fmt::print("{}", ipc::copy_table_text(table));
     return 0;
