@@ -243,8 +243,9 @@ class Search {
                     });
     if (!contest.run(start, end)) return;
     ranked_ways_.clear();
-    for (const Contest::Entry& each : contest.ranked())
+    for (const Contest::Entry& each : contest.ranked()) {
       ranked_ways_.push_back(ways_[each.candidate]);
+    }
     const CopyRecipe whole = result.way.whole;
     result.way = ways_[contest.winner().candidate];
     result.way.whole = whole;
@@ -254,19 +255,18 @@ class Search {
 
   // Every chunk with the recipes that are good alone: in whole, or in pieces of a chunk's size.
   std::vector<CopyClass> all_ways(const TunedSize& result) const {
-    std::vector<CopyRecipe> in{kLibc};
-    add(in, kRepMovsb);
-    add(in, result.way.whole);
-    add(in, best_of_small_);
-    const std::vector<CopyRecipe> out = in;
+    std::vector<CopyRecipe> recipes{kLibc};
+    add(recipes, kRepMovsb);
+    add(recipes, result.way.whole);
+    add(recipes, best_of_small_);
     const auto streaming = std::find_if(ranked_.begin(), ranked_.end(),
                                         [](CopyRecipe each) { return each.streaming != 0; });
-    if (streaming != ranked_.end()) add(in, *streaming);
+    if (streaming != ranked_.end()) add(recipes, *streaming);
     std::vector<CopyClass> ways;
     for (const std::uint32_t chunk : kChunks) {
       if (chunk >= result.size) continue;
-      for (const CopyRecipe& first : in) {
-        for (const CopyRecipe& second : out) ways.push_back({{}, first, second, chunk});
+      for (const CopyRecipe& in : recipes) {
+        for (const CopyRecipe& out : recipes) ways.push_back({{}, in, out, chunk});
       }
     }
     return ways;
