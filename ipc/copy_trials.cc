@@ -25,7 +25,7 @@
 namespace libservices::ipc {
 namespace {
 
-constexpr unsigned kMostTransfers = 9;
+constexpr unsigned kMostTransfers = 6;
 constexpr std::size_t kMostWarmed = std::size_t{8} << 20U;  // more does not stay in a cache
 
 absl::Status failure(int error, std::string_view what) {

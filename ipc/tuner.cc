@@ -30,8 +30,10 @@ constexpr std::size_t kMostHot = std::size_t{8} << 20U;
 constexpr std::size_t kSeeded = std::size_t{16} << 20U;
 constexpr std::size_t kSeeds = 6;
 
-constexpr double kMargin = 1.03;        // a challenger must be better by this factor
-constexpr double kShareOfCopies = 0.4;  // of each size's time; the pipeline has the rest
+// A challenger must be better by this factor: than libc copying in whole, than what won before it.
+constexpr double kMargin = 1.03;
+constexpr double kFineMargin = 1.01;
+constexpr double kShareOfCopies = 0.35;  // of each size's time; the pipeline has the rest
 
 constexpr std::uint8_t kPrefetchLines[] = {0, 4, 8, 16, 32, 64};
 constexpr std::uint8_t kUnrolls[] = {1, 2, 4, 8};
@@ -81,12 +83,12 @@ class Contest {
                          [](const Entry& each) { return each.candidate == 0; });
   }
   // The best one, or the incumbent where nobody beat it by the margin.
-  const Entry& winner() const {
+  const Entry& winner(double margin) const {
     const Entry& best = entries_.front();
     const Entry& old = incumbent();
     const double cold = old.typical.cold / best.typical.cold;
     const double hot = hot_too_ ? old.typical.hot / best.typical.hot : cold;
-    return std::sqrt(hot * cold) >= kMargin ? best : old;
+    return std::sqrt(hot * cold) >= margin ? best : old;
   }
 
  private:
@@ -210,8 +212,8 @@ class Search {
     if (!contest.run(start, end)) return;
     ranked_.clear();
     for (const Contest::Entry& each : contest.ranked()) ranked_.push_back(recipes_[each.candidate]);
-    result.way.whole = recipes_[contest.winner().candidate];
-    result.whole = contest.winner().typical;
+    result.way.whole = recipes_[contest.winner(kMargin).candidate];
+    result.whole = contest.winner(kMargin).typical;
     result.libc = contest.incumbent().typical;
     if (result.size <= std::size_t{16} << 10U) best_of_small_ = result.way.whole;
   }
@@ -228,46 +230,91 @@ class Search {
     return recipes;
   }
 
+  // First every chunk with the recipes that are good alone, then every recipe on either side of
+  // what was best, then every chunk again.
+  //
+  // No stores past the caches but into a destination that is too large for them. They were a
+  // quarter faster where two processors turned out to share no cache after all, and took twice as
+  // long where they did; a virtual processor can be moved from the one to the other.
   void search_pipelines(TunedSize& result, Clock::time_point start, Clock::time_point end) {
-    if (result.size < kSeeded || ranked_ways_.empty()) {
-      ways_ = all_ways(result);
-    } else {
-      ranked_ways_.resize(std::min(ranked_ways_.size(), 3 * kSeeds));
-      ways_ = {CopyClass()};
-      ways_.insert(ways_.end(), ranked_ways_.begin(), ranked_ways_.end());
-    }
-    Contest contest(ways_.size(), result.size <= kMostHot,
-                    [&](std::size_t candidate, SourceState source) {
-                      return trials_.transfer(CopyTrials::Strategy::kSmo, ways_[candidate],
-                                              result.size, source);
-                    });
-    if (!contest.run(start, end)) return;
-    ranked_ways_.clear();
-    for (const Contest::Entry& each : contest.ranked()) {
-      ranked_ways_.push_back(ways_[each.candidate]);
-    }
+    const auto at = [&](int percent) { return start + (end - start) * percent / 100; };
     const CopyRecipe whole = result.way.whole;
-    result.way = ways_[contest.winner().candidate];
+    if (result.size < kSeeded || ranked_ways_.empty()) {
+      std::vector<CopyRecipe> all = all_recipes();
+      std::erase_if(all, [](CopyRecipe each) { return each.streaming != 0; });
+      const std::vector<std::uint32_t> chunks(std::begin(kChunks), std::end(kChunks));
+      result.way = {};
+      if (!improve(result, some_ways(whole), kMargin, start, at(40))) result.way = last_way_;
+      improve(result, variants(result.way, &CopyClass::in, all), kFineMargin, at(40), at(65));
+      improve(result, variants(result.way, &CopyClass::out, all), kFineMargin, at(65), at(90));
+      improve(result, variants(result.way, &CopyClass::chunk_bytes, chunks), kFineMargin, at(90),
+              end);
+    } else {
+      improve(result, ways_before(), kMargin, start, end);
+    }
     result.way.whole = whole;
-    result.pipeline = contest.winner().typical;
-    result.shared_whole = contest.incumbent().typical;
+    last_way_ = result.way;
   }
 
-  // Every chunk with the recipes that are good alone: in whole, or in pieces of a chunk's size.
-  std::vector<CopyClass> all_ways(const TunedSize& result) const {
+  // Lets `ways` contest, of which the first is the incumbent, and takes the winner.
+  bool improve(TunedSize& result, std::vector<CopyClass> ways, double margin,
+               Clock::time_point start, Clock::time_point end) {
+    std::erase_if(ways, [&](const CopyClass& way) { return way.chunk_bytes >= result.size; });
+    Contest contest(
+        ways.size(), result.size <= kMostHot, [&](std::size_t candidate, SourceState source) {
+          return trials_.transfer(CopyTrials::Strategy::kSmo, ways[candidate], result.size, source);
+        });
+    if (!contest.run(start, end)) return false;
+    result.way = ways[contest.winner(margin).candidate];
+    result.pipeline = contest.winner(margin).typical;
+    if (ways.front() == CopyClass()) result.shared_whole = contest.incumbent().typical;
+    const auto& ranked = contest.ranked();
+    std::vector<CopyClass> best;
+    for (std::size_t i = 0; i < std::min(kSeeds, ranked.size()); ++i) {
+      best.push_back(ways[ranked[i].candidate]);
+    }
+    ranked_ways_.insert(ranked_ways_.begin(), best.begin(), best.end());
+    return true;
+  }
+
+  std::vector<CopyClass> some_ways(CopyRecipe whole) const {
     std::vector<CopyRecipe> recipes{kLibc};
     add(recipes, kRepMovsb);
-    add(recipes, result.way.whole);
-    add(recipes, best_of_small_);
-    const auto streaming = std::find_if(ranked_.begin(), ranked_.end(),
-                                        [](CopyRecipe each) { return each.streaming != 0; });
-    if (streaming != ranked_.end()) add(recipes, *streaming);
+    if (whole.streaming == 0) add(recipes, whole);
+    if (best_of_small_.streaming == 0) add(recipes, best_of_small_);
     std::vector<CopyClass> ways;
     for (const std::uint32_t chunk : kChunks) {
-      if (chunk >= result.size) continue;
       for (const CopyRecipe& in : recipes) {
         for (const CopyRecipe& out : recipes) ways.push_back({{}, in, out, chunk});
       }
+    }
+    return ways;
+  }
+
+  // The best of the size before, also with the best recipes that store past the caches.
+  std::vector<CopyClass> ways_before() {
+    std::vector<CopyClass> ways{CopyClass()};
+    ranked_ways_.resize(std::min(ranked_ways_.size(), 2 * kSeeds));
+    std::vector<CopyRecipe> outs;
+    for (const CopyRecipe& each : ranked_) {
+      if (each.streaming != 0 && outs.size() < 2) outs.push_back(each);
+    }
+    for (const CopyClass& each : ranked_ways_) {
+      ways.push_back(each);
+      for (const CopyRecipe& out : outs) ways.push_back({{}, each.in, out, each.chunk_bytes});
+    }
+    return ways;
+  }
+
+  // `way`, and the same with another value of one field.
+  template <class T>
+  static std::vector<CopyClass> variants(const CopyClass& way, T CopyClass::*field,
+                                         const std::vector<T>& values) {
+    std::vector<CopyClass> ways{way};
+    for (const T& value : values) {
+      if (value == way.*field) continue;
+      ways.push_back(way);
+      ways.back().*field = value;
     }
     return ways;
   }
@@ -285,10 +332,10 @@ class Search {
   CopyTrials& trials_;
   Clock::time_point end_;
   std::vector<CopyRecipe> recipes_;
-  std::vector<CopyRecipe> ranked_;  // of the last size that was measured
-  CopyRecipe best_of_small_;        // of 16 KiB: what a pipeline moves at once
-  std::vector<CopyClass> ways_;
-  std::vector<CopyClass> ranked_ways_;
+  std::vector<CopyRecipe> ranked_;      // of the last size that was measured
+  CopyRecipe best_of_small_;            // of 16 KiB: what a pipeline moves at once
+  std::vector<CopyClass> ranked_ways_;  // the best of all contests, the last contest's first
+  CopyClass last_way_;                  // of the size before
 };
 
 }  // namespace
