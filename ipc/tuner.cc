@@ -24,7 +24,7 @@ constexpr std::size_t kSizes[] = {
     std::size_t{1} << 20U,  std::size_t{4} << 20U,   std::size_t{16} << 20U,
     std::size_t{64} << 20U,
 };
-// Past the last-level cache nothing is hot.
+// More does not stay in a cache: nothing is hot.
 constexpr std::size_t kMostHot = std::size_t{8} << 20U;
 // From here on a copy takes too long to try all: the best of the size before are tried again.
 constexpr std::size_t kSeeded = std::size_t{16} << 20U;
@@ -50,7 +50,7 @@ class Contest {
     std::size_t candidate = 0;
     std::vector<double> hot;
     std::vector<double> cold;
-    TunedSize::Times typical;
+    TunedSize::Times median;
     double behind = 0;  // the factor to the best one, where it is further behind
   };
 
@@ -86,8 +86,8 @@ class Contest {
   const Entry& winner(double margin) const {
     const Entry& best = entries_.front();
     const Entry& old = incumbent();
-    const double cold = old.typical.cold / best.typical.cold;
-    const double hot = hot_too_ ? old.typical.hot / best.typical.hot : cold;
+    const double cold = old.median.cold / best.median.cold;
+    const double hot = hot_too_ ? old.median.hot / best.median.hot : cold;
     return std::sqrt(hot * cold) >= margin ? best : old;
   }
 
@@ -118,23 +118,22 @@ class Contest {
     return hot.has_value();
   }
 
-  // The lower quartile: what disturbs a measurement only adds to it.
-  static double typical(std::vector<double>& values) {
+  static double median(std::vector<double>& values) {
     if (values.empty()) return 0;
-    const auto quarter = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 4);
-    std::nth_element(values.begin(), quarter, values.end());
-    return *quarter;
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
   }
 
   void rank() {
     TunedSize::Times best{1e300, 1e300};
     for (Entry& each : entries_) {
-      each.typical = {typical(each.hot), typical(each.cold)};
-      best = {std::min(best.hot, each.typical.hot), std::min(best.cold, each.typical.cold)};
+      each.median = {median(each.hot), median(each.cold)};
+      best = {std::min(best.hot, each.median.hot), std::min(best.cold, each.median.cold)};
     }
     for (Entry& each : entries_) {
       each.behind =
-          std::max(each.typical.cold / best.cold, hot_too_ ? each.typical.hot / best.hot : 0.0);
+          std::max(each.median.cold / best.cold, hot_too_ ? each.median.hot / best.hot : 0.0);
     }
     std::stable_sort(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(running_),
                      [](const Entry& a, const Entry& b) { return a.behind < b.behind; });
@@ -213,8 +212,8 @@ class Search {
     ranked_.clear();
     for (const Contest::Entry& each : contest.ranked()) ranked_.push_back(recipes_[each.candidate]);
     result.way.whole = recipes_[contest.winner(kMargin).candidate];
-    result.whole = contest.winner(kMargin).typical;
-    result.libc = contest.incumbent().typical;
+    result.whole = contest.winner(kMargin).median;
+    result.libc = contest.incumbent().median;
     if (result.size <= std::size_t{16} << 10U) best_of_small_ = result.way.whole;
   }
 
@@ -234,23 +233,28 @@ class Search {
   // what was best, then every chunk again.
   //
   // No stores past the caches but into a destination that is too large for them. They were a
-  // quarter faster where two processors turned out to share no cache after all, and took twice as
-  // long where they did; a virtual processor can be moved from the one to the other.
+  // quarter faster where two processors turned out to share no cache after all, and took nearly
+  // twice as long where they did; a virtual processor can be moved from the one to the other.
   void search_pipelines(TunedSize& result, Clock::time_point start, Clock::time_point end) {
     const auto at = [&](int percent) { return start + (end - start) * percent / 100; };
     const CopyRecipe whole = result.way.whole;
-    if (result.size < kSeeded || ranked_ways_.empty()) {
-      std::vector<CopyRecipe> all = all_recipes();
-      std::erase_if(all, [](CopyRecipe each) { return each.streaming != 0; });
+    if (result.size < kMostTrialBytes || ranked_ways_.empty()) {
+      const std::vector<CopyRecipe> outs = all_recipes();
+      std::vector<CopyRecipe> ins = outs;
+      std::erase_if(ins, [](CopyRecipe each) { return each.streaming != 0; });
       const std::vector<std::uint32_t> chunks(std::begin(kChunks), std::end(kChunks));
       result.way = {};
       if (!improve(result, some_ways(whole), kMargin, start, at(40))) result.way = last_way_;
-      improve(result, variants(result.way, &CopyClass::in, all), kFineMargin, at(40), at(65));
-      improve(result, variants(result.way, &CopyClass::out, all), kFineMargin, at(65), at(90));
+      improve(result, variants(result.way, &CopyClass::in, ins), kFineMargin, at(40), at(65));
+      improve(result, variants(result.way, &CopyClass::out, result.size > kMostHot ? outs : ins),
+              kFineMargin, at(65), at(90));
       improve(result, variants(result.way, &CopyClass::chunk_bytes, chunks), kFineMargin, at(90),
               end);
     } else {
-      improve(result, ways_before(), kMargin, start, end);
+      std::vector<CopyClass> ways{CopyClass()};
+      ranked_ways_.resize(std::min(ranked_ways_.size(), 4 * kSeeds));
+      ways.insert(ways.end(), ranked_ways_.begin(), ranked_ways_.end());
+      improve(result, std::move(ways), kMargin, start, end);
     }
     result.way.whole = whole;
     last_way_ = result.way;
@@ -266,8 +270,8 @@ class Search {
         });
     if (!contest.run(start, end)) return false;
     result.way = ways[contest.winner(margin).candidate];
-    result.pipeline = contest.winner(margin).typical;
-    if (ways.front() == CopyClass()) result.shared_whole = contest.incumbent().typical;
+    result.pipeline = contest.winner(margin).median;
+    if (ways.front() == CopyClass()) result.shared_whole = contest.incumbent().median;
     const auto& ranked = contest.ranked();
     std::vector<CopyClass> best;
     for (std::size_t i = 0; i < std::min(kSeeds, ranked.size()); ++i) {
@@ -287,21 +291,6 @@ class Search {
       for (const CopyRecipe& in : recipes) {
         for (const CopyRecipe& out : recipes) ways.push_back({{}, in, out, chunk});
       }
-    }
-    return ways;
-  }
-
-  // The best of the size before, also with the best recipes that store past the caches.
-  std::vector<CopyClass> ways_before() {
-    std::vector<CopyClass> ways{CopyClass()};
-    ranked_ways_.resize(std::min(ranked_ways_.size(), 2 * kSeeds));
-    std::vector<CopyRecipe> outs;
-    for (const CopyRecipe& each : ranked_) {
-      if (each.streaming != 0 && outs.size() < 2) outs.push_back(each);
-    }
-    for (const CopyClass& each : ranked_ways_) {
-      ways.push_back(each);
-      for (const CopyRecipe& out : outs) ways.push_back({{}, each.in, out, each.chunk_bytes});
     }
     return ways;
   }
