@@ -100,7 +100,7 @@ struct Candidate {
 
 // Nanoseconds by name.
 std::map<std::string, double> medians(std::vector<Candidate> candidates, int rounds) {
-  std::minstd_rand random(1);
+  std::minstd_rand random{std::random_device()()};
   for (int round = 0; round <= rounds; ++round) {
     // What one leaves in the caches is found by all others in turn.
     std::shuffle(candidates.begin(), candidates.end(), random);
@@ -145,7 +145,7 @@ class Bench {
   }
 
   void run(std::size_t size, SourceState source) {
-    const int rounds = size >= 64 * kMiB ? 15 : 61;
+    const int rounds = size > 4 * kMiB ? 21 : size >= kMiB ? 101 : 301;
     const std::string name = words(size) + (source == SourceState::kHot ? " hot" : " cold");
     const auto copies = measure_copies(size, source, rounds);
     auto transfers = measure_transfers(size, source, rounds);

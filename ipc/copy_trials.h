@@ -72,7 +72,7 @@ class CopyTrials {
   pid_t sender_ = 0;
   int sender_pidfd_ = -1;
   std::uint32_t asked_ = 0;
-  std::minstd_rand random_{1};
+  std::minstd_rand random_{std::random_device()()};
   std::optional<cpu_set_t> affinity_;  // as it was
 };
 

@@ -17,12 +17,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A class between two of these goes the smaller one's way.
-constexpr std::size_t kSizes[] = {
-    std::size_t{4} << 10U,  std::size_t{8} << 10U,   std::size_t{16} << 10U,
-    std::size_t{64} << 10U, std::size_t{128} << 10U, std::size_t{256} << 10U,
-    std::size_t{1} << 20U,  std::size_t{4} << 20U,   std::size_t{16} << 20U,
-    std::size_t{64} << 20U,
+// A class between two of these goes the smaller one's way. Large copies need more of the time.
+struct Measured {
+  std::size_t size;
+  int weight;
+};
+constexpr Measured kSizes[] = {
+    {std::size_t{4} << 10U, 2},  {std::size_t{8} << 10U, 2},   {std::size_t{16} << 10U, 2},
+    {std::size_t{64} << 10U, 2}, {std::size_t{128} << 10U, 2}, {std::size_t{256} << 10U, 2},
+    {std::size_t{1} << 20U, 4},  {std::size_t{4} << 20U, 7},   {std::size_t{16} << 20U, 6},
+    {std::size_t{64} << 20U, 6},
 };
 // More does not stay in a cache: nothing is hot.
 constexpr std::size_t kMostHot = std::size_t{8} << 20U;
@@ -67,9 +71,11 @@ class Contest {
     for (std::size_t left = running_; left > kFinalists; left /= 3) ++stages;
     for (unsigned stage = 1; stage <= stages; ++stage) {
       const auto until = start + (end - start) * stage / stages;
-      do {
+      // One figure decides nothing, if there is time for a second.
+      for (unsigned rounds = 0; rounds == 0 || Clock::now() < (rounds == 1 ? end : until);
+           ++rounds) {
         if (!round(end)) return false;
-      } while (Clock::now() < until);
+      }
       rank();
       if (stage < stages) running_ = std::min(running_, std::max(kFinalists, running_ / 3));
     }
@@ -144,7 +150,7 @@ class Contest {
   bool hot_too_;
   bool measured_once_ = false;
   Measure measure_;
-  std::minstd_rand random_{1};
+  std::minstd_rand random_{std::random_device()()};
 };
 
 // libc first; nothing twice, nothing that this processor does not run.
@@ -180,13 +186,15 @@ class Search {
 
   Tuned run() {
     Tuned tuned;
-    unsigned left = std::size(kSizes);
-    for (const std::size_t size : kSizes) {
+    int left = 0;
+    for (const Measured& each : kSizes) left += each.weight;
+    for (const auto& [size, weight] : kSizes) {
       const auto start = Clock::now();
       TunedSize result;
       result.size = size;
       if (!tuned.sizes.empty()) result.way = tuned.sizes.back().way;  // unless it is measured
-      const auto share = end_ > start ? (end_ - start) / left-- : Clock::duration{};
+      const auto share = end_ > start ? (end_ - start) * weight / left : Clock::duration{};
+      left -= weight;
       const double copies = trials_.has_sender() ? kShareOfCopies : 1.0;
       const auto middle = start + std::chrono::duration_cast<Clock::duration>(share * copies);
       search_copies(result, start, middle);
