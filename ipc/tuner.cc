@@ -192,7 +192,7 @@ class Search {
       const auto start = Clock::now();
       TunedSize result;
       result.size = size;
-      if (!tuned.sizes.empty()) result.way = tuned.sizes.back().way;  // unless it is measured
+      if (!tuned.sizes.empty()) result.way = tuned.sizes.back().way;  // until it is measured
       const auto share = end_ > start ? (end_ - start) * weight / left : Clock::duration{};
       left -= weight;
       const double copies = trials_.has_sender() ? kShareOfCopies : 1.0;
@@ -251,8 +251,8 @@ class Search {
       std::vector<CopyRecipe> ins = outs;
       std::erase_if(ins, [](CopyRecipe each) { return each.streaming != 0; });
       const std::vector<std::uint32_t> chunks(std::begin(kChunks), std::end(kChunks));
-      result.way = {};
-      if (!improve(result, some_ways(whole), kMargin, start, at(40))) result.way = last_way_;
+      result.way = default_copy_table().classes[class_of(result.size)];  // without time for more
+      improve(result, some_ways(whole), kMargin, start, at(40));
       improve(result, variants(result.way, &CopyClass::in, ins), kFineMargin, at(40), at(65));
       improve(result, variants(result.way, &CopyClass::out, result.size > kMostHot ? outs : ins),
               kFineMargin, at(65), at(90));
@@ -265,7 +265,6 @@ class Search {
       improve(result, std::move(ways), kMargin, start, end);
     }
     result.way.whole = whole;
-    last_way_ = result.way;
   }
 
   // Lets `ways` contest, of which the first is the incumbent, and takes the winner.
@@ -332,7 +331,6 @@ class Search {
   std::vector<CopyRecipe> ranked_;      // of the last size that was measured
   CopyRecipe best_of_small_;            // of 16 KiB: what a pipeline moves at once
   std::vector<CopyClass> ranked_ways_;  // the best of all contests, the last contest's first
-  CopyClass last_way_;                  // of the size before
 };
 
 }  // namespace

@@ -3,11 +3,12 @@
 // The tuner: measures how this processor copies best and makes the copy table of it.
 //
 // For each of some sizes it tries every kernel with every unrolling, kind of store and prefetch
-// distance as a single copy, then chunk sizes with the best of those as a pipeline between two
-// processes. Candidates take turns, so that noise meets all alike; the worse part of them drops
-// out after each stage. What is asked of a candidate is that it is good for hot and cold sources:
-// its score is how far it is behind the best, where it is furthest behind. libc's memcpy, copied
-// whole, stays unless another one is 3 % better.
+// distance as a single copy; then, as a pipeline between two processes, chunk sizes with the best
+// of those, and every kernel again on either side of the best pipeline. Candidates take turns, so
+// that noise meets all alike; the worse part of them drops out after each stage. What is asked of a
+// candidate is that it is good for hot and cold sources: its score is how far it is behind the
+// best, where it is furthest behind. libc's memcpy, copied whole, stays unless another one is 3 %
+// better.
 //
 // SOURCE: Asterope, which searches the same space for each processor once.
 #ifndef LIBSERVICES_IPC_TUNER_H_
@@ -23,7 +24,8 @@
 namespace libservices::ipc {
 
 struct TunerConfig {
-  // For all measuring. A size that there is no time for goes the way of the one before it.
+  // For all measuring. A copy that there is no time for goes the way of the size before it, and a
+  // pipeline that of the default table.
   std::chrono::milliseconds budget{10000};
   // Where the two ends of a pipeline run; -1 for `there`: no pipeline is measured.
   int here = 0;

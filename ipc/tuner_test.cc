@@ -44,6 +44,9 @@ TEST_CASE("a tuner without time gives a sound table, and leaves the processors a
     CHECK(is_sound(tuned->table));
     CHECK(equal(adopt_table(tuned->table), tuned->table));
     CHECK_FALSE(tuned->sizes.empty());
+    if (milliseconds == 0 && config.there >= 0) {
+      CHECK(tuned->table.classes[8].chunk_bytes == default_copy_table().classes[8].chunk_bytes);
+    }
   }
   cpu_set_t after;
   REQUIRE(::sched_getaffinity(0, sizeof after, &after) == 0);
