@@ -37,8 +37,10 @@ struct Context {
   std::uint64_t request = 0;  // number of the request in its session, for traces
   std::uint32_t number = 0;   // of the request among all of the pool (KeptOffset); 0: none
   std::uint64_t process = 0;  // owner of POSIX record locks: one number for each process
-  // Of a large read: how many bytes are in place already, for somebody who takes them meanwhile.
+  // Of a large read: how many bytes are in place already, for somebody who takes them meanwhile, and
+  // how many should come at once.
   std::atomic<std::uint32_t>* read_progress = nullptr;
+  std::uint32_t read_part = 0;
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 

@@ -44,6 +44,8 @@ struct HostConfig {
   std::size_t most_workers = 0;         // threads for each core group; 0 = as ipc chooses
   std::size_t most_sessions = 4096;     // connected processes
   std::size_t most_open_files = 65536;  // of one session
+  // What `libservices tune` has measured on this machine; without it copies are libc's.
+  std::string copy_table = "/var/lib/libservices/copy-table";
   // How long programs wait for another service in this run directory when this one is killed. They
   // go on with their open files then; when none comes, their calls fail with EIO.
   std::chrono::milliseconds restart_wait{5000};

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ipc/copy.h"
 #include "ipc/front_driver.h"
 #include "src/protocol/messages.h"
 #include "src/protocol/mount_table.h"
@@ -188,6 +189,9 @@ void forget_session();
 void adopt_inherited();
 // Records a descriptor that arrived over a socket, if it is a placeholder of this service.
 void adopt_received(int descriptor);
+
+// How to copy much on this processor, as the service says.
+const ipc::CopyTable& copies();
 
 // Whether the library itself uses this descriptor: closing it is refused as if it were not open.
 bool is_own_descriptor(int descriptor);

@@ -298,7 +298,10 @@ Result<void> Run::read() {
   const auto request = words<protocol::ReadRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   const auto into = output(request.count);
-  context_.read_progress = call_.read_progress;
+  if (into.size() > protocol::kReadPart && call_.copies != nullptr) {
+    context_.read_part = call_.copies->classes[ipc::class_of(into.size())].chunk_bytes;
+    if (context_.read_part != 0) context_.read_progress = call_.read_progress;
+  }
   if (call_.repeats != 0 && request.offset == protocol::kCurrentOffset &&
       file->last_move.number == call_.repeats) {
     // It was read, and the answer was lost: the same bytes again.

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "ipc/copy_table.h"
 #include "src/host/kept_files.h"
 #include "src/host/open_files.h"
 #include "src/host/placeholders.h"
@@ -60,6 +61,7 @@ struct Call {
   std::span<const std::byte> input;  // a private copy, or the same memory as the output
   std::span<std::byte> output;
   std::atomic<std::uint32_t>* read_progress = nullptr;  // see Context
+  const ipc::CopyTable* copies = nullptr;               // with it: how large the parts are
 };
 
 struct Answer {

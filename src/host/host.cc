@@ -16,6 +16,8 @@
 #include <thread>
 #include <utility>
 
+#include "ipc/copy_table_file.h"
+#include "ipc/copy_table_file.h"
 #include "src/host/dispatcher.h"
 #include "src/host/error_status.h"
 #include "src/host/kept_files.h"
@@ -73,6 +75,7 @@ class Host::Running {
 
   const HostConfig& config_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::string copy_table_;  // "tuned", or why not
   host::RunDirectory run_directory_;
   host::FilesystemTable filesystems_;
   std::size_t started_filesystems_ = 0;
@@ -111,7 +114,13 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   run_directory_ = *std::move(claimed);
   if (absl::Status begun = placeholders_.start(); !begun.ok()) return begun;
   if (absl::Status begun = kept_files_.start(); !begun.ok()) return begun;
-  if (absl::Status made = mount_table_.create(placeholders_.device(), config_.restart_wait);
+  // One that cannot be used makes copies slower, and status says why.
+  const absl::StatusOr<ipc::CopyTable> tuned = ipc::load_copy_table(config_.copy_table);
+  const ipc::CopyTable copies = tuned.ok() ? *tuned : ipc::default_copy_table();
+  copy_table_ = tuned.ok() ? "tuned" : std::string(tuned.status().message());
+  if (absl::Status made = mount_table_.create({.placeholder_device = placeholders_.device(),
+                                               .restart_wait = config_.restart_wait,
+                                               .copies = copies});
       !made.ok()) {
     return made;
   }
@@ -139,6 +148,7 @@ absl::Status Host::Running::start(const Catalog& catalog) {
       transport_.start({.run_directory = config_.run_directory,
                         .socket_mode = socket_mode,
                         .most_workers = config_.most_workers,
+                        .copies = copies,
                         .bind_threads = config_.threads == HostConfig::Threads::kBound,
                         .most_sessions = config_.most_sessions});
   if (!begun.ok()) return begun;
@@ -245,6 +255,7 @@ std::string Host::Running::status() const {
       {"errors", counts.errors},
       {"refused", {{"malformed", counts.malformed}, {"by_transport", transport.refused}}},
       {"sessions_opened", transport.opened},
+      {"copy_table", copy_table_},
       {"queues", transport.queues},
       {"workers", transport.workers},
       {"memory_bytes", resident_bytes()}};

@@ -54,8 +54,7 @@ absl::StatusOr<std::string> normalised_mount_path(std::string_view path) {
   return out;
 }
 
-absl::Status MountTableFile::create(std::uint64_t placeholder_device,
-                                    std::chrono::milliseconds restart_wait) {
+absl::Status MountTableFile::create(const Facts& facts) {
   const std::string path = directory_ + "/mounts";
   const std::string fresh = path + ".new";
   ::unlink(fresh.c_str());
@@ -78,8 +77,9 @@ absl::Status MountTableFile::create(std::uint64_t placeholder_device,
   }
   table_ = new (memory) protocol::MountTable;
   table_->service = static_cast<std::uint64_t>(::getpid());
-  table_->placeholder_device = placeholder_device;
-  table_->restart_wait_ms.store(static_cast<std::uint32_t>(restart_wait.count()));
+  table_->placeholder_device = facts.placeholder_device;
+  table_->restart_wait_ms.store(static_cast<std::uint32_t>(facts.restart_wait.count()));
+  table_->copies = facts.copies;
   if (::rename(fresh.c_str(), path.c_str()) != 0) {
     const absl::Status failed = system_error("name it", path, "check who may write there");
     ::unlink(fresh.c_str());

@@ -31,11 +31,16 @@ class MountTableFile {
   MountTableFile& operator=(const MountTableFile&) = delete;
   ~MountTableFile() { remove(); }
 
-  // An empty table of this process, whose placeholders are on `placeholder_device`. Applications
-  // wait for `restart_wait` when it is killed.
+  // What applications learn from the table beside the mounts.
+  struct Facts {
+    std::uint64_t placeholder_device = 0;
+    std::chrono::milliseconds restart_wait{0};  // when the service is killed
+    ipc::CopyTable copies{};
+  };
+
+  // An empty table of this process.
   // ERRORS: the file cannot be made, for a person to read.
-  absl::Status create(std::uint64_t placeholder_device,
-                      std::chrono::milliseconds restart_wait = {});
+  absl::Status create(const Facts& facts);
   // Tells who has mapped it that the service has ended for good.
   void remove();
 

@@ -26,7 +26,7 @@ class MountTableTest {
     char name[] = "/tmp/libservices-mount-table-test.XXXXXX";
     directory_ = ::mkdtemp(name);
     file_ = std::make_unique<MountTableFile>(directory_);
-    REQUIRE(file_->create(77).ok());
+    REQUIRE(file_->create({.placeholder_device = 77}).ok());
   }
   ~MountTableTest() {
     file_.reset();
@@ -126,7 +126,7 @@ TEST_CASE("the file goes with its owner") {
   const std::string directory = ::mkdtemp(name);
   {
     MountTableFile file(directory);
-    REQUIRE(file.create(0).ok());
+    REQUIRE(file.create({.placeholder_device = 0}).ok());
     CHECK(std::filesystem::exists(directory + "/mounts"));
   }
   CHECK(std::filesystem::is_empty(directory));
@@ -135,7 +135,7 @@ TEST_CASE("the file goes with its owner") {
 
 TEST_CASE("a directory that cannot be written is told with its name") {
   MountTableFile file("/proc/self/no-such-directory");
-  const absl::Status created = file.create(0);
+  const absl::Status created = file.create({.placeholder_device = 0});
   REQUIRE_FALSE(created.ok());
   CHECK(std::string(created.message()).find("/proc/self/no-such-directory/mounts: cannot") == 0);
 }

@@ -41,6 +41,7 @@ absl::Status RcqbTransport::start(const Config& config) {
   hooks.closed = [this](ipc::ServerSession& session) {
     if (const auto* known = std::any_cast<SessionPtr>(&session.upper)) sessions_.close(*known);
   };
+  copies_ = config.copies;
   ipc::BackDriverOptions options;
   options.bind_threads = config.bind_threads;
   if (config.most_workers != 0) {
@@ -98,6 +99,7 @@ void RcqbTransport::handle(ipc::ServerSession& session, const ipc::TakenRequest&
   call.input = request.input;
   call.output = {buffer.data, ipc::kDataBytes};
   call.read_progress = &buffer.progress;
+  call.copies = &copies_;
   Answer answer;
   dispatcher_.run(**known, call, answer);
   buffer.answer.error = answer.error;

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "absl/status/status.h"
+#include "ipc/copy_table.h"
 #include "ipc/session.h"
 #include "src/host/dispatcher.h"
 #include "src/host/sessions.h"
@@ -28,6 +29,7 @@ class RcqbTransport {
     std::string run_directory;
     mode_t socket_mode = 0600;
     std::size_t most_workers = 0;  // 0: ipc's own choice
+    ipc::CopyTable copies;         // how large answers are handed over in parts
     bool bind_threads = true;      // to the cores of their group
     std::size_t most_sessions = 4096;
   };
@@ -60,6 +62,7 @@ class RcqbTransport {
 
   Dispatcher& dispatcher_;
   Sessions& sessions_;
+  ipc::CopyTable copies_;
   std::unique_ptr<ipc::SessionListener> listener_;
   std::thread thread_;
 };

@@ -7,6 +7,9 @@
 // mount never talks to the service. A lookup hashes the path once, from left to right, and probes
 // at each '/', only for prefix lengths that occur: a path that is not ours costs a few nanoseconds.
 //
+// It also tells what a session would have to ask for otherwise: how long to wait for a restart,
+// and the copy table.
+//
 // Writers (the service alone) change it under the sequence word: odd while it changes.
 // Freestanding, as messages.h.
 #ifndef LIBSERVICES_SRC_PROTOCOL_MOUNT_TABLE_H_
@@ -14,6 +17,8 @@
 
 #include <atomic>
 #include <cstdint>
+
+#include "ipc/copy_table.h"
 
 namespace libservices::protocol {
 
@@ -41,6 +46,7 @@ struct MountTable {
   // How long to wait for another service when this one is gone; 0 once it has stopped in order.
   std::atomic<std::uint32_t> restart_wait_ms{0};
   std::uint32_t reserved = 0;
+  ipc::CopyTable copies;  // how to copy on this processor: for ipc::adopt_table()
   MountEntry slots[kMountSlots];
 };
 

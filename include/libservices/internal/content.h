@@ -74,8 +74,9 @@ class Content {
   Result<std::size_t> read_parts(const Context& context, State& open, std::uint64_t offset,
                                  std::span<std::byte> into) {
     for (std::size_t done = 0;;) {
-      const bool last = context.read_progress == nullptr || into.size() - done <= kReadPart;
-      const auto part = into.subspan(done, last ? std::dynamic_extent : kReadPart);
+      const bool last =
+          context.read_progress == nullptr || into.size() - done <= context.read_part;
+      const auto part = into.subspan(done, last ? std::dynamic_extent : context.read_part);
       const auto count = tree_.stack().read(context, *open.file, offset + done, part);
       if (!count.ok() && done == 0) return count;
       if (!count.ok()) return done;  // an error after some bytes comes with the next call
@@ -197,7 +198,6 @@ class Content {
 
  private:
   static constexpr std::uint64_t kMostBytes = INT64_MAX;
-  static constexpr std::size_t kReadPart = 65536;  // see Context::read_progress
   // "." and "..": the stack's cookies come after these two.
   static constexpr std::uint64_t kDot = 1;
   static constexpr std::uint64_t kDotDot = 2;
