@@ -15,6 +15,7 @@ constexpr unsigned kFewestThreads = 2;
 constexpr timespec kTick{0, 1'000'000};
 constexpr std::uint64_t kHeldUpTicks = 2;
 constexpr int kQuietTicks = 100;
+constexpr auto kRest = std::chrono::milliseconds(1);
 constexpr auto kSuperfluousAfter = std::chrono::seconds(2);
 
 // The processor from which the last request of this thread came.
@@ -134,7 +135,7 @@ void BackDriver::serve(Worker& self) {
   for (;;) {
     // In turn, so that neither the queue nor the hot buffers wait for long.
     queue_first = !queue_first;
-    if (next(request, queue_first)) {
+    if (next(self, request, queue_first)) {
       if (!run_one(self, request)) return;  // held up, and replaced
       continue;
     }
@@ -146,8 +147,9 @@ void BackDriver::serve(Worker& self) {
       active_.fetch_sub(1);
       return;
     }
-    if (!look(request)) {
+    if (!look(self, request)) {
       sleep();
+      came_in_vain(self);  // until a request tells otherwise
     } else if (request.posted != 0 && !run_one(self, request)) {
       return;
     }
@@ -155,30 +157,40 @@ void BackDriver::serve(Worker& self) {
 }
 
 // Claims a request that is there now.
-bool BackDriver::next(ClaimedRequest& request, bool queue_first) {
-  if (queue_first && claim_from_queue(request)) return true;
-  return hot_.claim(request, 1, [] { return true; }) || (!queue_first && claim_from_queue(request));
+bool BackDriver::next(Worker& self, ClaimedRequest& request, bool queue_first) {
+  if (queue_first && claim_from_queue(self, request)) return true;
+  return hot_.claim(request, 1, [] { return true; }) ||
+         (!queue_first && claim_from_queue(self, request));
+}
+
+void BackDriver::came_in_vain(Worker& self) {
+  if (++self.in_vain < options_.most_in_vain) return;
+  self.in_vain = 0;
+  std::this_thread::sleep_for(kRest);
 }
 
 // False: it took so long that another thread is active now.
 bool BackDriver::run_one(Worker& self, const ClaimedRequest& request) {
+  self.in_vain = 0;
   self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
   answer(request);
   self.served.store(self.served.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return self.running.exchange(0, std::memory_order_relaxed) != kDetached;
 }
 
-bool BackDriver::claim_from_queue(ClaimedRequest& request) {
+bool BackDriver::claim_from_queue(Worker& self, ClaimedRequest& request) {
   while (const std::uint32_t doorbell = queue().doorbells.try_dequeue()) {
     request.session = find_(session_of(doorbell));
     request.buffer = buffer_of(doorbell);
     if (request.session == nullptr) {
       refused_.fetch_add(1, std::memory_order_relaxed);
+      came_in_vain(self);
       continue;
     }
     request.posted = request.session->claim(request.buffer);
     if (request.posted == 0) {  // a second doorbell, or one for nothing
       refused_.fetch_add(1, std::memory_order_relaxed);
+      came_in_vain(self);
       continue;
     }
     hot_.watch(request);
@@ -218,7 +230,7 @@ void BackDriver::answer(const ClaimedRequest& request) {
 }
 
 // True when there is something to do: `request` is claimed, or its `posted` is 0.
-bool BackDriver::look(ClaimedRequest& request) {
+bool BackDriver::look(const Worker& self, ClaimedRequest& request) {
   constexpr unsigned kLooks = 64;
   request.posted = 0;
   auto end = Clock::time_point::max();
@@ -232,6 +244,8 @@ bool BackDriver::look(ClaimedRequest& request) {
     }
     if (!first) request.session.reset();  // it may end
     if (!queue().doorbells.looks_empty() || stopping_.load(std::memory_order_relaxed)) return true;
+    // Woken for nothing a moment ago: by somebody who may do it again and again.
+    if (self.in_vain > 1) return false;
     if (!first) {  // the clock costs as much as a tenth of a request
       const auto now = Clock::now();
       if (end == Clock::time_point::max()) end = now + options_.look_for;

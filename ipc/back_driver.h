@@ -54,6 +54,9 @@ struct BackDriverOptions {
   unsigned most_threads = 32;
   // Whether threads stay on the cores of their group, when there are several groups.
   bool bind_threads = true;
+  // After so many wakes or doorbells in a row that were for nothing, a thread rests for a
+  // millisecond: who makes them has no more than a small share of a processor.
+  unsigned most_in_vain = 64;
   // How long to look for the next request after the last one before sleeping.
   std::chrono::microseconds look_for{50};
 };
@@ -94,6 +97,7 @@ class BackDriver {
   struct alignas(64) Worker {
     std::atomic<std::uint64_t> running{0};
     std::atomic<std::uint64_t> served{0};  // written by the thread alone
+    unsigned in_vain = 0;                  // wakes and doorbells since the last request
     bool ended = false;                    // guarded by threads_mutex_
   };
 
@@ -103,12 +107,13 @@ class BackDriver {
   void run(Worker& self);
   void stay_in_group();
   void serve(Worker& self);
-  bool next(ClaimedRequest& request, bool queue_first);
+  bool next(Worker& self, ClaimedRequest& request, bool queue_first);
+  void came_in_vain(Worker& self);
   bool run_one(Worker& self, const ClaimedRequest& request);
-  bool claim_from_queue(ClaimedRequest& request);
+  bool claim_from_queue(Worker& self, ClaimedRequest& request);
   void tell_where(std::uint32_t cpu);
   void answer(const ClaimedRequest& request);
-  bool look(ClaimedRequest& request);
+  bool look(const Worker& self, ClaimedRequest& request);
   std::uint64_t served();
   void sleep();
   bool stand_by();

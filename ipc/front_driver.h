@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ipc/fault_point.h"
 #include "ipc/queue.h"
 #include "ipc/request.h"
 #include "ipc/socket_message.h"
@@ -135,6 +136,7 @@ class FrontDriver {
     buffer.cpu.store(static_cast<std::uint16_t>(cpu), std::memory_order_relaxed);
     // seq_cst, and then the look at `watched`: pairs with HotBuffers::unwatch().
     buffer.state.exchange(posted);
+    LIBSERVICES_FAULT_POINT("posted in its buffer");
     const std::uint32_t watcher = buffer.watched.load();
     RequestQueue& queue =
         queues->queues[watcher != 0 && watcher <= groups ? watcher - 1 : queues->group(cpu, groups)];
@@ -143,6 +145,7 @@ class FrontDriver {
     } else if (!post(queue, buffer)) {
       return false;
     }
+    LIBSERVICES_FAULT_POINT("the service knows");
     return done_soon(queue, buffer, posted, cpu, meanwhile) || done_later(queue, buffer, posted);
   }
 
@@ -174,6 +177,7 @@ class FrontDriver {
         spun = true;
         const std::uint32_t budget = spin_.looks();
         for (std::uint32_t look = 0; look < budget; ++look) {
+          LIBSERVICES_FAULT_POINT("waiting");
           if (is_done(buffer, posted)) {
             spin_.answered_after(look);
             return true;
@@ -201,6 +205,7 @@ class FrontDriver {
     unsigned waits = 0;
     for (;; patience.tv_nsec = 100'000'000) {
       buffer.sleeping.store(1);
+      LIBSERVICES_FAULT_POINT("about to sleep");
       // Pairs with the exchange in BackDriver's completion.
       if (buffer.state.load() != posted) break;
       if (futex_wait(&buffer.state, posted, &patience) != -ETIMEDOUT) continue;

@@ -24,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ipc/fault_point.h"
 #include "ipc/raw_syscall.h"
 #include "ipc/rcqb.h"
 #include "ipc/request.h"
@@ -72,6 +73,7 @@ struct RequestQueue {
       if (tries % 1024 == 0 && ended()) return false;
       raw::syscall(SYS_sched_yield);
     }
+    LIBSERVICES_FAULT_POINT("doorbell in the queue");
     wake();  // after the seq_cst step on the tail in try_enqueue()
     return true;
   }

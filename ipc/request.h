@@ -23,6 +23,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ipc/fault_point.h"
+
 namespace libservices::ipc {
 
 inline constexpr unsigned kRequestWords = 12;
@@ -98,7 +100,11 @@ struct alignas(64) RequestBuffer {
       request.inlined = 0;
     }
     std::byte* const input = request.inlined != 0 ? inline_input : data;
-    __builtin_memcpy(input + request.input_bytes, bytes, size);
+    const std::size_t first = size / 2;
+    __builtin_memcpy(input + request.input_bytes, bytes, first);
+    LIBSERVICES_FAULT_POINT("half of the input copied");
+    __builtin_memcpy(input + request.input_bytes + first, static_cast<const char*>(bytes) + first,
+                     size - first);
     request.input_bytes += static_cast<std::uint32_t>(size);
     return true;
   }
