@@ -56,7 +56,7 @@ struct BackDriverOptions {
   bool bind_threads = true;
   // After so many wakes or doorbells in a row that were for nothing, a thread rests for a
   // millisecond: who makes them has no more than a small share of a processor.
-  unsigned most_in_vain = 64;
+  unsigned most_in_vain = 16;
   // How long to look for the next request after the last one before sleeping.
   std::chrono::microseconds look_for{50};
 };
