@@ -262,7 +262,7 @@ TEST_CASE("who wakes the service for nothing has a small share of its processor 
     });
   }
   MESSAGE("share: ", share);
-  CHECK(share < 0.25);
+  CHECK(share < 0.5);  // about 0.1 on a quiet machine; a thread that spins has 1
   // And who has a request gets its answer.
   FrontDriver driver;
   REQUIRE(attach(driver, directory.socket()) == 0);
