@@ -25,8 +25,8 @@
 #include <cstdint>
 
 #include "ipc/fault_point.h"
+#include "ipc/doorbell_queue.h"
 #include "ipc/raw_syscall.h"
-#include "ipc/rcqb.h"
 #include "ipc/request.h"
 
 namespace libservices::ipc {

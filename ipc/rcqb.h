@@ -1,166 +1,262 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The request queue: RCQB (relaxed concurrent queue, blocking) of one-word doorbells, in shared
-// memory.
+// RCQB: the two-stage relaxed concurrent queue, blocking, for requests of one to a few cache lines
+// between processes, in shared memory.
 //
-// RCQB works in two stages. A fetch-and-add on `tail_` hands out slots in order (stage one); the
-// enqueuers then fill their slots in parallel (stage two), so two of them meet on one cache line
-// only in stage one. As published, a dequeuer takes a ticket as well and waits on its slot; here
-// an idle dequeuer owns nothing, because with fewer cores than threads the owner of the next
-// ticket is usually not running, and because a dead one would block its slot for ever.
+// Use it where items are larger than a word and the parties trust each other with the contents.
+// For one word take Rcqs, and towards processes that may write anything DoorbellQueue.
 //
-// | shared memory | producers : consumers | bounded | lock-free            | what a crash does |
-// |---------------|-----------------------|---------|----------------------|------------------------|
-// | yes, any      | many : many           | yes     | yes, but for a full  | a hole, which the next
-// | | address       |                       |         | queue (enqueue waits)| dequeuer passes over
-// |
+// Stage one: a fetch-and-add on `tail_` or `head_` gives an operation its ticket, that is, a slot
+// in a turn. Stage two: the slot's state works as a lock. The enqueuer waits for `empty`, locks the
+// slot, stores the item and marks it `valid`; the dequeuer that drew the same ticket follows: waits
+// for `valid`, locks, takes the item and marks the slot `empty` for the next turn. Operations on
+// different slots run in parallel, so the order of items is that of tickets only.
+// enqueue() and dequeue() do so as published and wait, with their ticket, while the queue is full
+// or empty. try_enqueue() and try_dequeue() take a ticket only when its slot is ready.
 //
-// Invariants. A slot is one 64-bit word: the turn in its upper half, the doorbell in the lower, 0
-// for none. Ticket t is slot t mod capacity in turn t div capacity.
-//   1. A slot's turn only grows, by one, when its doorbell is taken or its hole is retired.
-//   2. Only the enqueuer that owns ticket t puts a doorbell into that slot in that turn, by a
-//      compare-and-swap from (turn, 0); if the slot was retired it takes another ticket. So every
-//      doorbell is in the queue once, and is taken once.
-//   3. head_ never passes a slot of which the turn has not been ended. It is a hint that anyone
-//      may help forward.
-// Memory order. What the enqueuer wrote before (its request) is released by the compare-and-swap
-// on the slot and acquired by the dequeuer's load of it. head_ orders nothing; a stale value costs
-// another look. Steps on tail_ are seq_cst for the sleeping protocol's sake (queue.h): who takes a
-// ticket and then sees no sleeper is seen by the sleeper's last look.
-// A hole: the enqueuer has its ticket but has not filled the slot: it is between two instructions,
-// preempted, or dead. The dequeuer looks kHoleLooks times and then retires the slot. No clock and
-// no news of anyone's death decides, since being wrong is harmless: a late enqueuer finds its
-// slot's turn ended and takes the next ticket.
-// tail_ runs ahead while enqueuers meet a full queue. No slot can be filled at head_ + Capacity or
-// later, so a dequeuer may set tail_ back to there: a ticket that is then drawn twice is decided by
-// the slot's compare-and-swap, and the loser takes another.
-// Hostile contents: a process that scribbles over the queue can lose or invent doorbells of its
-// own trust domain. Every look is bounded, a doorbell means nothing until it is checked, and what
-// cannot be (cursors or turns out of range) is set right where a dequeuer meets it, so the queue
-// comes to rest and works again when the scribbling ends.
+// | shared memory | producers : consumers | bounded | lock-free | what a crash does              |
+// |---------------|-----------------------|---------|-----------|--------------------------------|
+// | yes, any      | many : many           | yes     | no        | repair() frees what the dead   |
+// | | address       |                       |         |           | one had; until then who drew a
+// | |               |                       |         |           | ticket of its slot waits |
+//
+// Invariants. A slot's word is its turn, its state, and in the two locked states the owner.
+// Ticket t is slot t mod Capacity in turn t div Capacity.
+//   1. The words of a slot are, in each turn: empty, filling (locked by the enqueuer), valid,
+//   taking
+//      (locked by a dequeuer), then empty in the next turn. repair() may go from any of them to the
+//      next turn, but leaves locked words of the living alone.
+//   2. Each step into a locked state is a compare-and-swap on the whole word; only the owner leaves
+//      it, or repair() when the owner is dead. The item is touched in a locked state only.
+//   3. Who finds its slot in a later turn than its ticket's has lost it and draws again; it has
+//      stored and taken nothing.
+// A crash. Owners are numbers that the caller gives, one for each process, and `is_dead` answers
+// from the kernel (a pidfd, a socket's hang-up), never from a clock. A lock tells its owner. A
+// ticket does not: a party may die after its fetch-and-add and before it has written anything. So
+// repair() retires every ticket that was drawn and has not led to a lock, whoever drew it: its
+// enqueuer and its dequeuer, if alive, even if stopped for long, draw again by (3). An item whose
+// dequeuer may be dead is handed to the caller.
+// Memory order. The locking compare-and-swaps acquire, marking valid and marking empty release:
+// the item is passed on by the first pair, its room by the second. Steps on the cursors are
+// seq_cst for the sleepers' sake (bell.h).
 //
 // SOURCE: RCQS and RCQB, the two-stage relaxed concurrent queues of Kappes and Anastasiadis (PPoPP
-// 2021), with claimed 4 to 52 times the task throughput of LCRQ, WFQ and BQ.
+// 2021). docs/rcqb.md has the argument in full, ipc/models/rcqb.pml its check.
 #ifndef LIBSERVICES_IPC_RCQB_H_
 #define LIBSERVICES_IPC_RCQB_H_
 
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
+
+#include "ipc/cpu_relax.h"
+#include "ipc/raw_syscall.h"
 
 namespace libservices::ipc {
 
-inline void cpu_relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
+// The orders that the argument above needs; a test weakens each and must fail.
+struct RcqbOrders {
+  static constexpr std::memory_order kTicket = std::memory_order_seq_cst;
+  static constexpr std::memory_order kLockEmpty = std::memory_order_acquire;
+  static constexpr std::memory_order kMarkValid = std::memory_order_release;
+  static constexpr std::memory_order kLockValid = std::memory_order_acquire;
+  static constexpr std::memory_order kMarkEmpty = std::memory_order_release;
+};
 
-// A doorbell is any word but 0. Zero-filled memory is an empty queue.
-template <std::uint32_t Capacity>
-class DoorbellQueue {
+// How enqueue() and dequeue() wait: called, with the number of times so far, while the slot is not
+// ready. A policy that learns of a death calls repair() here.
+struct SpinThenYield {
+  void operator()(unsigned times) const {
+    if (times < 256) {
+      cpu_relax();
+    } else {
+      raw::syscall(SYS_sched_yield);
+    }
+  }
+};
+
+// Zero-filled memory is an empty queue. `owner` is 1 to kMostOwners.
+template <class T, std::uint32_t Capacity, class Orders = RcqbOrders>
+class Rcqb {
   static_assert((Capacity & (Capacity - 1)) == 0, "a power of two");
+  static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  // False: the queue is full, that is, Capacity doorbells wait. Try again.
-  bool try_enqueue(std::uint32_t doorbell) {
-    for (;;) {
-      const std::uint64_t ticket = tail_.fetch_add(1);
-      auto& slot = slots_[ticket % Capacity];
-      const std::uint32_t turn = turn_of(ticket);
-      std::uint64_t seen = slot.load(std::memory_order_relaxed);
+  static constexpr std::uint32_t kMostOwners = (1U << 30U) - 1;
+
+  template <class Waiting = SpinThenYield>
+  void enqueue(const T& item, std::uint32_t owner, Waiting&& waiting = {}) {
+    while (!fill(tail_.fetch_add(1, Orders::kTicket), item, owner, waiting)) {
+    }
+  }
+  template <class Waiting = SpinThenYield>
+  T dequeue(std::uint32_t owner, Waiting&& waiting = {}) {
+    T item;
+    while (!take(head_.fetch_add(1, Orders::kTicket), item, owner, waiting)) {
+    }
+    return item;
+  }
+
+  // False: the queue is full.
+  bool try_enqueue(const T& item, std::uint32_t owner) {
+    return try_next(tail_, kEmpty, [&](std::uint64_t ticket) {
+      return fill(ticket, item, owner, [](unsigned) {});
+    });
+  }
+  // False: nothing there, or the next item is not valid yet.
+  bool try_dequeue(T& item, std::uint32_t owner) {
+    return try_next(head_, kValid, [&](std::uint64_t ticket) {
+      return take(ticket, item, owner, [](unsigned) {});
+    });
+  }
+
+  // The tickets drawn so far; what repair() has to look at.
+  struct Drawn {
+    std::uint64_t tail;
+    std::uint64_t head;
+  };
+  Drawn drawn() const { return {.tail = tail_.load(), .head = head_.load()}; }
+
+  // When an owner has died: take drawn(), then call it. `is_dead(owner)` tells who is dead;
+  // `deliver(const T&)` gets the items whose dequeuers may be dead, each once. Returns in how many
+  // slots a living party has to go on first; while that is not 0, call it again with the same
+  // `drawn` whenever a wait is long.
+  // THREADS: any number at once, beside all other calls; `owner` is the caller's.
+  template <class IsDead, class Deliver>
+  unsigned repair(const Drawn& drawn, std::uint32_t owner, IsDead&& is_dead, Deliver&& deliver) {
+    unsigned unsettled = 0;
+    for (std::uint32_t index = 0; index < Capacity; ++index) {
+      Slot& slot = slots_[index];
       for (;;) {
-        if (turn_in(seen) == turn && doorbell_in(seen) == 0) {
-          // Pairs with the load in try_dequeue().
-          if (slot.compare_exchange_weak(seen, word(turn, doorbell), std::memory_order_release,
-                                         std::memory_order_relaxed)) {
-            return true;
-          }
-          continue;
+        std::uint64_t seen = slot.state.load(std::memory_order_relaxed);
+        const std::uint32_t turn = turn_in(seen);
+        const State state = state_in(seen);
+        const std::int32_t enqueuers = drawn_from(drawn.tail, index, turn);
+        const std::int32_t dequeuers = drawn_from(drawn.head, index, turn);
+        if (enqueuers <= 0 && dequeuers <= 0) break;
+        if (state == kEmpty || (state == kFilling && is_dead(owner_in(seen)))) {
+          slot.state.compare_exchange_strong(seen, word(turn + 1, kEmpty, 0),
+                                             std::memory_order_relaxed);
+        } else if ((state == kValid && dequeuers > 0) ||
+                   (state == kTaking && is_dead(owner_in(seen)))) {
+          T item;
+          if (take_locked(slot, seen, item, owner)) deliver(item);
+        } else {
+          // Those with tickets of a later turn, or for the item, may be dead.
+          if (enqueuers > 1 || dequeuers > (state == kTaking ? 1 : 0)) ++unsettled;
+          break;
         }
-        if (static_cast<std::int32_t>(turn_in(seen) - turn) >= 0) break;  // retired: next ticket
-        // A whole round behind: full. The ticket stays a hole, which a dequeuer retires.
-        return false;
       }
     }
+    return unsettled;
   }
 
-  // 0: nothing there.
-  std::uint32_t try_dequeue() {
-    int looks = kHoleLooks;
-    for (unsigned steps = 0; steps < 2 * Capacity; ++steps) {
-      std::uint64_t head = head_.load(std::memory_order_relaxed);
-      auto& slot = slots_[head % Capacity];
-      const std::uint32_t turn = turn_of(head);
-      // Pairs with the compare-and-swap in try_enqueue().
-      std::uint64_t seen = slot.load(std::memory_order_acquire);
-      const auto ahead = static_cast<std::int32_t>(turn_in(seen) - turn);
-      if (ahead == 1) {  // ended by another dequeuer, who has not advanced head_ yet
-        advance(head);
-        continue;
-      }
-      if (head_.load(std::memory_order_relaxed) != head) continue;  // it was stale
-      const std::uint32_t doorbell = ahead == 0 ? doorbell_in(seen) : 0;
-      if (ahead == 0 && doorbell == 0) {
-        std::uint64_t tail = tail_.load();
-        const std::uint64_t between = tail - head;
-        if (head_.load(std::memory_order_relaxed) != head) continue;  // `between` means nothing
-        if (between == 0) return 0;
-        if (between > 2 * std::uint64_t{Capacity}) {
-          tail_.compare_exchange_strong(tail, tail < head ? head : head + Capacity);
-          continue;
-        }
-        while (looks > 0 && slot.load(std::memory_order_relaxed) == seen) {
-          cpu_relax();
-          --looks;
-        }
-        looks += kFewerHoleLooks;
-      }
-      // Delivers, retires a hole, or sets a scribbled slot right.
-      if (slot.compare_exchange_strong(seen, word(turn + 1, 0), std::memory_order_acquire,
-                                       std::memory_order_relaxed)) {
-        advance(head);
-        if (doorbell != 0) return doorbell;
-      }
-    }
-    return 0;
-  }
-
-  // Whether the next slot is filled: a look that leaves the enqueuers' cache line alone.
-  bool has_next() const {
-    const std::uint64_t head = head_.load(std::memory_order_relaxed);
-    const std::uint64_t seen = slots_[head % Capacity].load(std::memory_order_relaxed);
-    return turn_in(seen) == turn_of(head) ? doorbell_in(seen) != 0 : turn_in(seen) != turn_of(head);
-  }
-
-  // Whether a dequeuer would find something now; may be wrong either way by what is under way.
-  bool looks_empty() const {
-    const std::uint64_t head = head_.load(std::memory_order_relaxed);
-    return tail_.load() == head;
+  // For a sleeper's last look: whether no ticket has been drawn that the other side does not hold.
+  bool looks_empty() const { return static_cast<std::int64_t>(tail_.load() - head_.load()) <= 0; }
+  bool looks_full() const {
+    return static_cast<std::int64_t>(tail_.load() - head_.load()) >= std::int64_t{Capacity};
   }
 
  private:
-  static constexpr int kHoleLooks = 256;  // about 10 µs: longer than an enqueuer that is running
-  static constexpr int kFewerHoleLooks = 8;  // at each further hole of one call
+  enum State : std::uint32_t { kEmpty, kFilling, kValid, kTaking };
+  struct alignas(64) Slot {
+    std::atomic<std::uint64_t> state;  // turn: 32 bits, state: 2, owner: 30
+    T item;
+  };
 
+  static std::uint64_t word(std::uint32_t turn, State state, std::uint32_t owner) {
+    return (std::uint64_t{turn} << 32U) | (std::uint64_t{state} << 30U) | owner;
+  }
   static std::uint32_t turn_of(std::uint64_t ticket) {
     return static_cast<std::uint32_t>(ticket / Capacity);
   }
-  static std::uint32_t turn_in(std::uint64_t slot) {
-    return static_cast<std::uint32_t>(slot >> 32U);
+  static std::uint32_t turn_in(std::uint64_t seen) {
+    return static_cast<std::uint32_t>(seen >> 32U);
   }
-  static std::uint32_t doorbell_in(std::uint64_t slot) { return static_cast<std::uint32_t>(slot); }
-  static std::uint64_t word(std::uint32_t turn, std::uint32_t doorbell) {
-    return (std::uint64_t{turn} << 32U) | doorbell;
+  static State state_in(std::uint64_t seen) { return static_cast<State>((seen >> 30U) & 3U); }
+  static std::uint32_t owner_in(std::uint64_t seen) {
+    return static_cast<std::uint32_t>(seen) & kMostOwners;
   }
-  void advance(std::uint64_t head) {
-    head_.compare_exchange_strong(head, head + 1, std::memory_order_relaxed);
+  static std::int32_t distance(std::uint32_t from, std::uint32_t to) {
+    return static_cast<std::int32_t>(to - from);
+  }
+  // How many tickets of the slot at `index` have been drawn from `cursor`, from `turn` on.
+  static std::int32_t drawn_from(std::uint64_t cursor, std::uint32_t index, std::uint32_t turn) {
+    return distance(turn, turn_of(cursor) + (cursor % Capacity > index ? 1 : 0));
+  }
+
+  // Stage two. False: the slot was retired.
+  template <class Waiting>
+  bool fill(std::uint64_t ticket, const T& item, std::uint32_t owner, Waiting&& waiting) {
+    Slot& slot = slots_[ticket % Capacity];
+    const std::uint32_t turn = turn_of(ticket);
+    will_write(&slot);
+    for (unsigned times = 0;; ++times) {
+      std::uint64_t seen = slot.state.load(std::memory_order_relaxed);
+      if (distance(turn, turn_in(seen)) > 0) return false;
+      if (turn_in(seen) != turn) {
+        waiting(times);
+        continue;
+      }
+      // Pairs with the store in take_locked() in the turn before.
+      if (slot.state.compare_exchange_strong(seen, word(turn, kFilling, owner), Orders::kLockEmpty,
+                                             std::memory_order_relaxed)) {
+        slot.item = item;
+        slot.state.store(word(turn, kValid, 0), Orders::kMarkValid);
+        return true;
+      }
+    }
+  }
+  template <class Waiting>
+  bool take(std::uint64_t ticket, T& item, std::uint32_t owner, Waiting&& waiting) {
+    Slot& slot = slots_[ticket % Capacity];
+    const std::uint32_t turn = turn_of(ticket);
+    for (unsigned times = 0;; ++times) {
+      std::uint64_t seen = slot.state.load(std::memory_order_relaxed);
+      if (distance(turn, turn_in(seen)) > 0) return false;
+      if (turn_in(seen) == turn && state_in(seen) == kTaking) return false;  // repair() has it
+      if (turn_in(seen) == turn && state_in(seen) == kValid) {
+        if (take_locked(slot, seen, item, owner)) return true;
+        continue;
+      }
+      waiting(times);
+    }
+  }
+  bool take_locked(Slot& slot, std::uint64_t seen, T& item, std::uint32_t owner) {
+    const std::uint32_t turn = turn_in(seen);
+    // Pairs with the store in fill().
+    if (!slot.state.compare_exchange_strong(seen, word(turn, kTaking, owner), Orders::kLockValid,
+                                            std::memory_order_relaxed)) {
+      return false;
+    }
+    item = slot.item;
+    slot.state.store(word(turn + 1, kEmpty, 0), Orders::kMarkEmpty);
+    return true;
+  }
+
+  // Takes the next ticket of `cursor` if its slot is in state `ready`, or passed by, and goes on.
+  template <class Finish>
+  bool try_next(std::atomic<std::uint64_t>& cursor, State ready, Finish&& finish) {
+    for (;;) {
+      will_write(&cursor);
+      std::uint64_t ticket = cursor.load(std::memory_order_relaxed);
+      const std::uint64_t seen = slots_[ticket % Capacity].state.load(std::memory_order_relaxed);
+      const std::int32_t ahead = distance(turn_of(ticket), turn_in(seen));
+      if (ahead < 0 || (ahead == 0 && state_in(seen) != ready)) {
+        if (cursor.load(std::memory_order_relaxed) == ticket) return false;
+        continue;
+      }
+      if (cursor.compare_exchange_strong(ticket, ticket + 1, Orders::kTicket,
+                                         std::memory_order_relaxed) &&
+          finish(ticket)) {
+        return true;
+      }
+    }
   }
 
   alignas(64) std::atomic<std::uint64_t> tail_;
   alignas(64) std::atomic<std::uint64_t> head_;
-  alignas(64) std::atomic<std::uint64_t> slots_[Capacity];
+  Slot slots_[Capacity];
 };
 
 }  // namespace libservices::ipc
