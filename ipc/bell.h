@@ -16,7 +16,9 @@
 // steps on the cursors of our queues are. Then publishing, the look, announce() and wake()'s look
 // at `sleepers` have one order, and the sleeper sees the item or the waker sees the sleeper. No
 // wake is lost between the look and the sleep either, because a ring changes `rings`, and sleep()
-// returns when that is not what announce() saw. (No fences: ThreadSanitizer knows none.)
+// returns when that is not what announce() saw. A ring releases what was published before it, and
+// announce() acquires it, so who has seen a ring sees what it was for; and announce() sees `rings`
+// before the look. (No fences: ThreadSanitizer knows none.) ipc/models/bell.pml checks it.
 //
 // | shared memory | sleepers : wakers | lock-free  | what a crash does                         |
 // |---------------|-------------------|------------|-------------------------------------------|
@@ -41,14 +43,23 @@
 
 namespace libservices::ipc {
 
-struct Bell {
+// The orders that the argument above needs; a test weakens each and must fail.
+struct BellOrders {
+  static constexpr std::memory_order kAnnounce = std::memory_order_seq_cst;
+  static constexpr std::memory_order kLook = std::memory_order_seq_cst;
+  static constexpr std::memory_order kRing = std::memory_order_release;
+  static constexpr std::memory_order kSeen = std::memory_order_acquire;
+};
+
+template <class Orders>
+struct BasicBell {
   std::atomic<std::uint32_t> rings;  // the futex
   std::atomic<std::uint32_t> sleepers;
 
   // Before the last look. Every announce() is followed by one withdraw().
   std::uint32_t announce() {
-    sleepers.fetch_add(1);
-    return rings.load(std::memory_order_relaxed);
+    sleepers.fetch_add(1, Orders::kAnnounce);
+    return rings.load(Orders::kSeen);  // pairs with ring()
   }
   void withdraw() { sleepers.fetch_sub(1, std::memory_order_relaxed); }
 
@@ -57,16 +68,17 @@ struct Bell {
     raw::syscall(SYS_futex, &rings, FUTEX_WAIT, seen, relative, nullptr, 0);
   }
 
-  // After publishing. Wakes at most `most`, but those who have announced themselves and do not
-  // sleep yet as well.
+  // After publishing. Wakes at most `most`, and those who have announced themselves but do not
+  // sleep yet.
   void wake(int most) {
-    if (sleepers.load() != 0) ring(most);
+    if (sleepers.load(Orders::kLook) != 0) ring(most);
   }
   void ring(int most) {
-    rings.fetch_add(1, std::memory_order_relaxed);
+    rings.fetch_add(1, Orders::kRing);  // pairs with announce()
     raw::syscall(SYS_futex, &rings, FUTEX_WAKE, most, nullptr, nullptr, 0);
   }
 };
+using Bell = BasicBell<BellOrders>;
 
 }  // namespace libservices::ipc
 

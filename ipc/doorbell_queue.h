@@ -76,8 +76,8 @@ class DoorbellQueue {
       auto& slot = slots_[ticket % Capacity];
       const std::uint32_t turn = turn_of(ticket);
       will_write(&slot);
-      std::uint64_t seen = slot.load(std::memory_order_relaxed);
       if (!has_room(ticket)) return false;
+      std::uint64_t seen = slot.load(std::memory_order_relaxed);
       // Pairs with the load in try_dequeue(). A failure is invariant 1: the slot was retired.
       if (turn_in(seen) == turn - 1 &&
           slot.compare_exchange_strong(seen, word(turn, doorbell), Orders::kFill,
@@ -104,7 +104,11 @@ class DoorbellQueue {
       std::uint64_t tail = tail_.load();
       const std::uint64_t between = tail - head;
       if (head_.load(std::memory_order_relaxed) != head) continue;  // `between` means nothing
-      if (between == 0) return 0;
+      if (between == 0) {
+        if (turn_in(seen) == turn - 1) return 0;
+        slot.compare_exchange_strong(seen, word(turn - 1, 0), std::memory_order_relaxed);
+        continue;
+      }
       if (between > 2 * std::uint64_t{Capacity}) {
         tail_.compare_exchange_strong(tail, tail < head ? head : head + Capacity);
         continue;
@@ -114,7 +118,7 @@ class DoorbellQueue {
         --looks;
       }
       looks += kFewerHoleLooks;
-      // Retires a hole, or sets a scribbled slot right.
+      // Retires a hole.
       slot.compare_exchange_strong(seen, word(turn, 0), std::memory_order_relaxed);
     }
     return 0;

@@ -5,7 +5,7 @@
 // Stage one: a fetch-and-add on `tail_` or `head_` gives an operation its ticket, that is, a slot
 // in a turn. Stage two: one compare-and-swap puts the item into the slot or takes it out. Nobody
 // waits in either: a dequeuer that comes before its enqueuer ends the slot's turn and draws again,
-// and so does the enqueuer then.
+// and so does the enqueuer then. A call that has drawn Capacity tickets in vain gives up.
 // DoorbellQueue has no ticket on the dequeuers' side and needs no repair(); this is the published
 // form, in which dequeuers meet on one line in stage one alone.
 //
@@ -56,10 +56,9 @@ class Rcqs {
   static_assert((Capacity & (Capacity - 1)) == 0, "a power of two");
 
  public:
-  // False: the queue is full. Try again.
+  // False: the queue is full, or looks so. Try again.
   bool try_enqueue(std::uint32_t item) {
-    for (;;) {
-      if (looks_full()) return false;
+    for (std::uint32_t draws = 0; draws < Capacity && !looks_full(); ++draws) {
       const std::uint64_t ticket = tail_.fetch_add(1, Orders::kTicket);
       auto& slot = slots_[ticket % Capacity];
       const std::uint32_t turn = turn_of(ticket);
@@ -74,11 +73,12 @@ class Rcqs {
         }
       }
     }
+    return false;
   }
 
-  // 0: nothing there.
+  // 0: nothing there, or nothing yet; looks_empty() tells.
   std::uint32_t try_dequeue() {
-    while (!looks_empty()) {
+    for (std::uint32_t draws = 0; draws < Capacity && !looks_empty(); ++draws) {
       const std::uint64_t ticket = head_.fetch_add(1, Orders::kTicket);
       auto& slot = slots_[ticket % Capacity];
       const std::uint32_t turn = turn_of(ticket);
