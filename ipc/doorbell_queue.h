@@ -73,7 +73,7 @@ class DoorbellQueue {
     for (;;) {
       std::uint64_t ticket = 0;
       if (!draw(ticket)) return false;
-      auto& slot = slots_[ticket % Capacity];
+      auto& slot = slots_[place(ticket)];
       const std::uint32_t turn = turn_of(ticket);
       will_write(&slot);
       if (!has_room(ticket)) return false;
@@ -92,7 +92,7 @@ class DoorbellQueue {
     int looks = kHoleLooks;
     for (unsigned steps = 0; steps < 4 * Capacity; ++steps) {
       std::uint64_t head = head_.load(std::memory_order_relaxed);
-      auto& slot = slots_[head % Capacity];
+      auto& slot = slots_[place(head)];
       const std::uint32_t turn = turn_of(head);
       // Pairs with the compare-and-swap in try_enqueue().
       std::uint64_t seen = slot.load(Orders::kTake);
@@ -127,7 +127,7 @@ class DoorbellQueue {
   // Whether the next slot is filled: a look that leaves the enqueuers' cursor alone.
   bool has_next() const {
     const std::uint64_t head = head_.load(std::memory_order_relaxed);
-    const std::uint64_t seen = slots_[head % Capacity].load(std::memory_order_relaxed);
+    const std::uint64_t seen = slots_[place(head)].load(std::memory_order_relaxed);
     return turn_in(seen) != turn_of(head) - 1;
   }
 
@@ -152,10 +152,19 @@ class DoorbellQueue {
     return (std::uint64_t{turn} << 32U) | doorbell;
   }
 
+  // Where the slot lies: successive slots on different cache lines, so that the enqueuer of one
+  // does not take the line from under the dequeuer of the one before.
+  static std::uint32_t place(std::uint64_t ticket) {
+    const auto index = static_cast<std::uint32_t>(ticket % Capacity);
+    if constexpr (Capacity < 64) return index;
+    return index % (Capacity / 8) * 8 + index / (Capacity / 8);
+  }
+
   // Stage one. False: full.
   bool draw(std::uint64_t& ticket) {
     will_write(&tail_);
     ticket = tail_.load(std::memory_order_relaxed);
+    will_write(&slots_[place(ticket)]);  // most likely; it comes while tail_ is stepped on
     for (;;) {
       if (ticket - head_seen_.load(std::memory_order_relaxed) < Capacity - Capacity / 4) {
         ticket = tail_.fetch_add(1, Orders::kTicket);
