@@ -65,7 +65,7 @@ void BackDriver::start() {
 
 void BackDriver::stop() {
   if (!started_ || stopping_.exchange(true)) return;
-  queue().ring();
+  queue().bell.ring(1);
   be_alert();
   standby_word_.fetch_add(1);
   futex_wake(&standby_word_, INT32_MAX);
@@ -260,16 +260,16 @@ void BackDriver::sleep() {
   if (!hot_.unwatch_all()) return;
   RequestQueue& shared = queue();
   shared.awake_on.store(0, std::memory_order_relaxed);
-  const std::uint32_t value = shared.bell.load(std::memory_order_acquire);
-  shared.sleepers.store(1);
+  const std::uint32_t seen = shared.bell.announce();
   // Pairs with RequestQueue::wake().
   if (shared.doorbells.looks_empty() && !hot_.has_next() && !stopping_.load()) {
     asleep_.store(true);
-    futex_wait(&shared.bell, value, nullptr);
+    shared.bell.sleep(seen, nullptr);
     asleep_.store(false);
     be_alert();
   }
-  shared.sleepers.store(0, std::memory_order_relaxed);
+  // Instead of withdraw(): nobody else sleeps here, and a client may have scribbled over the count.
+  shared.bell.sleepers.store(0, std::memory_order_relaxed);
   tell_where(current_cpu());
 }
 

@@ -20,12 +20,12 @@
 // announce() acquires it, so who has seen a ring sees what it was for; and announce() sees `rings`
 // before the look. (No fences: ThreadSanitizer knows none.) ipc/models/bell.pml checks it.
 //
-// | shared memory | sleepers : wakers | lock-free  | what a crash does                         |
-// |---------------|-------------------|------------|-------------------------------------------|
-// | yes, any      | many : many       | but for    | a sleeper that died stays counted: a wake
-// | | address       |                 | the sleep  | costs a system call from then on. A waker
-// | |               |                 |            | that died before it rang has woken nobody:
-// | |               |                 |            | who hears of its death rings
+// | shared memory | sleepers : wakers | lock-free | what a crash does                          |
+// |---------------|-------------------|-----------|--------------------------------------------|
+// | yes, at any   | many : many       | but for   | a sleeper that died stays counted: a wake  |
+// | address       |                   | the sleep | costs a system call from then on. A waker  |
+// |               |                   |           | that died before it rang has woken nobody: |
+// |               |                   |           | who hears of its death rings               |
 //
 // sleep() may return without cause. `rings` may only mislead one who slept through 2^32 rings.
 // Zero-filled memory is a bell that nobody sleeps on. Freestanding: the preload library includes

@@ -10,11 +10,10 @@
 // ticket, which one that is not running or dead would keep from all others; and a slot is written
 // once in a turn, by its enqueuer.
 //
-// | shared memory | producers : consumers | bounded | lock-free             | what a crash does |
-// |---------------|-----------------------|---------|-----------------------|-------------------|
-// | yes, any      | many : many           | yes     | yes; a full queue     | a hole, which the
-// | | address       |                       |         | refuses, does not wait| next dequeuer
-// passes
+// | shared memory | producers : consumers | bounded | lock-free               | a crash leaves  |
+// |---------------|-----------------------|---------|-------------------------|-----------------|
+// | yes, at any   | many : many           | yes     | yes; a full queue       | a hole, which a |
+// | address       |                       |         | refuses, does not wait  | dequeuer passes |
 //
 // Invariants. A slot is one 64-bit word: a turn in its upper half, the doorbell in the lower, 0 for
 // none. Ticket t is slot t mod Capacity in turn 1 + t div Capacity.
@@ -52,6 +51,7 @@
 #include <cstdint>
 
 #include "ipc/cpu_relax.h"
+#include "ipc/fault_point.h"
 
 namespace libservices::ipc {
 
@@ -75,6 +75,7 @@ class DoorbellQueue {
       if (!draw(ticket)) return false;
       auto& slot = slots_[place(ticket)];
       const std::uint32_t turn = turn_of(ticket);
+      LIBSERVICES_FAULT_POINT("ticket drawn");
       will_write(&slot);
       if (!has_room(ticket)) return false;
       std::uint64_t seen = slot.load(std::memory_order_relaxed);
@@ -82,6 +83,7 @@ class DoorbellQueue {
       if (turn_in(seen) == turn - 1 &&
           slot.compare_exchange_strong(seen, word(turn, doorbell), Orders::kFill,
                                        std::memory_order_relaxed)) {
+        LIBSERVICES_FAULT_POINT("slot filled");
         return true;
       }
     }

@@ -24,8 +24,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "ipc/fault_point.h"
+#include "ipc/bell.h"
 #include "ipc/doorbell_queue.h"
+#include "ipc/fault_point.h"
 #include "ipc/raw_syscall.h"
 #include "ipc/request.h"
 
@@ -59,8 +60,7 @@ inline constexpr std::uint32_t kNoCpu = UINT32_MAX;
 
 struct RequestQueue {
   DoorbellQueue<kQueueCapacity> doorbells;
-  alignas(64) std::atomic<std::uint32_t> bell;      // futex: counts the wakes of the service
-  std::atomic<std::uint32_t> sleepers;              // 1 when the thread that looks sleeps on `bell`
+  alignas(64) Bell bell;                            // the thread that looks sleeps on it
   alignas(64) std::atomic<std::uint32_t> awake_on;  // 1 + processor of a thread that looks; 0: none
   std::atomic<std::uint32_t> closed;                // 1: the service has ended
 
@@ -78,13 +78,7 @@ struct RequestQueue {
     return true;
   }
   // After a seq_cst step that tells of work; pairs with BackDriver::sleep().
-  void wake() {
-    if (sleepers.load() != 0) ring();
-  }
-  void ring() {
-    bell.fetch_add(1, std::memory_order_release);
-    futex_wake(&bell, 1);
-  }
+  void wake() { bell.wake(1); }
 };
 
 // The queues of one trust domain as they lie in its region: one for each core group.

@@ -14,18 +14,17 @@
 // enqueue() and dequeue() do so as published and wait, with their ticket, while the queue is full
 // or empty. try_enqueue() and try_dequeue() take a ticket only when its slot is ready.
 //
-// | shared memory | producers : consumers | bounded | lock-free | what a crash does              |
-// |---------------|-----------------------|---------|-----------|--------------------------------|
-// | yes, any      | many : many           | yes     | no        | repair() frees what the dead   |
-// | | address       |                       |         |           | one had; until then who drew a
-// | |               |                       |         |           | ticket of its slot waits |
+// | shared memory | producers : consumers | bounded | lock-free | what a crash does             |
+// |---------------|-----------------------|---------|-----------|-------------------------------|
+// | yes, at any   | many : many           | yes     | no        | repair() frees what the dead  |
+// | address       |                       |         |           | one had; until then who drew  |
+// |               |                       |         |           | a ticket of its slot waits    |
 //
 // Invariants. A slot's word is its turn, its state, and in the two locked states the owner.
 // Ticket t is slot t mod Capacity in turn t div Capacity.
 //   1. The words of a slot are, in each turn: empty, filling (locked by the enqueuer), valid,
-//   taking
-//      (locked by a dequeuer), then empty in the next turn. repair() may go from any of them to the
-//      next turn, but leaves locked words of the living alone.
+//      taking (locked by a dequeuer), then empty in the next turn. repair() may go from any of
+//      them to the next turn, but leaves locked words of the living alone.
 //   2. Each step into a locked state is a compare-and-swap on the whole word; only the owner leaves
 //      it, or repair() when the owner is dead. The item is touched in a locked state only.
 //   3. Who finds its slot in a later turn than its ticket's has lost it and draws again; it has

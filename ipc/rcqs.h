@@ -11,8 +11,8 @@
 //
 // | shared memory | producers : consumers | bounded | lock-free | what a crash does              |
 // |---------------|-----------------------|---------|-----------|--------------------------------|
-// | yes, any      | many : many           | yes     | yes       | nobody waits. An item whose    |
-// | | address       |                       |         |           | dequeuer died before it took |
+// | yes, at any   | many : many           | yes     | yes       | nobody waits. An item whose    |
+// | address       |                       |         |           | dequeuer died before it took   |
 // |               |                       |         |           | it comes out by repair(), or a |
 // |               |                       |         |           | turn later                     |
 //

@@ -406,7 +406,7 @@ int vandal(const std::string& socket, unsigned seed, unsigned rounds) {
       words[16 + ticket % kQueueCapacity].store((ticket / kQueueCapacity) << 32 |
                                                 doorbell_of(session.welcome.session, b));
     }
-    if (i % 16 == 0) session.queue->ring();
+    if (i % 16 == 0) session.queue->bell.ring(1);
     auto* bytes = reinterpret_cast<std::atomic<std::uint8_t>*>(&buffer);
     for (int flips = 0; flips < 4; ++flips) {
       bytes[random() % offsetof(RequestBuffer, data)].store(static_cast<std::uint8_t>(random()));

@@ -154,7 +154,7 @@ TEST_CASE_FIXTURE(Served,
   CHECK(service.listener.counts().queues == 2);
   for (const std::uint32_t target : {session, kMostSessions - 1, 77U}) {
     REQUIRE(mine.queue->doorbells.try_enqueue(doorbell_of(target, 0)));
-    mine.queue->ring();
+    mine.queue->bell.ring(1);
   }
   wait_until([&] { return service.listener.counts().refused >= 3; });
   CHECK(::write(done[1], "x", 1) == 1);
