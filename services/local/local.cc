@@ -253,6 +253,9 @@ Result<Opened<Local::File>> Local::opened(const Node& node, File file, const Att
 
 Result<std::size_t> Local::read(C, File& file, std::uint64_t offset, std::span<std::byte> into) {
   if (!fits(offset)) return Errno{EINVAL};
+  if (config_.map_reads && into.size() >= local_internal::MappedFile::kLargeRead) {
+    if (const auto count = file->mapped.read(file->fd(), offset, into)) return *count;
+  }
   std::size_t done = 0;
   while (done < into.size()) {
     const ssize_t count = uninterrupted([&] {

@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "libservices/capabilities.h"
+#include "services/local/mapped_file.h"
 #include "services/local/nodes.h"
 #include "services/local/work_directory.h"
 
@@ -36,6 +37,9 @@ class Local {
     // directory's own name with ".work" behind it.
     std::string work;
     bool exclusive = false;            // nobody else changes the directory
+    // Files of which much is read again are mapped (mapped_file.h). WARNING: that takes SIGBUS's
+    // handler of this process.
+    bool map_reads = false;
     std::size_t most_descriptors = 0;  // kept to known objects; 0: a quarter of the limit, <= 4096
   };
   using Node = local_internal::RecordPtr;
@@ -49,6 +53,7 @@ class Local {
     std::mutex offset;               // held while the descriptor's own offset counts
     std::uint64_t listed = 0;        // where a listing left that offset; guarded by `offset`
     std::unique_ptr<char[]> buffer;  // of listings; guarded by `offset`
+    local_internal::MappedFile mapped;
   };
   using File = std::unique_ptr<OpenFile>;
 

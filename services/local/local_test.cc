@@ -58,6 +58,7 @@ class Bench {
     local = std::make_unique<Local>(Local::Config{.directory = path(),
                                                   .work = {},
                                                   .exclusive = exclusive,
+                                                  .map_reads = true,
                                                   .most_descriptors = most_descriptors});
     start();
   }
@@ -473,6 +474,94 @@ TEST_CASE("threads that make, move and remove the same names never lose a node t
   for (std::thread& thread : threads) thread.join();
   CHECK(lost == 0);
   CHECK(open_descriptors() < 100);
+}
+
+constexpr std::size_t kMapped = 1 << 20;
+
+// How many mappings of a file below `directory` this process has.
+std::size_t mappings_of(const std::string& directory) {
+  std::ifstream maps("/proc/self/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(directory + "/") != std::string::npos) ++count;
+  }
+  return count;
+}
+
+TEST_CASE("what is read again is mapped, and shows what every other call shows") {
+  Bench bench;
+  std::string text(kMapped, 'a');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i % 23);
+  auto made = bench.local->create(kRoot, bench.root, "f", {.mode = 0644}, {O_RDWR});
+  REQUIRE(made.ok());
+  REQUIRE(bench.local->write(kRoot, made->file, 0, bytes_of(text)).ok());
+  std::string back(2 * kMapped, '?');
+  const auto read = [&](std::uint64_t offset, std::size_t size) {
+    const auto count = bench.local->read(kRoot, made->file, offset,
+                                         std::as_writable_bytes(std::span(back.data(), size)));
+    REQUIRE(count.ok());
+    return std::string_view(back.data(), *count);
+  };
+  for (int pass = 0; pass < 4; ++pass) {
+    CAPTURE(pass);
+    CHECK(read(0, kMapped) == text);
+    CHECK(read(1, 2 * kMapped) == std::string_view(text).substr(1));
+    CHECK(read(kMapped - 5, 65536) == std::string_view(text).substr(kMapped - 5));
+    CHECK(read(kMapped, 65536).empty());
+    CHECK(read(kMapped + 77, 65536).empty());
+  }
+  CHECK(mappings_of(bench.path()) == 1);
+  // A change, a longer file, a shorter one.
+  REQUIRE(bench.local->write(kRoot, made->file, 3, bytes_of("CHANGED")).ok());
+  text.replace(3, 7, "CHANGED");
+  CHECK(read(0, kMapped) == text);
+  REQUIRE(bench.local->write(kRoot, made->file, kMapped, bytes_of("and more")).ok());
+  text += "and more";
+  CHECK(read(0, 2 * kMapped) == text);
+  files::resize_file(bench.path("f"), 100);
+  CHECK(read(0, kMapped) == std::string_view(text).substr(0, 100));
+  CHECK(read(100, kMapped).empty());
+  CHECK(bench.local->close(kRoot, made->file).ok());
+  made->file.reset();
+  CHECK(mappings_of(bench.path()) == 0);
+}
+
+TEST_CASE("a file that is cut again and again while it is read harms nobody") {
+  Bench bench;
+  const std::string text(kMapped, 'x');
+  auto made = bench.local->create(kRoot, bench.root, "f", {.mode = 0644}, {O_RDWR});
+  REQUIRE(made.ok());
+  REQUIRE(bench.local->write(kRoot, made->file, 0, bytes_of(text)).ok());
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::atomic<int> whole{0};
+  std::vector<std::thread> readers;
+  for (int t = 0; t < 3; ++t) {
+    readers.emplace_back([&] {
+      std::string back(kMapped, '?');
+      while (!stop.load()) {
+        const auto count =
+            bench.local->read(kRoot, made->file, 0, std::as_writable_bytes(std::span(back)));
+        if (!count.ok() || *count > kMapped) {
+          ++wrong;
+          continue;
+        }
+        for (std::size_t i = 0; i < *count; i += 1021) {
+          if (back[i] != 'x' && back[i] != '\0') ++wrong;
+        }
+        if (*count == kMapped) ++whole;
+      }
+    });
+  }
+  while (whole.load() < 20) std::this_thread::yield();
+  for (int i = 0; i < 300; ++i) {
+    files::resize_file(bench.path("f"), static_cast<std::uintmax_t>(i % 3) * 5000);
+    files::resize_file(bench.path("f"), kMapped);
+    if (i % 10 == 0) std::this_thread::yield();
+  }
+  stop.store(true);
+  for (std::thread& reader : readers) reader.join();
+  CHECK(wrong.load() == 0);
 }
 
 }  // namespace

@@ -16,9 +16,11 @@ absl::StatusOr<Local::Config> FromSpec<Local>::config(SpecArguments& arguments) 
   absl::StatusOr<std::string> directory = arguments.path();
   if (!directory.ok()) return directory.status();
   config.directory = *std::move(directory);
+  config.map_reads = true;  // the process is the service's own
   std::uint64_t most_descriptors = 0;
   for (const absl::Status& taken :
        {arguments.take("work", config.work), arguments.take("exclusive", config.exclusive),
+        arguments.take("map_reads", config.map_reads),
         arguments.take("most_descriptors", most_descriptors)}) {
     if (!taken.ok()) return taken;
   }
