@@ -154,6 +154,48 @@ class Server {
 };
 using Report = Server::Report;
 
+// A client of the same trust domain, that is, the same queues. It counts how long it has to wait.
+class Bystander {
+ public:
+  explicit Bystander(const std::string& socket) {
+    REQUIRE(attach(driver_, socket) == 0);
+    thread_ = std::thread([this] { work(); });
+  }
+  ~Bystander() {
+    stop_.store(true);
+    thread_.join();
+    driver_.detach();
+  }
+  void still_works() const {
+    const std::uint64_t seen = asked_.load();
+    wait_until([&] { return asked_.load() > seen + 100; });
+  }
+  int wrong() const { return wrong_.load(); }
+  long longest_us() const { return longest_us_.load(); }
+  std::uint64_t asked() const { return asked_.load(); }
+
+ private:
+  void work() {
+    RequestBuffer* const buffer = driver_.take_buffer();
+    for (std::uint64_t i = 0; !stop_.load(); ++i) {
+      const auto start = Clock::now();
+      if (!reverses(driver_, *buffer, i, 40)) wrong_.fetch_add(1);
+      const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
+      longest_us_.store(std::max(longest_us_.load(), static_cast<long>(took.count())));
+      asked_.fetch_add(1);
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    driver_.give_back(*buffer);
+  }
+
+  FrontDriver driver_;
+  std::atomic<bool> stop_{false};
+  std::atomic<int> wrong_{0};
+  std::atomic<long> longest_us_{0};
+  std::atomic<std::uint64_t> asked_{0};
+  std::thread thread_;
+};
+
 TEST_CASE("clients killed at every step: others go on, and nothing of the dead remains") {
   const Watchdog watchdog(3600);
   last_words = static_cast<char*>(
@@ -162,24 +204,7 @@ TEST_CASE("clients killed at every step: others go on, and nothing of the dead r
   Server server(directory.path());
   const auto ask = [&] { return server.ask(); };
 
-  // A bystander of the same trust domain: the same queues. It counts how long it has to wait.
-  FrontDriver driver;
-  REQUIRE(attach(driver, directory.socket()) == 0);
-  RequestBuffer* const buffer = driver.take_buffer();
-  std::atomic<bool> stop{false};
-  std::atomic<int> wrong{0};
-  std::atomic<long> longest_us{0};
-  std::atomic<std::uint64_t> asked{0};
-  std::thread bystander([&] {
-    for (std::uint64_t i = 0; !stop.load(); ++i) {
-      const auto start = Clock::now();
-      if (!reverses(driver, *buffer, i, 40)) wrong.fetch_add(1);
-      const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
-      longest_us.store(std::max(longest_us.load(), static_cast<long>(took.count())));
-      asked.fetch_add(1);
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
-    }
-  });
+  Bystander bystander(directory.socket());
   const auto kill_some = [&](unsigned count, unsigned seed,
                              std::map<std::string, unsigned>* where) {
     std::mt19937 random(seed);
@@ -204,13 +229,14 @@ TEST_CASE("clients killed at every step: others go on, and nothing of the dead r
   const Report after = at_rest();
 
   for (const auto& [name, count] : where) MESSAGE(name, ": ", count);
-  MESSAGE("longest wait of the bystander: ", longest_us.load(), " us, of ", asked.load());
-  for (const char* name : {"half of the input copied", "posted in its buffer", "the service knows",
-                           "waiting", "about to sleep", "ticket drawn", "slot filled", "doorbell in the queue"}) {
+  MESSAGE("longest wait of the bystander: ", bystander.longest_us(), " us, of ", bystander.asked());
+  for (const char* name :
+       {"half of the input copied", "posted in its buffer", "the service knows", "waiting",
+        "about to sleep", "ticket drawn", "slot filled", "doorbell in the queue"}) {
     CAPTURE(name);
     CHECK(where[name] > 0);
   }
-  CHECK(wrong.load() == 0);
+  CHECK(bystander.wrong() == 0);
   CHECK(after.descriptors <= before.descriptors + 2);  // a spare region more or less
   CHECK(after.threads <= 4);
   // Doorbells of the dead that name nothing any more; nobody has written others.
@@ -218,12 +244,48 @@ TEST_CASE("clients killed at every step: others go on, and nothing of the dead r
                                               where["the service knows"] +
                                               where["posted in its buffer"]);
   CHECK(after.resident < before.resident + (16U << 20U));
-  // And every slot and buffer still works.
-  const std::uint64_t seen = asked.load();
-  wait_until([&] { return asked.load() > seen + 100; });
-  stop.store(true);
-  bystander.join();
-  driver.detach();
+  bystander.still_works();  // every slot and buffer
+}
+
+TEST_CASE("clients that are stopped anywhere hold nobody up, and go on when they are let") {
+  const Watchdog watchdog(120);
+  const RunDirectory directory;
+  const Server server(directory.path());
+  constexpr unsigned kClients = 6;
+  auto* const rounds = static_cast<std::atomic<unsigned>*>(
+      ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  std::vector<pid_t> clients;
+  for (unsigned c = 0; c < kClients; ++c) {
+    clients.push_back(in_child([&] {
+      FrontDriver driver;
+      if (attach(driver, directory.socket()) != 0) return 1;
+      RequestBuffer* const buffer = driver.take_buffer();
+      for (std::uint64_t i = 0; rounds->load() == 0; ++i) {
+        if (!reverses(driver, *buffer, i, static_cast<std::uint32_t>(i * 37 % 3000))) return 2;
+      }
+      return 0;
+    }));
+  }
+  {
+    Bystander bystander(directory.socket());
+    std::mt19937 random(3);
+    for (int i = 0; i < 60; ++i) {
+      for (const pid_t client : clients) {
+        if (random() % 2 == 0) ::kill(client, SIGSTOP);
+      }
+      ::usleep(5000 + random() % 10'000);
+      for (const pid_t client : clients) ::kill(client, SIGCONT);
+      ::usleep(random() % 1000);
+    }
+    for (const pid_t client : clients) ::kill(client, SIGSTOP);
+    bystander.still_works();
+    for (const pid_t client : clients) ::kill(client, SIGCONT);
+    MESSAGE("longest wait of the bystander: ", bystander.longest_us(), " us, of ",
+            bystander.asked());
+    CHECK(bystander.wrong() == 0);
+  }
+  rounds->store(1);
+  for (const pid_t client : clients) CHECK(status_of(client) == 0);
 }
 
 // For half a second, as fast as it can; the service's processor time meanwhile, as a share of it.
@@ -244,9 +306,7 @@ TEST_CASE("who wakes the service for nothing has a small share of its processor 
   REQUIRE(session.queue != nullptr);
   double share = 0;
   SUBCASE("by ringing") {
-    share = share_under(server, [&] {
-      session.queue->bell.ring(1);
-    });
+    share = share_under(server, [&] { session.queue->bell.ring(1); });
   }
   SUBCASE("by doorbells that name nothing") {
     share = share_under(server, [&] {

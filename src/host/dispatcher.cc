@@ -118,8 +118,8 @@ class Run {
   }
   Result<void> locate(const protocol::Target& target, Object& object);
   Result<void> locate_two(const protocol::TwoTargetsRequest& request);
-  Result<std::string> path_of(const Object& object) const;
-  void keep(ServiceOpenFile& file, const Attributes& attributes, protocol::Placeholder placeholder);
+  Result<std::string_view> path_of(const Object& object, std::string& room) const;
+  void keep(ServiceOpenFile& file, const Attributes& attributes, std::uint64_t placeholder);
 
   Result<void> open();
   Result<void> close();
@@ -201,25 +201,26 @@ bool Run::left_instance() {
   return true;
 }
 
-// Of a request's object, from the root of its instance and as the request spells it.
-Result<std::string> Run::path_of(const Object& object) const {
+// Of a request's object, from the root of its instance and as the request spells it; in `room`
+// unless it stands in the request.
+Result<std::string_view> Run::path_of(const Object& object, std::string& room) const {
   const Location& location = object.location;
   if (location.itself) return Errno{EINVAL};
-  if (location.base == nullptr || location.path.starts_with('/')) return std::string(location.path);
-  LIBSERVICES_TRY(std::string path, object.filesystem->path_of(context_, *location.base));
-  path += '/';
-  path += location.path;
-  return path;
+  if (location.base == nullptr || location.path.starts_with('/')) return location.path;
+  LIBSERVICES_TRY(room, object.filesystem->path_of(context_, *location.base));
+  room += '/';
+  room += location.path;
+  return std::string_view(room);
 }
 
 // For a service that may have to open it again.
-void Run::keep(ServiceOpenFile& file, const Attributes& attributes,
-               protocol::Placeholder placeholder) {
+void Run::keep(ServiceOpenFile& file, const Attributes& attributes, std::uint64_t placeholder) {
   if (!attributes.is_regular() && !attributes.is_directory()) return;
-  const Result<std::string> path = path_of(from_);
+  std::string room;
+  const Result<std::string_view> path = path_of(from_, room);
   if (!path.ok()) return;
-  file.keep(kept_files_.keep(placeholders_.inode_of(placeholder),
-                             filesystems_[file.instance()].path, *path, file.file(), attributes));
+  file.keep(kept_files_.keep(placeholder, filesystems_[file.instance()].path, *path, file.file(),
+                             attributes));
 }
 
 Result<void> Run::rename() {
@@ -228,8 +229,10 @@ Result<void> Run::rename() {
   if (request.mode > static_cast<std::uint32_t>(RenameMode::kExchange)) return kMalformed;
   const auto mode = static_cast<RenameMode>(request.mode);
   LIBSERVICES_CHECK_OK(from_.filesystem->rename(context_, from_.location, to_.location, mode));
-  const Result<std::string> from = path_of(from_);
-  const Result<std::string> to = path_of(to_);
+  std::string from_room;
+  std::string to_room;
+  const Result<std::string_view> from = path_of(from_, from_room);
+  const Result<std::string_view> to = path_of(to_, to_room);
   if (from.ok() && to.ok() && mode != RenameMode::kExchange) {
     const std::uint32_t instance = from_.base != nullptr ? from_.base->instance() : call_.instance;
     kept_files_.renamed(filesystems_[instance].path, *from, *to);
@@ -265,16 +268,15 @@ Result<void> Run::open() {
   const std::uint32_t flags_now = reported_flags(opened->flags());
   const auto file = std::make_shared<ServiceOpenFile>(filesystem, instance, std::move(opened),
                                                       attributes->mode, session_.caller);
-  if (request.placeholder != protocol::kNone && !flags.has(O_TMPFILE)) {
-    keep(*file, *attributes, request.placeholder);
-  }
   LIBSERVICES_TRY(const protocol::Handle handle, session_.handles->add(file));
   if (request.placeholder != protocol::kNone) {
-    const Result<void> bound = placeholders_.bind(request.placeholder, session_.id, kind, file);
+    const Result<std::uint64_t> bound =
+        placeholders_.bind(request.placeholder, session_.id, kind, file);
     if (!bound.ok()) {
       (void)session_.handles->remove(handle);
-      return bound;
+      return bound.error();
     }
+    if (!flags.has(O_TMPFILE)) keep(*file, *attributes, *bound);
   }
   return answer(protocol::OpenAnswer{handle, flags_now, attributes->mode});
 }

@@ -145,12 +145,6 @@ Result<void> Placeholders::adopt(int descriptor, std::uint64_t inode,
   return {};
 }
 
-std::uint64_t Placeholders::inode_of(protocol::Placeholder placeholder) const {
-  std::lock_guard lock(mutex_);
-  const auto found = records_.find(placeholder);
-  return found == records_.end() ? 0 : found->second.inode;
-}
-
 // REQUIRES: mutex_ held.
 Placeholders::Given Placeholders::assign(Given made, Session session) {
   records_[made.entry.id].session = session;
@@ -214,8 +208,8 @@ Result<void> Placeholders::can_bind(protocol::Placeholder placeholder, Session s
   return {};
 }
 
-Result<void> Placeholders::bind(protocol::Placeholder placeholder, Session session, Kind kind,
-                                const ServiceOpenFilePtr& file) {
+Result<std::uint64_t> Placeholders::bind(protocol::Placeholder placeholder, Session session,
+                                         Kind kind, const ServiceOpenFilePtr& file) {
   std::lock_guard lock(mutex_);
   const Record* record = record_of(placeholder, session, kind);
   if (record == nullptr) return Errno{EBADF};
@@ -223,7 +217,7 @@ Result<void> Placeholders::bind(protocol::Placeholder placeholder, Session sessi
   const_cast<Record*>(record)->file = file;
   file->placeholder.store(placeholder, std::memory_order_relaxed);
   ++bound_;
-  return {};
+  return record->inode;
 }
 
 void Placeholders::unbind(protocol::Placeholder placeholder, const ServiceOpenFile& file) {

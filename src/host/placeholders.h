@@ -51,10 +51,10 @@ class Placeholders {
   // Makes some ahead, so that a session's start need not wait for them.
   void refill();
 
-  // `placeholder` stands for `file` from now on.
+  // `placeholder` stands for `file` from now on. Its st_ino.
   // ERRORS: EBADF when the session has no such placeholder; EBUSY when it stands for another.
-  Result<void> bind(protocol::Placeholder placeholder, Session session, Kind kind,
-                    const ServiceOpenFilePtr& file);
+  Result<std::uint64_t> bind(protocol::Placeholder placeholder, Session session, Kind kind,
+                             const ServiceOpenFilePtr& file);
   // A placeholder that an earlier service made, and that `descriptor` refers to, stands for `file`.
   // ERRORS: ENOSPC (watches).
   Result<void> adopt(int descriptor, std::uint64_t inode, const ServiceOpenFilePtr& file);
@@ -63,8 +63,6 @@ class Placeholders {
   // It may be bound again, if it stands for `file`.
   void unbind(protocol::Placeholder placeholder, const ServiceOpenFile& file);
 
-  // st_ino of a placeholder; 0 when there is none.
-  std::uint64_t inode_of(protocol::Placeholder placeholder) const;
   // The file of a descriptor of which fstat says (device, inode). Null when there is none.
   ServiceOpenFilePtr find(std::uint64_t device, std::uint64_t inode) const;
 
