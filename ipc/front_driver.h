@@ -19,16 +19,15 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/mman.h>
-#include <sys/un.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "ipc/attach.h"
 #include "ipc/fault_point.h"
 #include "ipc/queue.h"
 #include "ipc/request.h"
-#include "ipc/socket_message.h"
 #include "ipc/wait_budget.h"
 
 namespace libservices::ipc {
@@ -45,19 +44,20 @@ class FrontDriver {
   // ENOENT when no service runs, EPROTO for another version, else what the service refused with.
   long attach(const char* socket_path, void* upper, std::size_t upper_size,
               std::size_t& upper_bytes, int* descriptors, unsigned& descriptor_count) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    const std::size_t length = __builtin_strlen(socket_path);
-    if (length >= sizeof address.sun_path) return -ENAMETOOLONG;
-    __builtin_memcpy(address.sun_path, socket_path, length + 1);
-    const long socket = raw::syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (socket < 0) return socket;
-    const int end = static_cast<int>(socket);
-    long error = raw::syscall(SYS_connect, end, &address, sizeof address);
-    if (error == 0)
-      error = greet(end, upper, upper_size, upper_bytes, descriptors, descriptor_count);
-    if (error != 0) raw::syscall(SYS_close, end);
-    return error;
+    Attachment made;
+    if (const long error = attach_to(socket_path, made, upper, upper_size, upper_bytes, descriptors,
+                                     descriptor_count);
+        error != 0) {
+      return error;
+    }
+    socket_ = made.socket;
+    session_ = made.session;
+    salt_.store(made.salt, std::memory_order_relaxed);
+    queue_bytes_ = made.queue_bytes;
+    groups_.store(QueueSet::groups_in(made.queue_bytes), std::memory_order_relaxed);
+    queues_.store(made.queues, std::memory_order_release);
+    region_.store(made.region, std::memory_order_release);  // last: now it is attached
+    return 0;
   }
 
   // Forgets the session without a word: in the child of a fork, whose parent goes on with it.
@@ -139,7 +139,8 @@ class FrontDriver {
     LIBSERVICES_FAULT_POINT("posted in its buffer");
     const std::uint32_t watcher = buffer.watched.load();
     RequestQueue& queue =
-        queues->queues[watcher != 0 && watcher <= groups ? watcher - 1 : queues->group(cpu, groups)];
+        queues
+            ->queues[watcher != 0 && watcher <= groups ? watcher - 1 : queues->group(cpu, groups)];
     if (watcher != 0) {
       queue.wake();
     } else if (!post(queue, buffer)) {
@@ -224,72 +225,6 @@ class FrontDriver {
     const timespec now{};
     return raw::syscall(SYS_ppoll, &end, 1, &now, nullptr, 0) > 0 &&
            (end.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
-  }
-
-  long greet(int socket, void* upper, std::size_t upper_size, std::size_t& upper_bytes,
-             int* descriptors, unsigned& descriptor_count) {
-    Hello hello;
-    hello.cpu = current_cpu();
-    const iovec part{&hello, sizeof hello};
-    if (const long error = send_message(socket, &part, 1, nullptr, 0); error != 0) return error;
-    alignas(8) char bytes[2048];
-    int received_descriptors[kMostDescriptors];
-    unsigned count = kMostDescriptors;
-    const long received = receive_message(socket, bytes, sizeof bytes, received_descriptors, count);
-    if (received < 0) return received;
-    Welcome welcome;
-    long error = 0;
-    if (received < static_cast<long>(sizeof welcome)) {
-      error = received == 0 ? -ECONNRESET : -EPROTO;
-    } else {
-      __builtin_memcpy(&welcome, bytes, sizeof welcome);
-      error = -welcome.error;
-      if (error == 0 &&
-          (welcome.version != kProtocolVersion || count < 2 ||
-           welcome.region_bytes < kSessionRegionBytes ||
-           QueueSet::groups_in(welcome.queue_bytes) == 0 || count - 2 > descriptor_count)) {
-        error = -EPROTO;
-      }
-    }
-    void* region = nullptr;
-    if (error == 0) error = map(welcome, received_descriptors, region);
-    for (unsigned i = 0; i < count; ++i) {
-      if (error == 0 && i >= 2) {
-        descriptors[i - 2] = received_descriptors[i];
-      } else {
-        raw::syscall(SYS_close, received_descriptors[i]);
-      }
-    }
-    if (error != 0) return error;
-    descriptor_count = count - 2;
-    upper_bytes = static_cast<std::size_t>(received) - sizeof welcome;
-    if (upper_bytes > upper_size) upper_bytes = upper_size;
-    __builtin_memcpy(upper, bytes + sizeof welcome, upper_bytes);
-    socket_ = socket;
-    salt_.store(welcome.salt, std::memory_order_relaxed);
-    session_ = welcome.session;
-    region_.store(region, std::memory_order_release);  // last: now it is attached
-    return 0;
-  }
-
-  long map(const Welcome& welcome, const int* descriptors, void*& mapped) {
-    const long region = raw::syscall(SYS_mmap, nullptr, kSessionRegionBytes, PROT_READ | PROT_WRITE,
-                                     MAP_SHARED, descriptors[0], 0);
-    if (region < 0 && region > -4096) return region;
-    const long queue = raw::syscall(SYS_mmap, nullptr, welcome.queue_bytes, PROT_READ | PROT_WRITE,
-                                    MAP_SHARED, descriptors[1], 0);
-    if (queue < 0 && queue > -4096) {
-      raw::syscall(SYS_munmap, region, kSessionRegionBytes);
-      return queue;
-    }
-    // A child must not come to use its parent's session.
-    raw::syscall(SYS_madvise, region, kSessionRegionBytes, MADV_DONTFORK);
-    raw::syscall(SYS_madvise, queue, welcome.queue_bytes, MADV_DONTFORK);
-    queue_bytes_ = welcome.queue_bytes;
-    groups_.store(QueueSet::groups_in(welcome.queue_bytes), std::memory_order_relaxed);
-    queues_.store(reinterpret_cast<QueueSet*>(queue), std::memory_order_release);
-    mapped = reinterpret_cast<void*>(region);
-    return 0;
   }
 
   // Whether a thread has the buffer. Not beside it, where the service looks.

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "src/client/calls.h"
+#include "src/client/request.h"
 #include "src/client/state.h"
 
 namespace libservices::client::calls {

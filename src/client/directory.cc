@@ -8,6 +8,7 @@
 
 #include "src/client/calls.h"
 #include "src/client/paths.h"
+#include "src/client/request.h"
 #include "src/client/state.h"
 
 namespace libservices::client::calls {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/client/paths.h"
 
+#include "src/client/request.h"
+
 namespace libservices::client {
 namespace {
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "src/client/request.h"
 #include "src/client/state.h"
 
 namespace libservices::client {
