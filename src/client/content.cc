@@ -78,6 +78,28 @@ long write_all(OpenRecord& record, int descriptor, const void* from, std::size_t
                   });
 }
 
+// One request for all parts, so that no other reader of the offset comes between them.
+long read_scattered(OpenRecord& record, int descriptor, const iovec* parts, int count,
+                    std::size_t size, std::uint64_t offset) {
+  protocol::ReadRequest words;
+  if (const long error = handle_of(record, descriptor, words.handle); error != 0) return error;
+  words.offset = offset;
+  words.count = size;
+  Request request(protocol::Operation::kRead, record.instance);
+  if (!request.ok()) return request.error();
+  request.set(words);
+  if (const long error = request.run(); error != 0) return error;
+  const std::size_t got = request.output_bytes();
+  if (got > size) return -EIO;
+  std::size_t done = 0;
+  for (int i = 0; i < count && done < got; ++i) {
+    const std::size_t part = parts[i].iov_len < got - done ? parts[i].iov_len : got - done;
+    ipc::copy_bytes(parts[i].iov_base, request.output() + done, part, copies());
+    done += part;
+  }
+  return static_cast<long>(got);
+}
+
 // An O_PATH descriptor is no open file to read or write.
 bool is_path_only(const OpenRecord& record) { return (record.flags & O_PATH) != 0; }
 
@@ -121,6 +143,13 @@ long readv(int descriptor, const iovec* parts, int count, off_t offset, int flag
   if (count < 0 || count > 1024) return -EINVAL;
   // RWF_HIPRI, RWF_DSYNC and RWF_SYNC mean nothing to a read; RWF_NOWAIT is a hint we cannot keep.
   if ((flags & ~0xf) != 0) return -EOPNOTSUPP;
+  std::size_t size = 0;
+  for (int i = 0; i < count; ++i) {
+    if (__builtin_add_overflow(size, parts[i].iov_len, &size)) return -EINVAL;
+  }
+  if (count > 1 && size <= kMostAtOnce) {
+    return read_scattered(*record, descriptor, parts, count, size, offset_of(offset));
+  }
   long total = 0;
   for (int i = 0; i < count; ++i) {
     if (parts[i].iov_len == 0) continue;
@@ -142,7 +171,9 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
   if (count < 0 || count > 1024) return -EINVAL;
   if ((flags & ~0x6) != 0) return -EOPNOTSUPP;  // RWF_APPEND and the like
   std::size_t size = 0;
-  for (int i = 0; i < count; ++i) size += parts[i].iov_len;
+  for (int i = 0; i < count; ++i) {
+    if (__builtin_add_overflow(size, parts[i].iov_len, &size)) return -EINVAL;
+  }
   // One request, so that the parts are not torn apart by another writer.
   protocol::WriteRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -221,6 +223,38 @@ static void directories(void) {
   SAY(rmdir("d"));
 }
 
+static void vectors(void) {
+  const int f = open("v", O_RDWR | O_CREAT | O_TRUNC, 0644);
+  static char large[3 << 20];
+  memset(large, 'l', sizeof large);
+  char a[5] = "", b[1] = "", c[9] = "";
+  const struct iovec three[] = {{"0123", 4}, {"", 0}, {"456789", 6}};
+  const struct iovec into[] = {{a, 4}, {NULL, 0}, {b, 1}, {c, 8}};
+  SAY(writev(f, three, 3));
+  SAY(lseek(f, 0, SEEK_SET));
+  SAY(readv(f, into, 4));
+  printf("%s %c %s\n", a, b[0], c);
+  SAY(readv(f, into, 4));
+  SAY(preadv(f, into, 4, 7));
+  printf("%s %c %s\n", a, b[0], c);
+  SAY(lseek(f, 0, SEEK_CUR));
+  const struct iovec much[] = {{large, sizeof large}, {c, 4}, {large, 70000}};
+  SAY(pwritev(f, much, 3, 5));
+  SAY(preadv(f, much, 3, 0));
+  printf("%.10s %c\n", large, large[sizeof large - 1]);
+  const struct iovec parts[] = {{large, 300000}, {a, 3}, {large + 300000, 200000}};
+  SAY(preadv(f, parts, 3, 3));
+  printf("%.3s %.3s\n", large, a);
+  const struct iovec wrong[] = {{a, SIZE_MAX - 2}, {b, 8}};
+  SAY(readv(f, wrong, 2));
+  SAY(writev(f, wrong, 2));
+  const volatile int negative = -1;
+  SAY(readv(f, into, negative));
+  SAY(readv(f, into, 0));
+  SAY(close(f));
+  SAY(unlink("v"));
+}
+
 int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "placeholder") == 0) {
     char byte = 'x';
@@ -238,5 +272,6 @@ int main(int argc, char **argv) {
   processes();
   streams();
   directories();
+  vectors();
   return 0;
 }
