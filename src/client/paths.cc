@@ -242,7 +242,7 @@ long open_once(const Place& place, protocol::OpenRequest words, Rest& rest, Open
 }  // namespace
 
 long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened) {
-  constexpr int kMostTimes = 5;
+  constexpr int kMostTimes = 100;
   long result = open_once(place, words, rest, opened);
   // The service died meanwhile: it may have made the file, or cut it, and now will not again.
   for (int times = 1; result == Request::kLost && times < kMostTimes; ++times) {

@@ -130,18 +130,23 @@ bool Request::renew_handles() {
 
 // kAgain: once() is to be called again. Else the result.
 long Request::prepare_again() {
-  constexpr std::uint32_t kMostTimes = 5;
+  constexpr std::uint32_t kMostTimes = 100;
   const auto operation = static_cast<protocol::Operation>(asked_.operation);
   const long failure = refused_ ? -EBADF : -EIO;
   std::uint32_t number = 0;
   if (!refused_) {
-    number = ipc::request_number(salt_, index_, buffer_->state.load());
+    const std::uint32_t posted = buffer_->state.load();
+    const bool was_posted = ipc::is_posted(posted);
     if (state.driver.owns(*buffer_)) lose_session(session_);
     if (operation == protocol::Operation::kClose) return 0;  // its service has ended it
     if (operation == protocol::Operation::kOpen) return kLost;
-    if (!may_run_twice() || repeated_ >= kMostTimes) return -EIO;
+    // Of what was not posted, nobody has run anything.
+    number = was_posted ? ipc::request_number(salt_, index_, posted) : asked_.repeats;
+    if (was_posted && (!may_run_twice() || repeated_ >= kMostTimes)) return -EIO;
+    if (was_posted) ++repeated_;
+  } else {
+    ++repeated_;
   }
-  ++repeated_;
   if (state.session.load() != session_) {
     // Of a session that was left: its memory stays. Given back first, since all may be waiting.
     const ipc::RequestBuffer* const old = buffer_;

@@ -130,6 +130,12 @@ long ask(const protocol::SocketRequest& request, const int* send, unsigned send_
   return -answer.error;
 }
 
+// Whether paths lead to the same instances by both.
+bool are_alike(const protocol::MountTable& one, const protocol::MountTable& other) {
+  return one.count == other.count &&
+         __builtin_memcmp(one.slots, other.slots, sizeof one.slots) == 0;
+}
+
 // Maps the mount table that stands in the run directory now. One that was mapped before stays so:
 // another thread may be reading it.
 bool map_mounts() {
@@ -180,14 +186,17 @@ long attach_locked() {
     return nobody ? kNoService : error;
   }
   state.gave_up.store(0, std::memory_order_relaxed);
-  if (state.lost.load(std::memory_order_relaxed) != 0) (void)map_mounts();
+  const protocol::MountTable& before = mounts();
+  const bool other_table = welcome.mount_table != before.number;
+  const bool mapped = !other_table || map_mounts();
   state.driver.set_socket(move_up(state.driver.socket()));
   for (unsigned i = 0; i < count; ++i) {
     const int own = move_up(descriptors[i]);
     if (i >= welcome.stock_count || !keep_stock(welcome.stock[i], own)) close_own(own);
   }
   state.session.fetch_add(1);  // even
-  return 0;
+  // Who asks now has found an instance in the table of another service.
+  return mapped && (!other_table || are_alike(before, mounts())) ? 0 : -ESTALE;
 }
 
 // Nothing of the session can be used any more: its service is gone. REQUIRES: AttachLock.

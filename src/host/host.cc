@@ -13,6 +13,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -114,11 +115,14 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   run_directory_ = *std::move(claimed);
   if (absl::Status begun = placeholders_.start(); !begun.ok()) return begun;
   if (absl::Status begun = kept_files_.start(); !begun.ok()) return begun;
+  std::random_device random;
+  const std::uint64_t number = (std::uint64_t{random()} << 32U) | random();
   // One that cannot be used makes copies slower, and status says why.
   const absl::StatusOr<ipc::CopyTable> tuned = ipc::load_copy_table(config_.copy_table);
   const ipc::CopyTable copies = tuned.ok() ? *tuned : ipc::default_copy_table();
   copy_table_ = tuned.ok() ? "tuned" : std::string(tuned.status().message());
-  if (absl::Status made = mount_table_.create({.placeholder_device = placeholders_.device(),
+  if (absl::Status made = mount_table_.create({.number = number,
+                                               .placeholder_device = placeholders_.device(),
                                                .restart_wait = config_.restart_wait,
                                                .copies = copies});
       !made.ok()) {
@@ -132,7 +136,7 @@ absl::Status Host::Running::start(const Catalog& catalog) {
     if (!begun.ok()) return about(config_.mounts[i], begun);
     started_filesystems_ = i + 1;
   }
-  if (absl::Status begun = sessions_.start(); !begun.ok()) return begun;
+  if (absl::Status begun = sessions_.start(number); !begun.ok()) return begun;
   const mode_t socket_mode = all_users ? 0666 : 0600;
   if (absl::Status begun =
           status_server_.start(host::status_path(config_.run_directory), socket_mode);

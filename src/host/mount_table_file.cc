@@ -77,6 +77,7 @@ absl::Status MountTableFile::create(const Facts& facts) {
   }
   table_ = new (memory) protocol::MountTable;
   table_->service = static_cast<std::uint64_t>(::getpid());
+  table_->number = facts.number;
   table_->placeholder_device = facts.placeholder_device;
   table_->restart_wait_ms.store(static_cast<std::uint32_t>(facts.restart_wait.count()));
   table_->copies = facts.copies;

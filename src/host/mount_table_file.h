@@ -33,6 +33,7 @@ class MountTableFile {
 
   // What applications learn from the table beside the mounts.
   struct Facts {
+    std::uint64_t number = 0;  // another one for each service
     std::uint64_t placeholder_device = 0;
     std::chrono::milliseconds restart_wait{0};  // when the service is killed
     ipc::CopyTable copies{};

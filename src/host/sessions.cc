@@ -29,7 +29,8 @@ bool is_dead(const Descriptor& pidfd) {
 
 }  // namespace
 
-absl::Status Sessions::start() {
+absl::Status Sessions::start(std::uint64_t mount_table) {
+  mount_table_ = mount_table;
   epoll_ = Descriptor(::epoll_create1(EPOLL_CLOEXEC));
   if (epoll_.ok()) return absl::OkStatus();
   return error_status(errno, fmt::format("sessions: no epoll: {} (raise the limit of open files)",
@@ -103,6 +104,7 @@ protocol::Welcome Sessions::welcome(const ClientSession& session,
                                     std::vector<Descriptor>& descriptors) {
   protocol::Welcome welcome;
   welcome.placeholder_device = placeholders_.device();
+  welcome.mount_table = mount_table_;
   (void)give_stock(session, Placeholders::Kind::kFile, protocol::kFirstStock, welcome.stock,
                    welcome.stock_count, descriptors);
   return welcome;

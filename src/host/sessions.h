@@ -50,8 +50,9 @@ class Sessions {
         kept_files_(kept_files),
         limits_(limits) {}
 
+  // `mount_table` is the number of the service's table.
   // ERRORS: for a person to read.
-  absl::Status start();
+  absl::Status start(std::uint64_t mount_table = 0);
 
   // ERRORS: EUSERS with too many sessions, ESRCH when the peer is dead.
   Result<std::shared_ptr<ClientSession>> open(const Peer& peer);
@@ -96,6 +97,7 @@ class Sessions {
   KeptFiles& kept_files_;
   const SessionLimits limits_;
   Descriptor epoll_;
+  std::uint64_t mount_table_ = 0;
 
   mutable std::mutex mutex_;  // guards all below
   absl::flat_hash_map<Placeholders::Session, std::shared_ptr<ClientSession>> sessions_;

@@ -42,6 +42,7 @@ struct MountTable {
   std::atomic<std::uint32_t> sequence{0};
   std::uint32_t longest = 0;   // bytes of the longest mount path
   std::uint64_t service = 0;   // pid of the service, for messages
+  std::uint64_t number = 0;    // tells it from the tables of other services; a session is told too
   std::uint64_t placeholder_device = 0;  // st_dev of its placeholders (placeholder.h)
   // How long to wait for another service when this one is gone; 0 once it has stopped in order.
   std::atomic<std::uint32_t> restart_wait_ms{0};

@@ -41,6 +41,7 @@ inline constexpr unsigned kStockRefill = 64;  // at most in one message later on
 
 struct Welcome {
   std::uint64_t placeholder_device = 0;  // st_dev of every placeholder of this service
+  std::uint64_t mount_table = 0;         // MountTable::number of this service
   std::uint32_t stock_count = 0;
   std::uint32_t reserved = 0;
   StockEntry stock[kFirstStock];

@@ -322,7 +322,10 @@ TEST_CASE("64 threads of a process go on when the service is killed under them")
   Steps steps;
   const pid_t client = service.client([&] {
     std::atomic<int> failed{0};
-    std::atomic<int> lost{0};
+    const auto fail = [&](const char* what, long result) {
+      std::fprintf(stderr, "%s: %ld\n", what, result);
+      failed.fetch_add(1);
+    };
     std::vector<std::thread> threads;
     for (int t = 0; t < 64; ++t) {
       threads.emplace_back([&, t] {
@@ -330,15 +333,15 @@ TEST_CASE("64 threads of a process go on when the service is killed under them")
         const int file = static_cast<int>(open_file(path.c_str(), O_CREAT | O_RDWR));
         for (std::uint64_t i = 0; steps.shared->step.load() == 0; ++i) {
           if (i == 1) steps.shared->count.fetch_add(1);
-          if (calls::pwrite(file, &i, sizeof i, 0) != sizeof i) return void(++failed);
+          const long wrote = calls::pwrite(file, &i, sizeof i, 0);
+          if (wrote != sizeof i) return fail("pwrite", wrote);
           std::uint64_t back = 0;
-          if (calls::pread(file, &back, sizeof back, 0) != sizeof back || back != i) {
-            return void(++failed);
-          }
+          const long got = calls::pread(file, &back, sizeof back, 0);
+          if (got != sizeof back || back != i) return fail("pread", got);
           const long other = open_file(path.c_str(), O_RDONLY);
-          if (other < 0) return void(++failed);
+          if (other < 0) return fail("open", other);
           const long closed = calls::close(static_cast<int>(other));
-          if (closed != 0) ++lost;
+          if (closed != 0) return fail("close", closed);
         }
       });
     }
