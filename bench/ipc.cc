@@ -6,7 +6,7 @@
 //   trip      one client, both ends busy: time of one round trip, median and 99th percentile
 //   asleep    the same after 3 ms of silence, when both ends sleep; and how often the client slept
 //   crowd     1 to 32 clients at once, threads of one process or processes: time for each request
-//   attach    a session from nothing to its first answer
+//   attach    a session, from nothing; and its first answer
 //   idle      CPU time of a service with a session and no requests, in one minute
 //
 // Prints one JSON object for bench/harness.py (bench/README.md has the form). What is compared
@@ -435,16 +435,17 @@ double crowd(const std::string& directory, unsigned clients, bool processes) {
   return time / std::max(done, 1.0);
 }
 
-double first_answer(const std::string& directory) {
-  const auto start = Clock::now();
+void beginning(Rows& rows, const std::string& directory) {
   ipc::FrontDriver driver;
+  auto start = Clock::now();
   attach(driver, directory);
+  rows.add("attach", "ours", elapsed(start));
   ipc::RequestBuffer* const buffer = driver.take_buffer();
+  start = Clock::now();
   ask(driver, *buffer);
-  const double time = elapsed(start);
+  rows.add("first answer", "ours", elapsed(start));
   driver.give_back(*buffer);
   driver.detach();
-  return time;
 }
 
 // CPU time that a process has used, in ns.
@@ -498,7 +499,7 @@ int main() {
           rows.add(row, "one client", single);
         }
       }
-      for (int i = 0; i < 20; ++i) rows.add("attach", "ours", first_answer(service.directory()));
+      for (int i = 0; i < 20; ++i) beginning(rows, service.directory());
     }
     std::this_thread::sleep_for(std::chrono::seconds(5));  // it comes to rest
     const double rest = cpu_time(service.service());

@@ -207,9 +207,8 @@ void lose_session_locked() {
   for (std::uint32_t i = 0; i < used; ++i) {
     OpenRecord& record = records[i];
     if (record.descriptors.load() == 0) continue;
-    // The next service does not know the placeholder as ours alone.
-    close_own(record.stock_descriptor);
-    record.stock_descriptor = -1;
+    // The next service does not know the placeholder as ours alone. Its stock descriptor stays
+    // until the record's end: another thread may be duplicating it.
     record.exclusive.store(0);
     record.listed.store(0);
   }
@@ -249,6 +248,7 @@ long adopt(OpenRecord& record, int descriptor) {
     if (const auto earlier = record.handle.load(); earlier != 0) {
       record.earlier_handle.store(earlier);
     }
+    record.exclusive.store(0);  // this service did not give us its placeholder
     record.instance = adopted.instance;
     record.flags = adopted.flags;
     record.mode = adopted.mode;
