@@ -8,8 +8,8 @@
 //   CMA  the kernel copies from one address space to the       ipc/copy_cma.h
 //        other: process_vm_readv and process_vm_writev
 //
-// The request path has a buffer for each request and its own way of waiting, so it uses the halves
-// of the pipeline by themselves: ChunkSender and ChunkReceiver.
+// The request path has a buffer for each request and its own way of waiting, so its pipeline is
+// ChunkReceiver at the client, and the stack's reads at the service.
 //
 // Freestanding: the preload library includes it. THREADS: one for each object.
 // SOURCE: SMC, SMO and CMA, and the search for the best copy on each processor, are Asterope's.
@@ -45,56 +45,13 @@ concept CopyStrategy = requires(S& strategy, const void* from, void* to, std::si
   { strategy.receive(to, size) } -> std::same_as<long>;
 };
 
-// The sending half of a pipeline through memory with room for all: puts bytes in place one after
-// another and tells how many there are.
+// The receiving half of a pipeline through memory with room for all: takes what has come to be in
+// place, as often as one looks. The sending half puts bytes in place one after another and tells
+// how many there are, by a release store after each CopyClass::chunk_bytes; in the request path
+// that is the stack's read (Context::read_part).
 //
 // Where both ends share a processor there is nobody to copy meanwhile, and each part that is told
 // costs a store and no more.
-class ChunkSender {
- public:
-  // `in_place` is 0, and nobody else writes it. `size` is what will be sent altogether.
-  ChunkSender(std::byte* data, std::atomic<std::uint32_t>& in_place, std::size_t size,
-              const CopyTable& table)
-      : next_(data), in_place_(in_place) {
-    const CopyClass& way = table.classes[class_of(size)];
-    recipe_ = way.in;
-    chunk_ = way.chunk_bytes != 0 ? way.chunk_bytes : size;
-    if (chunk_ < kSmallestTuned) chunk_ = kSmallestTuned;
-  }
-
-  // How much to put in place at once, for a caller that does it itself, as pread() would.
-  std::size_t chunk() const { return chunk_; }
-  std::byte* next() const { return next_; }
-  // The next `size` bytes are in place.
-  void tell(std::size_t size) {
-    next_ += size;
-    told_ += static_cast<std::uint32_t>(size);
-    in_place_.store(told_, std::memory_order_release);  // pairs with the receiver's load
-  }
-
-  void send(const void* from, std::size_t size) {
-    for (const char* at = static_cast<const char*>(from); size != 0;) {
-      const std::size_t part = size < chunk_ ? size : chunk_;
-      if (part < kSmallestTuned) {
-        __builtin_memcpy(next_, at, part);
-      } else {
-        copy_by(recipe_, next_, at, part);
-      }
-      tell(part);
-      at += part;
-      size -= part;
-    }
-  }
-
- private:
-  std::byte* next_;
-  std::atomic<std::uint32_t>& in_place_;
-  std::uint32_t told_ = 0;
-  CopyRecipe recipe_;
-  std::size_t chunk_ = 0;
-};
-
-// The receiving half: takes what has come to be in place, as often as one looks.
 class ChunkReceiver {
  public:
   ChunkReceiver(void* into, std::size_t size, const std::byte* data, const CopyTable& table)

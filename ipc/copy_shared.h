@@ -32,16 +32,18 @@ class RingEnd {
   long send(RingWay way, const void* from, std::size_t size) {
     const auto* const bytes = static_cast<const std::byte*>(from);
     go_to_start();
+    // A full ring, and what was skipped behind it, which the receiver skips when it gets there.
+    const std::uint32_t most_unread = 2 * link_.capacity;
     for (std::size_t done = 0; done < size;) {
       const std::uint32_t part = part_at(way.chunk_bytes, size - done);
       std::uint32_t unread = 0;
       const bool room = wait_for_peer(link_, [&] {
         // Pairs with the stores in receive().
         unread = position_ - link_.channel->taken.load(std::memory_order_acquire);
-        return unread <= link_.capacity - part || unread > link_.capacity;
+        return unread <= link_.capacity - part || unread > most_unread;
       });
       if (!room) return -ESRCH;
-      if (unread > link_.capacity) return -EPROTO;
+      if (unread > most_unread) return -EPROTO;
       copy_by(way.recipe, at_position(), bytes + done, part);
       position_ += part;
       done += part;

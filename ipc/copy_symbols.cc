@@ -11,7 +11,6 @@ long use_all_copies(CopyLink link, const CopyTable& untrusted, std::atomic<std::
                     void* to, const void* from, std::size_t size) {
   const CopyTable table = adopt_table(untrusted);
   copy_bytes(to, from, size, table);
-  ChunkSender(link.channel->data, counter, size, table).send(from, size);
   ChunkReceiver(to, size, link.channel->data, table).take_up_to(counter.load());
   Smc smc(link);
   Smo smo(link, table);

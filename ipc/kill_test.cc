@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Clients that are killed (SIGKILL, no handler runs) at every step of a request: with half of their
-// input copied, between the stages of the queue, before and after the service knows, while they
+// Clients that are killed (SIGKILL, no handler runs) at every step of a request: with their input
+// copied, between the stages of the queue, before and after the service knows, while they
 // wait, asleep. Nobody else waits for them, and nothing of them remains.
 //
 // LIBSERVICES_KILLS says how many; the default is a few for every step.
@@ -231,8 +231,8 @@ TEST_CASE("clients killed at every step: others go on, and nothing of the dead r
   for (const auto& [name, count] : where) MESSAGE(name, ": ", count);
   MESSAGE("longest wait of the bystander: ", bystander.longest_us(), " us, of ", bystander.asked());
   for (const char* name :
-       {"half of the input copied", "posted in its buffer", "the service knows", "waiting",
-        "about to sleep", "ticket drawn", "slot filled", "doorbell in the queue"}) {
+       {"input copied", "posted in its buffer", "the service knows", "waiting", "about to sleep",
+        "ticket drawn", "slot filled", "doorbell in the queue"}) {
     CAPTURE(name);
     CHECK(where[name] > 0);
   }

@@ -90,8 +90,14 @@ struct alignas(64) RequestBuffer {
     __builtin_memcpy(request.words, &words, sizeof words);
     request.word_count = sizeof words / 8;
   }
-  // False when they do not fit.
+  // False when they do not fit. `copy` is memcpy, or does what it does.
   bool add(const void* bytes, std::size_t size) {
+    return add(bytes, size, [](void* to, const void* from, std::size_t count) {
+      __builtin_memcpy(to, from, count);
+    });
+  }
+  template <class Copy>
+  bool add(const void* bytes, std::size_t size, Copy&& copy) {
     if (size > kDataBytes - request.input_bytes) return false;
     if (size == 0) return true;
     auto* inline_input = reinterpret_cast<std::byte*>(request.words + request.word_count);
@@ -100,11 +106,8 @@ struct alignas(64) RequestBuffer {
       request.inlined = 0;
     }
     std::byte* const input = request.inlined != 0 ? inline_input : data;
-    const std::size_t first = size / 2;
-    __builtin_memcpy(input + request.input_bytes, bytes, first);
-    LIBSERVICES_FAULT_POINT("half of the input copied");
-    __builtin_memcpy(input + request.input_bytes + first, static_cast<const char*>(bytes) + first,
-                     size - first);
+    copy(input + request.input_bytes, bytes, size);
+    LIBSERVICES_FAULT_POINT("input copied");
     request.input_bytes += static_cast<std::uint32_t>(size);
     return true;
   }

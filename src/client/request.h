@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ipc/copy.h"
 #include "ipc/request.h"
 #include "src/client/state.h"
 #include "src/protocol/messages.h"
@@ -41,7 +42,12 @@ class Request {
     buffer_->set_words(words);
   }
   // Adds input bytes. False when they do not fit.
-  bool add(const void* bytes, std::size_t size) { return buffer_->add(bytes, size); }
+  bool add(const void* bytes, std::size_t size) {
+    if (size < ipc::kSmallestTuned) return buffer_->add(bytes, size);
+    return buffer_->add(bytes, size, [](void* to, const void* from, std::size_t count) {
+      ipc::copy_bytes(to, from, count, copies());
+    });
+  }
   // 0, or -errno; -protocol::kOutside when the walk left the instance; kLost for an open whose
   // answer was lost with the service: it needs another placeholder.
   long run();
