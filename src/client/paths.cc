@@ -207,12 +207,12 @@ long open_once(const Place& place, protocol::OpenRequest words, Rest& rest, Open
     words.placeholder = stock.placeholder;
     if (!request.ok()) {
       result = request.error();
+    } else if (request.session() != stock.session) {
+      result = Request::kStale;  // this session may have given the same number for another
     } else if (request.set(words); !place.itself && !request.add(place.path, place.path_bytes)) {
       result = -ENAMETOOLONG;
     } else {
       result = request.run();
-      // The placeholder was another session's.
-      if (result == -EBADF && request.session() != stock.session) result = Request::kLost;
       if (result == -protocol::kOutside) rest.take(request);
       if (result == 0) {
         const auto answer = request.answer<protocol::OpenAnswer>();
@@ -243,15 +243,17 @@ long open_once(const Place& place, protocol::OpenRequest words, Rest& rest, Open
 
 long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened) {
   constexpr int kMostTimes = 100;
-  long result = open_once(place, words, rest, opened);
+  const bool exclusive = (words.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
   // The service died meanwhile: it may have made the file, or cut it, and now will not again.
-  for (int times = 1; result == Request::kLost && times < kMostTimes; ++times) {
-    if (!renew(words.target.base)) return -EIO;
-    result = open_once(place, words, rest, opened);
-    const bool exclusive = (words.flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL);
-    if (result == -EEXIST && exclusive) return -EIO;  // by us or by somebody else
+  bool lost = false;
+  for (int times = 0; times < kMostTimes; ++times) {
+    const long result = open_once(place, words, rest, opened);
+    if (result == -EEXIST && exclusive && lost) return -EIO;  // by us or by somebody else
+    if (result != Request::kLost && result != Request::kStale) return result;
+    lost = lost || result == Request::kLost;
+    if (!renew(words.target.base)) break;
   }
-  return result == Request::kLost ? -EIO : result;
+  return -EIO;
 }
 
 }  // namespace libservices::client

@@ -139,7 +139,7 @@ long Request::prepare_again() {
     const bool was_posted = ipc::is_posted(posted);
     if (state.driver.owns(*buffer_)) lose_session(session_);
     if (operation == protocol::Operation::kClose) return 0;  // its service has ended it
-    if (operation == protocol::Operation::kOpen) return kLost;
+    if (operation == protocol::Operation::kOpen) return was_posted ? kLost : kStale;
     // Of what was not posted, nobody has run anything.
     number = was_posted ? ipc::request_number(salt_, index_, posted) : asked_.repeats;
     if (was_posted && (!may_run_twice() || repeated_ >= kMostTimes)) return -EIO;
@@ -148,6 +148,8 @@ long Request::prepare_again() {
     ++repeated_;
   }
   if (state.session.load() != session_) {
+    // Its placeholder means nothing, or another one, in the next session.
+    if (operation == protocol::Operation::kOpen) return kStale;
     // Of a session that was left: its memory stays. Given back first, since all may be waiting.
     const ipc::RequestBuffer* const old = buffer_;
     state.driver.give_back(index_);

@@ -48,10 +48,12 @@ class Request {
       ipc::copy_bytes(to, from, count, copies());
     });
   }
-  // 0, or -errno; -protocol::kOutside when the walk left the instance; kLost for an open whose
-  // answer was lost with the service: it needs another placeholder.
+  // 0, or -errno; -protocol::kOutside when the walk left the instance; for an open, which
+  // needs another placeholder then: kLost when its answer was lost with the service, kStale when
+  // it was not run, since the placeholder is of an earlier session.
   long run();
   static constexpr long kLost = -4098;
+  static constexpr long kStale = -4099;
   // As run(), and the output goes to `into`, while it arrives if it is large. -errno, or its size.
   long run(void* into, std::size_t size);
 

@@ -26,6 +26,7 @@ struct StockSlot {
   std::uint32_t directory;
   int descriptor;
   std::uint64_t inode;
+  std::uint32_t session;  // generation of the session that gave it: no other knows it
 };
 constexpr std::uint32_t kBusy = UINT32_MAX;
 constexpr long kNoService = -4097;
@@ -92,7 +93,7 @@ class AttachLock {
   std::uint64_t mask_ = 0;
 };
 
-bool keep_stock(const protocol::StockEntry& entry, int descriptor) {
+bool keep_stock(const protocol::StockEntry& entry, int descriptor, std::uint32_t session) {
   for (StockSlot& slot : stock) {
     std::uint32_t free = 0;
     if (slot.placeholder.load(std::memory_order_relaxed) != 0 ||
@@ -102,12 +103,14 @@ bool keep_stock(const protocol::StockEntry& entry, int descriptor) {
     slot.directory = entry.is_directory;
     slot.descriptor = descriptor;
     slot.inode = entry.inode;
+    slot.session = session;
     slot.placeholder.store(entry.id, std::memory_order_release);
     return true;
   }
   return false;
 }
 
+// What another thread has in its hands meanwhile is told by its session.
 void drop_stock() {
   for (StockSlot& slot : stock) {
     const std::uint32_t placeholder = slot.placeholder.exchange(kBusy, std::memory_order_acquire);
@@ -190,11 +193,12 @@ long attach_locked() {
   const bool other_table = welcome.mount_table != before.number;
   const bool mapped = !other_table || map_mounts();
   state.driver.set_socket(move_up(state.driver.socket()));
+  const std::uint32_t session = state.session.load() + 1;  // even
   for (unsigned i = 0; i < count; ++i) {
     const int own = move_up(descriptors[i]);
-    if (i >= welcome.stock_count || !keep_stock(welcome.stock[i], own)) close_own(own);
+    if (i >= welcome.stock_count || !keep_stock(welcome.stock[i], own, session)) close_own(own);
   }
-  state.session.fetch_add(1);  // even
+  state.session.store(session);
   // Who asks now has found an instance in the table of another service.
   return mapped && (!other_table || are_alike(before, mounts())) ? 0 : -ESTALE;
 }
@@ -360,7 +364,6 @@ long attach() {
 
 long take_stock(bool directory, Stock& taken) {
   for (int tries = 0; tries < 3; ++tries) {
-    const std::uint32_t session = state.session.load();
     for (StockSlot& slot : stock) {
       std::uint32_t placeholder = slot.placeholder.load(std::memory_order_relaxed);
       if (placeholder == 0 || placeholder == kBusy ||
@@ -368,11 +371,17 @@ long take_stock(bool directory, Stock& taken) {
                                                     std::memory_order_acquire)) {
         continue;
       }
+      if (const std::uint32_t session = state.session.load();
+          session % 2 == 0 && slot.session != session) {
+        close_own(slot.descriptor);
+        slot.placeholder.store(0, std::memory_order_release);
+        continue;
+      }
       if ((slot.directory != 0) != directory) {
         slot.placeholder.store(placeholder, std::memory_order_release);
         continue;
       }
-      taken = {placeholder, slot.descriptor, slot.inode, session};
+      taken = {placeholder, slot.descriptor, slot.inode, slot.session};
       slot.placeholder.store(0, std::memory_order_release);
       return 0;
     }
@@ -389,7 +398,9 @@ long take_stock(bool directory, Stock& taken) {
       }
       for (unsigned i = 0; i < count; ++i) {
         const int own = move_up(received[i]);
-        if (i >= answer.count || !keep_stock(answer.stock[i], own)) close_own(own);
+        if (i >= answer.count || !keep_stock(answer.stock[i], own, state.session.load())) {
+          close_own(own);
+        }
       }
       return long{0};
     });
@@ -400,7 +411,8 @@ long take_stock(bool directory, Stock& taken) {
 
 void give_back_stock(bool directory, const Stock& given) {
   const protocol::StockEntry entry{given.placeholder, directory ? 1U : 0U, given.inode};
-  if (given.session != state.session.load() || !keep_stock(entry, given.descriptor)) {
+  if (given.session != state.session.load() ||
+      !keep_stock(entry, given.descriptor, given.session)) {
     close_own(given.descriptor);
   }
 }
