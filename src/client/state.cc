@@ -226,7 +226,7 @@ void lose_session_locked() {
 // `talk` on the socket of a session, which is made if need be, and made anew if its service dies.
 template <class Talk>
 long in_session(Talk&& talk) {
-  constexpr int kTalks = 3;
+  constexpr int kMostTalks = 100;  // services may die one after the other
   for (int talks = 0;;) {
     if (const long error = attach(); error != 0) return error;
     AttachLock lock;
@@ -234,7 +234,7 @@ long in_session(Talk&& talk) {
     const long error = talk();
     if (error != -EIO) return error;
     lose_session_locked();
-    if (++talks == kTalks) return error;
+    if (++talks == kMostTalks) return error;
   }
 }
 
