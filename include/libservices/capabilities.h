@@ -93,10 +93,17 @@ concept OffersTmpfile =
     };
 
 // staging: a directory outside the tree but on its volume, from which `rename` into the tree and
-// back is atomic. Only this instance sees it; it is empty after start().
+// back is atomic, and `link` goes both ways. Only this instance sees it.
 template <class S>
-concept OffersStaging = HasNodes<S> && requires(S& s, const Context& context) {
-  { s.staging(context) } -> std::same_as<Result<Entry<typename S::Node>>>;
+concept OffersStaging = HasNodes<S> && requires(S& s, const Context& context, Staging which) {
+  { s.staging(context, which) } -> std::same_as<Result<Entry<typename S::Node>>>;
+};
+
+// data_epoch: a number that stays the same as long as nothing that was written can have been lost,
+// with or without fsync. A service that dies changes it only if its own memory held the bytes.
+template <class S>
+concept KnowsDataEpoch = requires(const S& s) {
+  { s.data_epoch() } -> std::same_as<std::uint64_t>;
 };
 
 template <class S>
@@ -168,9 +175,17 @@ concept OffersBacking = HasNodes<S> && requires(S& s, const Context& context,
   { s.backing(context, file) } -> std::same_as<Result<Backing>>;
 };
 
+// clone: the empty file becomes one with the bytes of `from`, which share its storage until either
+// is written. ERRORS: EOPNOTSUPP, EXDEV, EINVAL where that cannot be.
+template <class S>
+concept OffersClone = HasNodes<S> && requires(S& s, const Context& context,
+                                              typename S::File& file, Backing from) {
+  { s.clone(context, file, from) } -> std::same_as<Result<void>>;
+};
+
 struct Capabilities {
   bool writable, readlink, symlink, link, mknod, tmpfile, staging, statfs, xattrs, append,
-      fallocate, seek, copy_range, backing;
+      fallocate, seek, copy_range, backing, clone;
 
   friend constexpr bool operator==(const Capabilities&, const Capabilities&) = default;
 };
@@ -190,7 +205,8 @@ constexpr Capabilities capabilities_of() {
           .fallocate = OffersFallocate<S>,
           .seek = OffersSeek<S>,
           .copy_range = OffersCopyRange<S>,
-          .backing = OffersBacking<S>};
+          .backing = OffersBacking<S>,
+          .clone = OffersClone<S>};
 }
 
 template <class S>

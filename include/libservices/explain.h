@@ -46,6 +46,8 @@ struct Given {
   const NewNode& fresh;
   const AttributeChanges& changes;
   RenameMode rename_mode;
+  Staging staging;
+  Backing backing;
   XattrMode xattr_mode;
   SyncScope scope;
   SeekTarget seek_target;
@@ -102,11 +104,12 @@ LIBSERVICES_FIT_(symlink, OffersSymlink, (g.context, g.directory, g.name, g.targ
 LIBSERVICES_FIT_(link, OffersLink, (g.context, g.node, g.directory, g.name), Result<Entry<Node>>)
 LIBSERVICES_FIT_(mknod, OffersMknod, (g.context, g.directory, g.name, g.fresh), Result<Entry<Node>>)
 LIBSERVICES_FIT_(tmpfile, OffersTmpfile, (g.context, g.directory, g.fresh, g.flags), Result<Created<Node, File>>)
-LIBSERVICES_FIT_(staging, OffersStaging, (g.context), Result<Entry<Node>>)
+LIBSERVICES_FIT_(staging, OffersStaging, (g.context, g.staging), Result<Entry<Node>>)
 LIBSERVICES_FIT_(setxattr, OffersXattrs, (g.context, g.node, g.name, g.value, g.xattr_mode), Result<void>)
 LIBSERVICES_FIT_(removexattr, OffersXattrs, (g.context, g.node, g.name), Result<void>)
 LIBSERVICES_FIT_(append, OffersAppend, (g.context, g.file, g.from, g.written), Result<std::uint64_t>)
 LIBSERVICES_FIT_(fallocate, OffersFallocate, (g.context, g.file, g.mode, g.offset, g.length), Result<void>)
+LIBSERVICES_FIT_(clone, OffersClone, (g.context, g.file, g.backing), Result<void>)
 LIBSERVICES_FIT_(copy_range, OffersCopyRange, (g.context, g.file, g.offset, g.to, g.to_offset, g.length), Result<std::uint64_t>)
 // clang-format on
 #undef LIBSERVICES_FIT_

@@ -31,6 +31,15 @@ enum class RenameMode : std::uint8_t {
   kReplace,    // POSIX
   kNoReplace,  // fails with EEXIST (RENAME_NOREPLACE)
   kExchange,   // both must exist and change places (RENAME_EXCHANGE)
+  // As kReplace, and a character device 0:0 stays at the old name, at once (RENAME_WHITEOUT). Only
+  // for layers: EINVAL from a libservice that cannot.
+  kLeaveWhiteout,
+};
+
+// Which of the places beside the tree `staging` gives.
+enum class Staging : std::uint8_t {
+  kDrafts,  // empty after start()
+  kKept,    // what lies there stays from one start to the next
 };
 
 enum class SyncScope : std::uint8_t {

@@ -46,7 +46,8 @@
   X(removexattr)                        \
   X(append)                             \
   X(fallocate)                          \
-  X(copy_range)
+  X(copy_range)                         \
+  X(clone)
 
 #define LIBSERVICES_OPERATIONS(X) \
   LIBSERVICES_READ_OPERATIONS(X)  \

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -48,6 +49,19 @@ bool fits(std::uint64_t offset) { return offset <= static_cast<std::uint64_t>(IN
 // A name or a link's target for a system call; empty when it holds NUL.
 std::string terminated(std::string_view text) {
   return text.find('\0') == std::string_view::npos ? std::string(text) : std::string();
+}
+
+// Another one after each boot of the host.
+std::uint64_t boot_number() {
+  Descriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  char text[64];
+  const ssize_t size = file.fd() < 0 ? -1 : ::read(file.fd(), text, sizeof text);
+  std::uint64_t number = 0xcbf29ce484222325;  // FNV-1a
+  for (ssize_t i = 0; i < size; ++i) {
+    number = (number ^ static_cast<unsigned char>(text[i])) * 0x100000001b3;
+  }
+  // Where it cannot be read, nothing is taken to have survived.
+  return size > 0 ? number : static_cast<std::uint64_t>(Timestamp::now().nanoseconds) | 1U;
 }
 
 // fchmod for descriptors that are O_PATH.
@@ -97,6 +111,7 @@ absl::Status Local::start() {
     most = std::clamp<std::size_t>(limit.rlim_cur / 4, 16, 4096);
   }
   privileged_ = ::geteuid() == 0;
+  epoch_ = boot_number();
   device_ = seen->device;
   nodes_ = std::make_shared<Nodes>(most);
   nodes_->use_handles(opened->fd(), device_);
@@ -118,6 +133,7 @@ absl::Status Local::start() {
 absl::Status Local::stop() {
   std::lock_guard lock(work_mutex_);
   staging_.reset();
+  kept_.reset();
   work_.reset();
   if (nodes_ != nullptr) nodes_->forget_handles();
   root_.reset();
@@ -145,7 +161,7 @@ absl::Status Local::open_work(Errno& why) {
   return absl::OkStatus();
 }
 
-Result<Entry<Local::Node>> Local::staging(C) {
+Result<Entry<Local::Node>> Local::staging(C, Staging which) {
   std::lock_guard lock(work_mutex_);
   if (staging_ == nullptr) {
     Errno why;
@@ -156,8 +172,14 @@ Result<Entry<Local::Node>> Local::staging(C) {
       return why;
     }
   }
-  LIBSERVICES_TRY(const Attributes seen, nodes_->attributes(staging_));
-  return Entry<Node>{staging_, seen};
+  if (which == Staging::kKept && kept_ == nullptr) {
+    LIBSERVICES_TRY(DescriptorRef kept, work_->kept());
+    LIBSERVICES_TRY(const Attributes seen, attributes_of(kept->fd(), ""));
+    kept_ = nodes_->intern_nameless(seen, std::move(kept));
+  }
+  const Node& place = which == Staging::kKept ? kept_ : staging_;
+  LIBSERVICES_TRY(const Attributes seen, nodes_->attributes(place));
+  return Entry<Node>{place, seen};
 }
 
 Result<Local::Place> Local::place_of(const Node& directory, std::string_view name) {
@@ -428,6 +450,12 @@ Result<std::uint64_t> Local::copy_range(C, File& from, std::uint64_t from_offset
   return static_cast<std::uint64_t>(copied);
 }
 
+Result<void> Local::clone(C, File& file, Backing from) {
+  constexpr unsigned long kClone = 0x40049409;  // FICLONE
+  if (::ioctl(file->fd(), kClone, from.descriptor) != 0) return last_errno();
+  return {};
+}
+
 mode_t Local::first_mode(const NewNode& fresh) const {
   // Nobody runs a file as us because its owner was not set yet.
   const bool owned = !privileged_ || (fresh.uid == 0 && fresh.gid == 0);
@@ -612,10 +640,13 @@ Result<void> Local::rename(C, const Node& directory, std::string_view name,
   LIBSERVICES_TRY(const Place from, place_of(directory, name));
   LIBSERVICES_TRY(const Place to, place_of(new_directory, new_name));
   Nodes::Change change(*nodes_, directory, from.name.view(), &new_directory, to.name.view());
-  if (mode == RenameMode::kReplace) LIBSERVICES_CHECK_OK(change.losing(to.fd(), to.name));
+  if (mode == RenameMode::kReplace || mode == RenameMode::kLeaveWhiteout) {
+    LIBSERVICES_CHECK_OK(change.losing(to.fd(), to.name));
+  }
   const unsigned flags = mode == RenameMode::kReplace     ? 0
                          : mode == RenameMode::kNoReplace ? 1U /* RENAME_NOREPLACE */
-                                                          : 2U /* RENAME_EXCHANGE */;
+                         : mode == RenameMode::kExchange  ? 2U /* RENAME_EXCHANGE */
+                                                          : 4U /* RENAME_WHITEOUT */;
   if (::renameat2(from.fd(), from.c_str(), to.fd(), to.c_str(), flags) != 0) return last_errno();
   change.done();
   change.moved(to.fd(), new_directory, to.name);

@@ -67,6 +67,8 @@ class Local {
   }
   // The directory's real path; after start().
   const std::string& place() const { return place_; }
+  // Of the host's page cache, which outlives this process: another one after each boot.
+  std::uint64_t data_epoch() const { return epoch_; }
 
   Result<Entry<Node>> root(C context);
   Result<Entry<Node>> lookup(C context, const Node& directory, std::string_view name);
@@ -94,6 +96,7 @@ class Local {
   Result<std::uint64_t> copy_range(C context, File& from, std::uint64_t from_offset, File& to,
                                    std::uint64_t to_offset, std::uint64_t length);
   Result<Backing> backing(C, File& file) { return Backing{file->fd()}; }
+  Result<void> clone(C context, File& file, Backing from);
   Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes);
 
   Result<Entry<Node>> mkdir(C context, const Node& directory, std::string_view name,
@@ -108,7 +111,7 @@ class Local {
   Result<void> rmdir(C context, const Node& directory, std::string_view name);
   Result<void> rename(C context, const Node& directory, std::string_view name,
                       const Node& new_directory, std::string_view new_name, RenameMode mode);
-  Result<Entry<Node>> staging(C context);
+  Result<Entry<Node>> staging(C context, Staging which);
 
   Result<std::size_t> getxattr(C context, const Node& node, std::string_view name,
                                std::span<std::byte> into);
@@ -156,11 +159,13 @@ class Local {
   Node root_;
   std::uint64_t device_ = 0;
   std::uint64_t mount_ = 0;
+  std::uint64_t epoch_ = 0;
   bool privileged_ = false;  // may give files away
 
   std::mutex work_mutex_;
   std::unique_ptr<local_internal::WorkDirectory> work_;  // this and what follows: under work_mutex_
   Node staging_;
+  Node kept_;
   bool told_ = false;  // why there is no staging
 };
 
@@ -178,7 +183,8 @@ static_assert(capabilities_of<Local>() == Capabilities{.writable = true,
                                                        .fallocate = true,
                                                        .seek = true,
                                                        .copy_range = true,
-                                                       .backing = true});
+                                                       .backing = true,
+                                                       .clone = true});
 
 }  // namespace libservices
 

@@ -375,7 +375,7 @@ TEST_CASE("a full volume says so, and what was written stays") {
     CHECK(local.getattr(kRoot, made->node)->size == *written);
     CHECK(local.statfs(kRoot, root->node)->blocks_available == 0);
     // The default work directory would be on the other volume.
-    CHECK(error_of(local.staging(kRoot)) == EXDEV);
+    CHECK(error_of(local.staging(kRoot, Staging::kDrafts)) == EXDEV);
     CHECK(error_of(local.close(kRoot, made->file)) == 0);
     CHECK(local.stop().ok());
   }
@@ -387,7 +387,7 @@ TEST_CASE("a work directory serves one instance at a time and is emptied for it"
   files::create_directories(bench.path() + ".work/staging/left/over");
   files::create_symlink("/etc", bench.path() + ".work/staging/link");
   std::ofstream(bench.path() + ".work/kept") << "kept";
-  auto staging = bench.local->staging(kRoot);
+  auto staging = bench.local->staging(kRoot, Staging::kDrafts);
   REQUIRE(staging.ok());
   CHECK(files::is_empty(bench.path() + ".work/staging"));
   CHECK(text_of(bench.path() + ".work/kept") == "kept");
@@ -411,8 +411,8 @@ TEST_CASE("a second instance that needs the work directory later is told EBUSY")
   Bench bench;
   Local second({.directory = bench.path(), .work = {}});
   REQUIRE(second.start().ok());
-  REQUIRE(bench.local->staging(kRoot).ok());
-  CHECK(error_of(second.staging(kRoot)) == EBUSY);
+  REQUIRE(bench.local->staging(kRoot, Staging::kDrafts).ok());
+  CHECK(error_of(second.staging(kRoot, Staging::kDrafts)) == EBUSY);
   CHECK(second.stop().ok());
 }
 

@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* kLock = "lock";
 constexpr const char* kStaging = "staging";
+constexpr const char* kKept = "kept";
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
 absl::Status failed(std::string_view path, std::string_view mend, Errno& why) {
@@ -103,6 +104,13 @@ absl::Status WorkDirectory::open(const std::string& path, const std::string& pla
   work->staging_ = std::move(staging);
   opened = std::move(work);
   return absl::OkStatus();
+}
+
+Result<DescriptorRef> WorkDirectory::kept() const {
+  if (::mkdirat(directory_->fd(), kKept, 0700) != 0 && errno != EEXIST) return last_errno();
+  DescriptorRef opened = std::make_shared<Descriptor>(::openat(directory_->fd(), kKept, kDirectory));
+  if (opened->fd() < 0) return last_errno();
+  return opened;
 }
 
 WorkDirectory::~WorkDirectory() {

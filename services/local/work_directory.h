@@ -2,8 +2,9 @@
 //
 // The place on a directory's volume where `Local` keeps what is not yet in the tree.
 //
-// In the work directory two names are ours: `lock`, which one instance at a time holds, and the
-// directory `staging`, which is emptied when an instance takes it and when it lets go.
+// In the work directory three names are ours: `lock`, which one instance at a time holds, the
+// directory `staging`, which is emptied when an instance takes it and when it lets go, and the
+// directory `kept`.
 #ifndef LIBSERVICES_SERVICES_LOCAL_WORK_DIRECTORY_H_
 #define LIBSERVICES_SERVICES_LOCAL_WORK_DIRECTORY_H_
 
@@ -26,6 +27,8 @@ class WorkDirectory {
   ~WorkDirectory();
 
   const DescriptorRef& staging() const { return staging_; }
+  // Made at first use. ERRORS: those of mkdir and open.
+  Result<DescriptorRef> kept() const;
 
  private:
   WorkDirectory() = default;

@@ -11,6 +11,7 @@
 #ifndef LIBSERVICES_SERVICES_UNION_KNOWN_NAMES_H_
 #define LIBSERVICES_SERVICES_UNION_KNOWN_NAMES_H_
 
+#include <algorithm>
 #include <atomic>
 #include <climits>
 #include <cstddef>
@@ -18,11 +19,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <string_view>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 
 namespace libservices::union_internal {
 
@@ -39,25 +41,31 @@ class KnownNames {
   KnownNames(const KnownNames&) = delete;
   KnownNames& operator=(const KnownNames&) = delete;
 
-  // False: the branch has no such name. One that is too long is the branch's to refuse.
-  bool may_have(std::string_view name) const {
-    if (name.size() > NAME_MAX) return true;
-    if (state_.load(std::memory_order_acquire) != State::kKnown) return true;
+  // The first of the places that may have the name, counted from 0; empty: none has it. A name that
+  // is too long is the branch's to refuse.
+  std::optional<std::size_t> first_place(std::string_view name) const {
+    if (name.size() > NAME_MAX) return 0;
+    if (state_.load(std::memory_order_acquire) != State::kKnown) return 0;
     std::shared_lock lock(mutex_);
-    return state_.load(std::memory_order_relaxed) != State::kKnown || names_.contains(name);
+    if (state_.load(std::memory_order_relaxed) != State::kKnown) return 0;
+    const auto found = names_.find(name);
+    if (found == names_.end()) return std::nullopt;
+    return found->second;
   }
 
-  // The branch was asked for a name and had none. `list` is called when all its names are wanted:
-  // with a function that takes one, and answers whether it wants more; it says whether the branch
-  // gave them all.
+  // The `places` were asked for a name, `misses` of them in vain. `list` is called when all their
+  // names are wanted: with a function that takes a name and its place, and answers whether it wants
+  // more; it says whether the branches gave them all.
   template <class List>
-  void missed(const Room& room, List&& list) {
+  void missed(const Room& room, std::size_t misses, std::size_t places, List&& list) {
     if (state_.load(std::memory_order_relaxed) != State::kUnknown) return;
-    if (misses_.fetch_add(1, std::memory_order_relaxed) + 1 < kMissesBefore) return;
+    const std::size_t all = misses_.fetch_add(misses, std::memory_order_relaxed) + misses;
+    if (all < kMissesBefore * places) return;
     std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || state_.load(std::memory_order_relaxed) != State::kUnknown) return;
     room_ = room;
-    const bool whole = list([this](std::string_view name) { return keep(name); });
+    const bool whole = list(
+        [this](std::string_view name, std::size_t place) { return keep(name, place); });
     // A branch that failed, or too many: not tried again.
     state_.store(whole && state_.load() == State::kUnknown ? State::kKnown : State::kGivenUp,
                  std::memory_order_release);
@@ -66,7 +74,7 @@ class KnownNames {
 
   void insert(std::string_view name) {
     std::unique_lock lock(mutex_);  // waits for a listing that may have come too early
-    if (state_.load(std::memory_order_relaxed) == State::kKnown && !keep(name)) drop();
+    if (state_.load(std::memory_order_relaxed) == State::kKnown && !keep(name, 0)) drop();
   }
   void erase(std::string_view name) {
     std::unique_lock lock(mutex_);
@@ -84,11 +92,15 @@ class KnownNames {
     }
   };
   enum class State : std::uint8_t { kUnknown, kKnown, kGivenUp };
-  static constexpr unsigned kMissesBefore = 4;
+  static constexpr std::size_t kMissesBefore = 4;  // of each place
 
   // REQUIRES: mutex_. False, and kGivenUp, when there is no room for it.
-  bool keep(std::string_view name) {
-    if (!names_.emplace(name).second) return true;
+  bool keep(std::string_view name, std::size_t place) {
+    const auto [known, added] = names_.try_emplace(std::string(name), static_cast<std::uint32_t>(place));
+    if (!added) {
+      known->second = std::min(known->second, static_cast<std::uint32_t>(place));
+      return true;
+    }
     if (room_->fetch_sub(1, std::memory_order_relaxed) > 0 && names_.size() <= kMost) return true;
     state_.store(State::kGivenUp, std::memory_order_release);
     return false;
@@ -102,9 +114,9 @@ class KnownNames {
 
   mutable std::shared_mutex mutex_;  // held alone while the directory is listed
   std::atomic<State> state_{State::kUnknown};
-  std::atomic<unsigned> misses_{0};
-  absl::flat_hash_set<std::string, Hash, std::equal_to<>>
-      names_;  // this and the next: guarded by mutex_
+  std::atomic<std::size_t> misses_{0};
+  // Each with its first place. This and the next: guarded by mutex_.
+  absl::flat_hash_map<std::string, std::uint32_t, Hash, std::equal_to<>> names_;
   Room room_;
 };
 

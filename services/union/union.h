@@ -4,19 +4,22 @@
 // lowers, any number of them, are only read.
 //
 // The first branch that has a name decides; directories merge. On disk the upper has overlayfs's
-// own form (branches.h), so the kernel's overlayfs can mount the same branches, before and after.
-// docs/union_semantics.md says what differs, and which branch's error wins.
+// own form (marks.h), so the kernel's overlayfs can mount the same branches, before and after; of
+// large files that were changed in part the upper has only that part (ranges.h), and overlayfs
+// refuses those. docs/union_semantics.md says what differs, and which branch's error wins.
 //
-// Use it for writable trees over images that others share. For a read-only union put `ReadOnly`
-// above it.
+// Use it for writable trees over images that others share. For a read-only union leave out the
+// upper and put `ReadOnly` above it.
 //
 // WARNING: the branches belong to the union while it runs (it declares kChangesOnlyThroughMe):
 // a change to them from outside may or may not be seen, as overlayfs says of itself.
 // THREADS: all operations at once. Lock order: rename_mutex_ → entries of directories, a parent's
-// before its child's → Record::copy_up, from a child to its parents → Record::mutex, the record table.
+// before its child's → Record::copy_up, from a child to its parents → Record::mutex, the record
+// table. Those of open files: partial.h.
 #ifndef LIBSERVICES_SERVICES_UNION_UNION_H_
 #define LIBSERVICES_SERVICES_UNION_UNION_H_
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
@@ -37,32 +40,45 @@ template <class S>
 concept CanBeUpper =
     WritableService<S> && OffersMknod<S> && OffersXattrs<S> && OffersStaging<S>;
 
-// A branch that can say where its files are, so that a union refuses branches that overlap.
-template <class S>
-concept KnowsPlace = requires(const S& s) {
-  { s.place() } -> std::convertible_to<std::string>;
-};
-
 template <CanBeUpper Upper, ReadableService Lower>
 class Union {
   using Internal = union_internal::Branches<Upper, Lower>;
   using C = const Context&;
 
  public:
+  enum class MarkForm : std::uint8_t {
+    kOverlay,  // character devices and attributes
+    kFiles,    // `.wh.NAME` and `.wh..wh..opq`, as AUFS and OCI layers have them
+  };
   struct Config {
     typename Upper::Config upper;
     std::vector<typename Lower::Config> lowers;  // from the top
-    // Copy-ups are on storage before they are seen. Without it a power cut may leave an empty
-    // file where the lower's was; a crash of the service alone never does.
+    // What is copied up is on storage before it is seen, and fsync reaches storage. Without it a
+    // power cut may lose what was written; a crash of the service alone never does.
     bool durable = true;
+    // A larger file comes up without its content, and then in chunks of so many bytes, a power of
+    // two from 4,096 on. 0: files come up whole.
+    std::uint64_t range_bytes = 65536;
+    // Smaller files come up without their content, too, when only their attributes change.
+    bool metacopy = false;
+    bool redirect = true;  // lower directories can be renamed; without it EXDEV
+    bool index = true;     // hard links of lower files stay together
+    MarkForm marks = MarkForm::kOverlay;
+    bool without_upper = false;  // nothing can be changed: `upper` is not used
   };
   using Node = typename Internal::Pointer;
   using File = union_internal::UnionFile<Upper, Lower>;
 
   explicit Union(Config config)
-      : branches_(std::move(config.upper), std::move(config.lowers)),
-        copy_up_(branches_, config.durable),
-        changes_(branches_, copy_up_) {}
+      : branches_(std::move(config.upper), std::move(config.lowers), config.without_upper,
+                  config.index && OffersLink<Upper>),
+        partials_(branches_, config.durable),
+        copy_up_(branches_, partials_,
+                 {config.durable, config.range_bytes, config.metacopy && config.range_bytes != 0}),
+        changes_(branches_, copy_up_, partials_, config.marks == MarkForm::kFiles),
+        durable_(config.durable),
+        redirect_(config.redirect),
+        range_bytes_(config.range_bytes) {}
 
   absl::Status start();
   absl::Status stop();
@@ -100,39 +116,64 @@ class Union {
                        EntrySink sink);
   Result<std::size_t> write(C context, File& file, std::uint64_t offset,
                             std::span<const std::byte> from) {
-    std::shared_lock lock(file.state->mutex);
-    if (!file.state->upper) return Errno{EBADF};
-    return upper().write(context, *file.state->upper, offset, from);
+    auto& state = *file.state;
+    std::shared_lock lock(state.mutex);
+    if (!state.upper) return Errno{EBADF};
+    if (in_part(state)) {
+      return partials_.write(context, *state.record->upper(), *state.partial, state.sources,
+                             *state.upper, offset, from);
+    }
+    return upper().write(context, *state.upper, offset, from);
   }
   Result<void> fsync(C context, File& file, SyncScope scope) {
-    std::shared_lock lock(file.state->mutex);
-    if (!file.state->upper) return {};  // a lower's content never changed
-    return upper().fsync(context, *file.state->upper, scope);
+    auto& state = *file.state;
+    std::shared_lock lock(state.mutex);
+    if (!state.upper || !durable_) return {};  // a lower's content never changed
+    if (in_part(state)) {
+      return partials_.sync(context, *state.record->upper(), *state.partial, *state.upper, scope);
+    }
+    return upper().fsync(context, *state.upper, scope);
   }
   Result<std::uint64_t> append(C context, File& file, std::span<const std::byte> from,
                                std::size_t& written)
     requires OffersAppend<Upper>
   {
-    std::shared_lock lock(file.state->mutex);
-    if (!file.state->upper) return Errno{EBADF};
-    return upper().append(context, *file.state->upper, from, written);
+    auto& state = *file.state;
+    std::shared_lock lock(state.mutex);
+    if (!state.upper) return Errno{EBADF};
+    if (in_part(state)) {
+      return partials_.append(context, *state.record->upper(), *state.partial, *state.upper, from,
+                              written);
+    }
+    return upper().append(context, *state.upper, from, written);
   }
   Result<void> fallocate(C context, File& file, int mode, std::uint64_t offset,
                          std::uint64_t length)
     requires OffersFallocate<Upper>
   {
-    std::shared_lock lock(file.state->mutex);
-    if (!file.state->upper) return Errno{EBADF};
-    return upper().fallocate(context, *file.state->upper, mode, offset, length);
+    auto& state = *file.state;
+    std::shared_lock lock(state.mutex);
+    if (!state.upper) return Errno{EBADF};
+    if (in_part(state)) {
+      return partials_.fallocate(context, *state.record->upper(), *state.partial, state.sources,
+                                 *state.upper, mode, offset, length);
+    }
+    return upper().fallocate(context, *state.upper, mode, offset, length);
   }
   Result<std::uint64_t> seek(C context, File& file, std::uint64_t offset, SeekTarget target)
     requires OffersSeek<Upper> && OffersSeek<Lower>
   {
     LIBSERVICES_CHECK_OK(follow_copy_up(context, file));
-    std::shared_lock lock(file.state->mutex);
-    if (file.state->upper) return upper().seek(context, *file.state->upper, offset, target);
-    return branches_.lower(file.state->lower_branch)
-        .seek(context, *file.state->lower, offset, target);
+    auto& state = *file.state;
+    std::shared_lock lock(state.mutex);
+    if (!state.upper) {
+      return partials_.seek_lower(context, state.record->lowers, state.sources, state.size, offset,
+                                  target);
+    }
+    if (in_part(state)) {
+      return partials_.seek(context, *state.partial, state.sources, *state.upper, offset, target);
+    }
+    return upper().seek(context, *state.upper, offset, target);
   }
 
   Result<Created<Node, File>> create(C context, const Node& directory, std::string_view name,
@@ -175,16 +216,14 @@ class Union {
   {
     if (node->is_directory()) return Errno{EPERM};
     LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
-    return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
-      return upper().link(context, upper_node, in, as);
-    });
+    LIBSERVICES_CHECK_OK(prepare_link(context, node, directory));
+    LIBSERVICES_TRY(auto linked,
+                    add(context, directory, name, false, [&](const auto& in, std::string_view as) {
+                      return upper().link(context, upper_node, in, as);
+                    }));
+    return linked;
   }
-  Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes) {
-    const bool empties = changes.has(AttributeChanges::kSize) && changes.size == 0;
-    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node, content(empties)));
-    LIBSERVICES_TRY(const Attributes seen, upper().setattr(context, upper_node, changes));
-    return branches_.shown(*node, seen);
-  }
+  Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes);
 
   Result<void> unlink(C context, const Node& directory, std::string_view name);
   Result<void> rmdir(C context, const Node& directory, std::string_view name);
@@ -192,10 +231,20 @@ class Union {
                       const Node& new_directory, std::string_view new_name, RenameMode mode);
 
   Result<VolumeInfo> statfs(C context, const Node&)
-    requires OffersStatfs<Upper>
+    requires OffersStatfs<Upper> && OffersStatfs<Lower>
   {
+    if (!branches_.has_upper()) {
+      const auto& first = branches_.root()->lowers.front();
+      return branches_.lower(first.branch).statfs(context, first.node);
+    }
     return upper().statfs(context, *branches_.root()->upper());
   }
+
+  // How many files of the upper have content in the lowers still. Looks at every file of the upper.
+  Result<std::uint64_t> partial_files(C context);
+  // Their content comes to the upper, so that the kernel's overlayfs can have it: the first error
+  // ends it. `completed` counts.
+  Result<void> complete(C context, std::uint64_t& completed);
 
   // The marks of overlayfs itself are not the callers' to see or to set.
   Result<std::size_t> getxattr(C context, const Node& node, std::string_view name,
@@ -232,23 +281,42 @@ class Union {
   using Changes = union_internal::Changes<Upper, Lower>;
   using Content = typename CopyUp::Content;
 
-  static Content content(bool empties) { return empties ? Content::kNone : Content::kAll; }
+  using State = typename File::State;
+
+  static bool in_part(const State& state) {
+    return state.partial != nullptr && !state.partial->whole.load(std::memory_order_acquire);
+  }
   Node known_upper(const Entry<typename Upper::Node>& entry);
-  // `device` is the directory's in the upper; of other objects nobody asks.
-  File upper_file(Node record, OpenFlags flags, typename Upper::File file,
-                  std::uint64_t device = 0);
+  File upper_file(Node record, OpenFlags flags, typename Upper::File file);
+  Result<typename Upper::File> open_upper(C context, const Node& node, OpenFlags flags,
+                                          Attributes& seen);
+  Result<void> prepare_link(C context, const Node& node, const Node& directory);
+  absl::Status choose_marks();
+  absl::Status check_config();
   Result<void> follow_copy_up(C context, File& file);
   Result<Opened<File>> open_lower(C context, const Node& node, OpenFlags flags);
   template <class Make>
   Result<Entry<Node>> add(C context, const Node& directory, std::string_view name,
                           bool is_directory, Make&& make);
-  Result<void> list_branch(C context, File& directory, std::uint64_t after, Listing wanted,
-                           EntrySink sink);
+  Result<void> for_each_partial(C context, const std::function<Result<void>(const Node&)>& take);
   Result<void> remove(C context, const Node& directory, std::string_view name, bool is_directory);
 
+  Result<void> raise(C context, const Node& record);
+  Result<void> give_name(C context, const Node& directory, std::string_view name,
+                         typename Internal::Found& found);
+  void gone(C context, const Node& directory, std::string_view name,
+            const typename Internal::Found& was);
+  // As rename, or EAGAIN when what moves was replaced meanwhile.
+  Result<void> rename_once(C context, const Node& directory, std::string_view name,
+                           const Node& new_directory, std::string_view new_name, RenameMode mode);
+
   Internal branches_;
+  union_internal::PartialFiles<Upper, Lower> partials_;
   CopyUp copy_up_;
   Changes changes_;
+  const bool durable_;
+  const bool redirect_;
+  const std::uint64_t range_bytes_;
   std::mutex rename_mutex_;  // held while an object moves to another directory
 };
 

@@ -16,7 +16,10 @@ absl::Status Union<Upper, Lower>::start() {
     return absl::InvalidArgumentError(
         "union: it has no lower branch (give it one, or use the upper by itself)");
   }
-  if (absl::Status started = start_service(upper()); !started.ok()) return started;
+  if (absl::Status usable = check_config(); !usable.ok()) return usable;
+  if (branches_.has_upper()) {
+    if (absl::Status started = start_service(upper()); !started.ok()) return started;
+  }
   std::size_t running = 0;
   absl::Status failed;
   for (auto& branch : branches_.lowers()) {
@@ -24,9 +27,10 @@ absl::Status Union<Upper, Lower>::start() {
     if (!failed.ok()) break;
     ++running;
   }
+  using union_internal::KnowsPlace;
   if constexpr (KnowsPlace<Upper> && KnowsPlace<Lower>) {
     const std::string above = upper().place() + "/";
-    for (std::size_t i = 0; failed.ok() && i < running; ++i) {
+    for (std::size_t i = 0; failed.ok() && branches_.has_upper() && i < running; ++i) {
       const std::string below = branches_.lowers()[i]->place() + "/";
       if (above.starts_with(below) || below.starts_with(above)) {
         failed = absl::InvalidArgumentError(fmt::format(
@@ -42,30 +46,46 @@ absl::Status Union<Upper, Lower>::start() {
       failed = absl::ErrnoToStatus(opened.error().value, "union: a branch's root cannot be read");
     }
   }
-  if (failed.ok()) {  // which name space takes our marks?
-    auto staging = upper().staging(context);
-    if (!staging.ok()) {
-      failed = absl::ErrnoToStatus(staging.error().value,
-                                   "union: the upper has no room for its work directory (name "
-                                   "one on the same volume with work=PATH)");
-    } else {
-      for (const std::string_view prefix : {union_internal::kTrusted, union_internal::kUser}) {
-        changes_.use_marks(prefix);
-        auto marked = changes_.set_opaque(context, staging->node);
-        if (marked.ok()) break;
-        if (prefix == union_internal::kUser) {
-          failed = absl::ErrnoToStatus(marked.error().value,
-                                       "union: the upper takes no extended attributes (use a "
-                                       "volume that has trusted.* or user.* attributes)");
-        }
-      }
-    }
-  }
+  if (failed.ok() && branches_.has_upper()) failed = choose_marks();
   if (failed.ok()) return failed;
   branches_.close_roots();
   for (std::size_t i = 0; i < running; ++i) (void)stop_service(*branches_.lowers()[i]);
-  (void)stop_service(upper());
+  if (branches_.has_upper()) (void)stop_service(upper());
   return failed;
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+absl::Status Union<Upper, Lower>::check_config() {
+  const bool power = (range_bytes_ & (range_bytes_ - 1)) == 0;
+  if (range_bytes_ == 0 || (power && range_bytes_ >= 4096 && range_bytes_ <= (1U << 30U))) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("union: files cannot be copied up in ranges of {} bytes (use a power of two from "
+                  "4096 to 1073741824, or 0 for whole files)",
+                  range_bytes_));
+}
+
+// Which name space takes our marks?
+template <CanBeUpper Upper, ReadableService Lower>
+absl::Status Union<Upper, Lower>::choose_marks() {
+  const Context context;
+  auto staging = upper().staging(context, Staging::kDrafts);
+  if (!staging.ok()) {
+    return absl::ErrnoToStatus(staging.error().value,
+                               "union: the upper has no room for its work directory (name one on "
+                               "the same volume with work=PATH)");
+  }
+  Result<void> marked;
+  for (const std::string_view prefix : {union_internal::kTrusted, union_internal::kUser}) {
+    partials_.use_marks(prefix);
+    constexpr std::array<std::byte, 1> kTried{std::byte{'n'}};
+    marked = partials_.set(context, staging->node, union_internal::kOpaque, kTried);
+    if (marked.ok()) return absl::OkStatus();
+  }
+  return absl::ErrnoToStatus(marked.error().value,
+                             "union: the upper takes no extended attributes (use a volume that has "
+                             "trusted.* or user.* attributes)");
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
@@ -73,7 +93,7 @@ absl::Status Union<Upper, Lower>::stop() {
   branches_.close_roots();
   absl::Status stopped;
   for (auto& branch : branches_.lowers()) stopped.Update(stop_service(*branch));
-  stopped.Update(stop_service(upper()));
+  if (branches_.has_upper()) stopped.Update(stop_service(upper()));
   return stopped;
 }
 
@@ -81,8 +101,9 @@ template <CanBeUpper Upper, ReadableService Lower>
 auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) -> Node {
   using R = typename Internal::R;
   const Attributes& seen = entry.attributes;
-  return branches_.table().intern({0, seen.device, seen.inode}, seen.mode & S_IFMT,
-                                  [&](std::uint64_t number) {
+  const union_internal::BranchKey key{0, seen.device, seen.inode};
+  return branches_.table().intern(key, std::nullopt, branches_.table().number_of(key),
+                                  seen.mode & S_IFMT, [&](std::uint64_t number) {
                                     auto record = std::make_shared<R>(number, seen);
                                     record->upper_node = entry.node;
                                     record->in_upper = true;
@@ -91,14 +112,35 @@ auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) 
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
-auto Union<Upper, Lower>::upper_file(Node record, OpenFlags flags, typename Upper::File file,
-                                     std::uint64_t device) -> File {
+auto Union<Upper, Lower>::upper_file(Node record, OpenFlags flags, typename Upper::File file)
+    -> File {
   File made;
-  made.state->device = device;
   made.state->record = std::move(record);
   made.state->flags = flags;
   made.state->upper = std::move(file);
   return made;
+}
+
+// The upper's file of an object that is there.
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::open_upper(C context, const Node& node, OpenFlags flags,
+                                     Attributes& seen) -> Result<typename Upper::File> {
+  const auto upper_node = *node->upper();
+  if (const auto partial = node->partial()) {
+    LIBSERVICES_CHECK_OK(partials_.settle(context, upper_node, *partial));
+    flags.bits &= ~O_DIRECT;  // what is brought up beside the caller's bytes is not aligned
+    if (flags.truncates()) {
+      flags.bits &= ~O_TRUNC;
+      AttributeChanges empty;
+      empty.which = AttributeChanges::kSize;
+      LIBSERVICES_CHECK_OK(partials_.resize(context, upper_node, *partial, 0, [&] {
+        return upper().setattr(context, upper_node, empty);
+      }));
+    }
+  }
+  LIBSERVICES_TRY(auto opened, upper().open(context, upper_node, flags));
+  seen = opened.attributes;
+  return std::move(opened.file);
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
@@ -106,18 +148,15 @@ auto Union<Upper, Lower>::open(C context, const Node& node, OpenFlags flags)
     -> Result<Opened<File>> {
   if (flags.writes() || flags.truncates()) {
     if (node->is_directory()) return Errno{EISDIR};
-    LIBSERVICES_CHECK_OK(
-        [&]() -> Result<void> {
-          auto ensured = copy_up_.ensure(context, node, content(flags.truncates()));
-          if (!ensured.ok()) return ensured.error();
-          return {};
-        }());
+    const auto content = flags.truncates() ? Content::kNone : Content::kChanging;
+    LIBSERVICES_CHECK_OK(copy_up_.ensure(context, node, content));
   }
-  if (auto upper_node = node->upper()) {
-    LIBSERVICES_TRY(auto opened, upper().open(context, *upper_node, flags));
-    return Opened<File>{upper_file(node, flags, std::move(opened.file),
-                                   opened.attributes.device),
-                        branches_.shown(*node, opened.attributes)};
+  Attributes seen;
+  if (node->has_upper()) {
+    LIBSERVICES_TRY(auto file, open_upper(context, node, flags, seen));
+    File made = upper_file(node, flags, std::move(file));
+    made.state->partial = node->partial();
+    return Opened<File>{std::move(made), branches_.shown(*node, seen)};
   }
   return open_lower(context, node, flags);
 }
@@ -130,9 +169,8 @@ auto Union<Upper, Lower>::open_lower(C context, const Node& node, OpenFlags flag
   File made;
   made.state->record = node;
   made.state->flags = flags;
-  made.state->lower = std::move(opened.file);
-  made.state->lower_branch = part.branch;
-  made.state->device = opened.attributes.device;
+  made.state->size = opened.attributes.size;
+  made.state->sources.set_first(std::move(opened.file));
   return Opened<File>{std::move(made), branches_.shown(*node, opened.attributes)};
 }
 
@@ -147,10 +185,9 @@ Result<void> Union<Upper, Lower>::follow_copy_up(C context, File& file) {
   }
   std::unique_lock lock(state.mutex);
   if (state.upper) return {};
-  LIBSERVICES_TRY(auto opened, upper().open(context, *state.record->upper(), state.flags));
-  state.upper = std::move(opened.file);
-  if (state.lower) (void)branches_.lower(state.lower_branch).close(context, *state.lower);
-  state.lower.reset();
+  Attributes seen;
+  LIBSERVICES_TRY(state.upper, open_upper(context, state.record, state.flags, seen));
+  state.partial = state.record->partial();
   return {};
 }
 
@@ -161,9 +198,14 @@ Result<std::size_t> Union<Upper, Lower>::read(C context, File& file, std::uint64
   if (state.record->is_directory()) return Errno{EISDIR};
   LIBSERVICES_CHECK_OK(follow_copy_up(context, file));
   std::shared_lock lock(state.mutex);
-  if (state.upper) return upper().read(context, *state.upper, offset, into);
-  if (!state.lower) return Errno{EBADF};
-  return branches_.lower(state.lower_branch).read(context, *state.lower, offset, into);
+  const auto& lowers = state.record->lowers;
+  if (!state.upper) {
+    return partials_.read_lower(context, lowers, state.sources, state.size, offset, into);
+  }
+  if (in_part(state)) {
+    return partials_.read(context, *state.partial, state.sources, *state.upper, offset, into);
+  }
+  return upper().read(context, *state.upper, offset, into);
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
@@ -172,9 +214,16 @@ Result<void> Union<Upper, Lower>::close(C context, File& file) {
   std::unique_lock lock(state.mutex);
   Result<void> closed;
   if (state.upper) closed = upper().close(context, *state.upper);
-  if (state.lower) closed = branches_.lower(state.lower_branch).close(context, *state.lower);
   state.upper.reset();
-  state.lower.reset();
+  const auto& parts = state.partial != nullptr ? state.partial->sources : state.record->lowers;
+  auto below = state.sources.close(context, branches_.lowers(), parts);
+  if (closed.ok()) closed = below;
+  std::lock_guard listing(state.listing_mutex);
+  if (state.listing) {
+    auto listed = state.listing->close(context);
+    if (closed.ok()) closed = listed;
+    state.listing.reset();
+  }
   return closed;
 }
 
@@ -184,46 +233,34 @@ Result<void> Union<Upper, Lower>::readdir(C context, File& directory, std::uint6
   auto& state = *directory.state;
   if (!state.record->is_directory()) return Errno{ENOTDIR};
   std::lock_guard listing(state.listing_mutex);
-  if (!state.listing && !state.record->is_merged()) {
-    return list_branch(context, directory, after, wanted, sink);
-  }
-  if (!state.listing || after == 0) {
-    std::shared_lock lock(state.record->entries);
-    LIBSERVICES_TRY(state.listing, union_internal::merge(branches_, context, *state.record));
-  }
-  const auto& items = state.listing->items;
-  for (std::uint64_t i = after; i < items.size(); ++i) {
-    if (!sink(DirEntry{items[i].name, items[i].inode, items[i].type, i + 1, nullptr})) break;
-  }
-  return {};
+  if (!state.listing) state.listing.emplace(branches_, state.record);
+  return state.listing->list(context, after, wanted, sink);
 }
 
-// A directory of one branch: that branch's listing, less its whiteouts.
 template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::list_branch(C context, File& directory, std::uint64_t after,
-                                              Listing, EntrySink sink) {
-  auto& state = *directory.state;
-  auto pass = [&](std::uint32_t branch, auto& service, const auto& node,
-                  auto& file) -> Result<void> {
-    Result<void> failed;
-    union_internal::MergedListing::Item item;
-    auto listed = service.readdir(
-        context, file, after, Listing::kNames, [&](const DirEntry& entry) {
-          auto shown = union_internal::shows(branches_, context, branch, service, node,
-                                             state.device, entry, item);
-          if (!shown.ok()) {
-            failed = shown.error();
-            return false;
-          }
-          if (!*shown) return true;
-          return sink(DirEntry{entry.name, item.inode, item.type, entry.cookie, nullptr});
-        });
-    return listed.ok() ? failed : listed;
-  };
-  std::shared_lock lock(state.mutex);
-  if (state.upper) return pass(0, upper(), *state.record->upper(), *state.upper);
-  const auto& part = state.record->lowers.front();
-  return pass(part.branch, branches_.lower(part.branch), part.node, *state.lower);
+Result<Attributes> Union<Upper, Lower>::setattr(C context, const Node& node,
+                                                const AttributeChanges& changes) {
+  const bool resizes = changes.has(AttributeChanges::kSize);
+  const auto content = !resizes ? Content::kUnchanged
+                       : changes.size == 0 ? Content::kNone
+                                           : Content::kChanging;
+  LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node, content));
+  const auto change = [&] { return upper().setattr(context, upper_node, changes); };
+  const auto partial = resizes ? node->partial() : nullptr;
+  if (partial) LIBSERVICES_CHECK_OK(partials_.settle(context, upper_node, *partial));
+  LIBSERVICES_TRY(const Attributes seen,
+                  partial ? partials_.resize(context, upper_node, *partial, changes.size, change)
+                          : change());
+  return branches_.shown(*node, seen);
+}
+
+// A further name in `directory` must be looked at like the first.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::prepare_link(C context, const Node& node,
+                                               const Node& directory) {
+  if (node->lowers.empty() && !node->has_partial.load() && !node->indexed.load()) return {};
+  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, directory));
+  return copy_up_.set_impure(context, *directory);
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
@@ -231,23 +268,18 @@ Result<std::size_t> Union<Upper, Lower>::listxattr(C context, const Node& node,
                                                    std::span<char> into)
   requires OffersXattrs<Lower>
 {
-  auto ask = [&](std::span<char> names) -> Result<std::size_t> {
-    if (auto upper_node = node->upper()) return upper().listxattr(context, *upper_node, names);
+  const auto names_of = [&]() -> Result<std::string> {
+    if (auto upper_node = node->upper()) {
+      return union_internal::attribute_names(context, upper(), *upper_node);
+    }
     const auto& part = node->lowers.front();
-    return branches_.lower(part.branch).listxattr(context, part.node, names);
+    return union_internal::attribute_names(context, branches_.lower(part.branch), part.node);
   };
-  LIBSERVICES_TRY(const std::size_t size, ask({}));
-  std::string all(size, '\0');
-  if (size != 0) {
-    LIBSERVICES_TRY(const std::size_t length, ask(all));
-    all.resize(length);
-  }
+  LIBSERVICES_TRY(const std::string all, names_of());
   std::string shown;
-  for (std::size_t at = 0; at < all.size();) {
-    const std::string_view name(all.c_str() + at);
+  union_internal::for_each_name(all, [&](std::string_view name) {
     if (!union_internal::is_overlay_name(name)) shown.append(name).push_back('\0');
-    at += name.size() + 1;
-  }
+  });
   if (into.empty()) return shown.size();
   if (into.size() < shown.size()) return Errno{ERANGE};
   shown.copy(into.data(), shown.size());

@@ -85,7 +85,7 @@ struct Fixture {
     return found->node;
   }
   Names staged() {
-    auto staging = tested.upper().staging(kMe);
+    auto staging = tested.upper().staging(kMe, Staging::kDrafts);
     REQUIRE(staging.ok());
     return *names_in(tested.upper(), staging->node);
   }
@@ -200,11 +200,14 @@ TEST_CASE_FIXTURE(Fixture, "an upper file decides alone: a failing lower below i
   CHECK(text_of(tested, find("b")) == "mine");
 }
 
-TEST_CASE_FIXTURE(Fixture, "a directory with a lower part is not renamed: EXDEV") {
-  CHECK(tested.rename(kMe, top(tested), "d", top(tested), "e", RenameMode::kReplace).error() ==
-        Errno{EXDEV});
+TEST_CASE_FIXTURE(Fixture, "a directory with a lower part is renamed by a redirect") {
+  REQUIRE(tested.rename(kMe, top(tested), "d", top(tested), "e", RenameMode::kReplace).ok());
   REQUIRE(tested.rename(kMe, top(tested), "a", top(tested), "b", RenameMode::kReplace).ok());
-  CHECK(*names_in(tested, top(tested)) == Names{"b", "d"});
+  CHECK(*names_in(tested, top(tested)) == Names{"b", "e"});
+  CHECK(*names_in(tested, find("e")) == Names{"x", "y"});
+  CHECK(tested.lookup(kMe, top(tested), "d").error() == Errno{ENOENT});
+  auto& upper = tested.upper();
+  CHECK(names_in(upper, upper.lookup(kMe, top(upper), "e")->node)->empty());
   CHECK(staged().empty());
 }
 

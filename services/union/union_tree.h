@@ -14,6 +14,7 @@ template <class Make>
 auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view name,
                               bool is_directory, Make&& make) -> Result<Entry<Node>> {
   if (!directory->is_directory()) return Errno{ENOTDIR};
+  if (union_internal::is_mark_file(name)) return Errno{EINVAL};  // it would hide something
   LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
   std::unique_lock lock(directory->entries);
   typename Internal::Found now;
@@ -62,6 +63,7 @@ template <CanBeUpper Upper, ReadableService Lower>
 Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::string_view name,
                                          bool is_directory) {
   if (!directory->is_directory()) return Errno{ENOTDIR};
+  if (!branches_.has_upper()) return Errno{EROFS};
   std::unique_lock lock(directory->entries);
   LIBSERVICES_TRY(const auto now, branches_.find(context, directory, name));
   if (!now.record) return Errno{ENOENT};
@@ -69,39 +71,70 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
   std::unique_lock<std::shared_mutex> inside;
   if (is_directory) {
     inside = std::unique_lock(now.record->entries);
-    LIBSERVICES_TRY(const auto listing, union_internal::merge(branches_, context, *now.record));
-    if (!listing.items.empty()) return Errno{ENOTEMPTY};
+    LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, now.record));
+    if (!empty) return Errno{ENOTEMPTY};
+  } else if (copy_up_.will_be_indexed(*now.record, now.attributes)) {
+    copy_up_.ensure_indexed(context, now.record);
   }
   // No copy-up puts it back meanwhile, or in the way of the whiteout.
   std::lock_guard copying(now.record->copy_up);
-  std::optional<union_internal::BranchKey> last;  // the upper object that ends here
-  if (now.in_upper && (is_directory || now.in_upper->links <= 1)) {
-    last = {0, now.in_upper->device, now.in_upper->inode};
-  }
   LIBSERVICES_CHECK_OK(changes_.remove(context, directory, name, now));
-  if (last) branches_.table().forget(*last);
-  Internal::unplace(now.record, directory, name);
+  gone(context, directory, name, now);
   return {};
+}
+
+// The name is not there any more.
+template <CanBeUpper Upper, ReadableService Lower>
+void Union<Upper, Lower>::gone(C context, const Node& directory, std::string_view name,
+                               const typename Internal::Found& was) {
+  const bool last = was.record->is_directory() || !was.in_upper || was.in_upper->links <= 1;
+  if (was.in_upper && last) {
+    branches_.table().forget({0, was.in_upper->device, was.in_upper->inode});
+  }
+  Internal::unplace(was.record, directory, name);
+  // If the count cannot be kept on storage, the object stays in the index: no name leads to it.
+  if (was.record->is_directory() || !was.in_upper) {
+    (void)copy_up_.hide_name(context, *was.record);
+  } else {
+    (void)copy_up_.lost_name(context, *was.record);
+  }
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
 Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::string_view name,
                                          const Node& new_directory, std::string_view new_name,
                                          RenameMode mode) {
+  constexpr int kMostTimes = 100;  // what moves can be replaced by others between two looks
+  for (int times = 1;; ++times) {
+    auto renamed = rename_once(context, directory, name, new_directory, new_name, mode);
+    if (renamed.ok() || renamed.error() != Errno{EAGAIN} || times == kMostTimes) return renamed;
+  }
+}
+
+// What is to be renamed comes up first, without the directories' locks.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::raise(C context, const Node& record) {
+  if (record->is_directory() && !record->lowers.empty() && !redirect_) return Errno{EXDEV};
+  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, record));
+  return {};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
+                                              std::string_view name, const Node& new_directory,
+                                              std::string_view new_name, RenameMode mode) {
   if (!directory->is_directory() || !new_directory->is_directory()) return Errno{ENOTDIR};
-  // What moves comes up first, without the directories' locks: it may be large.
+  if (mode == RenameMode::kLeaveWhiteout) return Errno{EINVAL};
+  if (union_internal::is_mark_file(new_name)) return Errno{EINVAL};
   LIBSERVICES_TRY(const auto source, lookup(context, directory, name));
-  if (source.node->is_directory() && !source.node->lowers.empty()) return Errno{EXDEV};
-  std::vector<Node> rising{source.node, directory, new_directory};
+  std::vector<Node> rising{source.node};
   if (mode == RenameMode::kExchange) {
     LIBSERVICES_TRY(const auto other, lookup(context, new_directory, new_name));
-    if (other.node->is_directory() && !other.node->lowers.empty()) return Errno{EXDEV};
     rising.push_back(other.node);
   }
-  for (const Node& record : rising) {
-    auto ensured = copy_up_.ensure(context, record);
-    if (!ensured.ok()) return ensured.error();
-  }
+  for (const Node& record : rising) LIBSERVICES_CHECK_OK(raise(context, record));
+  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, directory));
+  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, new_directory));
   // Parents before children, as rmdir does; only one rename at a time holds two directories.
   std::unique_lock<std::mutex> renaming(rename_mutex_, std::defer_lock);
   std::unique_lock first(directory->entries, std::defer_lock);
@@ -114,27 +147,31 @@ Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::
     first.lock();
     second.lock();
   }
-  LIBSERVICES_TRY(const auto from, branches_.find(context, directory, name));
-  LIBSERVICES_TRY(const auto to, branches_.find(context, new_directory, new_name));
+  LIBSERVICES_TRY(auto from, branches_.find(context, directory, name));
+  LIBSERVICES_TRY(auto to, branches_.find(context, new_directory, new_name));
   if (!from.record) return Errno{ENOENT};
-  if (from.record != source.node) return Errno{EAGAIN};  // replaced meanwhile: the caller's race
+  if (from.record != source.node) return Errno{EAGAIN};
   if (mode == RenameMode::kNoReplace && to.record) return Errno{EEXIST};
   if (mode == RenameMode::kExchange && !to.record) return Errno{ENOENT};
   if (mode == RenameMode::kExchange && to.record != rising.back()) return Errno{EAGAIN};
   if (from.record == to.record) return {};
   if (Internal::is_within(new_directory, from.record)) return Errno{EINVAL};
-  std::optional<union_internal::BranchKey> last;
-  if (mode != RenameMode::kExchange && to.record) {
+  if (to.record && mode == RenameMode::kExchange) {
+    if (Internal::is_within(directory, to.record)) return Errno{EINVAL};
+  } else if (to.record) {
     if (from.record->is_directory() != to.record->is_directory()) {
       return Errno{from.record->is_directory() ? ENOTDIR : EISDIR};
     }
     if (to.record->is_directory()) {
-      LIBSERVICES_TRY(const auto listing, union_internal::merge(branches_, context, *to.record));
-      if (!listing.items.empty()) return Errno{ENOTEMPTY};
+      LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, to.record));
+      if (!empty) return Errno{ENOTEMPTY};
+    } else if (copy_up_.will_be_indexed(*to.record, to.attributes)) {
+      copy_up_.ensure_indexed(context, to.record);
     }
-    if (to.in_upper && (to.record->is_directory() || to.in_upper->links <= 1)) {
-      last = {0, to.in_upper->device, to.in_upper->inode};
-    }
+  }
+  LIBSERVICES_CHECK_OK(give_name(context, directory, name, from));
+  if (mode == RenameMode::kExchange) {
+    LIBSERVICES_CHECK_OK(give_name(context, new_directory, new_name, to));
   }
   const typename Changes::Side old_side{directory, name, from};
   const typename Changes::Side new_side{new_directory, new_name, to};
@@ -143,11 +180,78 @@ Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::
     Internal::place(to.record, directory, name);
   } else {
     LIBSERVICES_CHECK_OK(changes_.move(context, old_side, new_side));
-    if (last) branches_.table().forget(*last);
-    if (to.record) Internal::unplace(to.record, new_directory, new_name);
+    if (to.record) gone(context, new_directory, new_name, to);
   }
   Internal::place(from.record, new_directory, new_name);
   return {};
+}
+
+// What is renamed is in the upper by its name: one of several that a lower file has may not be.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::give_name(C context, const Node& directory,
+                                            std::string_view name,
+                                            typename Internal::Found& found) {
+  if (found.in_upper) return {};
+  LIBSERVICES_CHECK_OK(copy_up_.give_name(context, directory, name, found.record));
+  LIBSERVICES_TRY(found, branches_.find(context, directory, name));
+  return found.in_upper ? Result<void>() : Errno{EIO};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::for_each_partial(
+    C context, const std::function<Result<void>(const Node&)>& take) {
+  if (!branches_.has_upper()) return {};
+  std::vector<Node> directories{branches_.root()};
+  while (!directories.empty()) {
+    const Node directory = std::move(directories.back());
+    directories.pop_back();
+    std::vector<std::string> names;
+    LIBSERVICES_TRY(auto opened, upper().open(context, *directory->upper(),
+                                              OpenFlags{O_RDONLY | O_DIRECTORY}));
+    auto listed = upper().readdir(
+        context, opened.file, 0, Listing::kNames, [&](const DirEntry& entry) {
+          const bool content = entry.type == DT_REG || entry.type == DT_DIR ||
+                               entry.type == DT_UNKNOWN;
+          if (content && entry.name != "." && entry.name != "..") names.emplace_back(entry.name);
+          return true;
+        });
+    (void)upper().close(context, opened.file);
+    LIBSERVICES_CHECK_OK(listed);
+    for (const std::string& name : names) {
+      std::shared_lock lock(directory->entries);
+      LIBSERVICES_TRY(const auto found, branches_.find(context, directory, name));
+      lock.unlock();
+      if (!found.record || !found.in_upper) continue;
+      if (found.record->is_directory()) {
+        directories.push_back(found.record);
+      } else if (found.record->partial()) {
+        LIBSERVICES_CHECK_OK(take(found.record));
+      }
+    }
+  }
+  return {};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<std::uint64_t> Union<Upper, Lower>::partial_files(C context) {
+  std::uint64_t count = 0;
+  LIBSERVICES_CHECK_OK(for_each_partial(context, [&](const Node&) {
+    ++count;
+    return Result<void>();
+  }));
+  return count;
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::complete(C context, std::uint64_t& completed) {
+  return for_each_partial(context, [&](const Node& node) -> Result<void> {
+    const auto partial = node->partial();
+    if (!partial) return {};
+    LIBSERVICES_CHECK_OK(partials_.settle(context, *node->upper(), *partial));
+    LIBSERVICES_CHECK_OK(partials_.complete(context, *node->upper(), *partial));
+    ++completed;
+    return {};
+  });
 }
 
 }  // namespace libservices

@@ -21,15 +21,15 @@ namespace {
 constexpr Capabilities kAll{.writable = true, .readlink = true, .symlink = true, .link = true,
                             .mknod = true, .tmpfile = true, .staging = true, .statfs = true,
                             .xattrs = true, .append = true, .fallocate = true, .seek = true,
-                            .copy_range = true, .backing = true};
+                            .copy_range = true, .backing = true, .clone = true};
 
-constexpr Capabilities all_but_backing() {
+constexpr Capabilities all_but_descriptors() {
   Capabilities these = kAll;
-  these.backing = false;
+  these.backing = these.clone = false;
   return these;
 }
 
-constexpr Capabilities kMemory = all_but_backing();
+constexpr Capabilities kMemory = all_but_descriptors();
 constexpr Capabilities reads_of_memory() {
   Capabilities these{};
   these.readlink = these.statfs = these.xattrs = these.seek = true;

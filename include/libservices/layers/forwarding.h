@@ -81,6 +81,11 @@ class Forwarding {
   {
     return lower().coherence();
   }
+  std::uint64_t data_epoch() const
+    requires KnowsDataEpoch<Lower>
+  {
+    return lower().data_epoch();
+  }
 
 #define LIBSERVICES_FORWARD_(name, Concept, Answer, parameters, arguments)           \
   Answer name parameters                                                             \
@@ -126,12 +131,13 @@ class Forwarding {
   LIBSERVICES_FORWARD_(link, OffersLink, Result<NodeEntry>, (C c, N node, N directory, Name name), (c, node, directory, name))
   LIBSERVICES_FORWARD_(mknod, OffersMknod, Result<NodeEntry>, (C c, N directory, Name name, const NewNode& fresh), (c, directory, name, fresh))
   LIBSERVICES_FORWARD_(tmpfile, OffersTmpfile, Result<NewFile>, (C c, N directory, const NewNode& fresh, OpenFlags flags), (c, directory, fresh, flags))
-  LIBSERVICES_FORWARD_(staging, OffersStaging, Result<NodeEntry>, (C c), (c))
+  LIBSERVICES_FORWARD_(staging, OffersStaging, Result<NodeEntry>, (C c, Staging which), (c, which))
   LIBSERVICES_FORWARD_(setxattr, OffersXattrs, Result<void>, (C c, N node, Name name, From value, XattrMode mode), (c, node, name, value, mode))
   LIBSERVICES_FORWARD_(removexattr, OffersXattrs, Result<void>, (C c, N node, Name name), (c, node, name))
   LIBSERVICES_FORWARD_(append, OffersAppend, Result<std::uint64_t>, (C c, File& file, From from, std::size_t& written), (c, file, from, written))
   LIBSERVICES_FORWARD_(fallocate, OffersFallocate, Result<void>, (C c, File& file, int mode, Offset offset, std::uint64_t length), (c, file, mode, offset, length))
   LIBSERVICES_FORWARD_(copy_range, OffersCopyRange, Result<std::uint64_t>, (C c, File& from, Offset from_offset, File& to, Offset to_offset, std::uint64_t length), (c, from, from_offset, to, to_offset, length))
+  LIBSERVICES_FORWARD_(clone, OffersClone, Result<void>, (C c, File& file, Backing from), (c, file, from))
   // clang-format on
 #undef LIBSERVICES_FORWARD_
 

@@ -60,10 +60,10 @@ class Memory {
             config.capacity_bytes / internal::kPageBytes,
             std::max<std::uint64_t>(config.capacity_files, 1))),
         root_(*make_object({.mode = 0755}, S_IFDIR)),
-        staging_(make_staging()) {}
+        staging_{make_staging(), make_staging()} {}
   ~Memory() {
     internal::dismantle(root_);
-    internal::dismantle(staging_);
+    for (const Pointer& each : staging_) internal::dismantle(each);
   }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -71,7 +71,9 @@ class Memory {
   Coherence coherence() const { return {.kind = Coherence::Kind::kChangesOnlyThroughMe}; }
 
   Result<Entry<Node>> root(const Context&) { return entry(root_); }
-  Result<Entry<Node>> staging(const Context&) { return entry(staging_); }
+  Result<Entry<Node>> staging(const Context&, Staging which) {
+    return entry(staging_[which == Staging::kKept ? 1 : 0]);
+  }
   Result<Entry<Node>> lookup(const Context&, const Node& directory, std::string_view name);
   Result<Attributes> getattr(const Context&, const Node& node) { return node.object_->snapshot(); }
   Result<Attributes> setattr(const Context&, const Node&, const AttributeChanges&);
@@ -184,7 +186,7 @@ class Memory {
   std::shared_ptr<internal::MemoryVolume> volume_;
   std::shared_mutex tree_mutex_;  // guards every MemoryDirectory
   Pointer root_;
-  Pointer staging_;
+  Pointer staging_[2];
 };
 
 }  // namespace libservices

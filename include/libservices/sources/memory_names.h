@@ -213,6 +213,10 @@ inline Result<void> Memory::rename(const Context&, const Node& directory, std::s
   if (object->is_directory() && is_within(&to, object.get())) return Errno{EINVAL};
   if (other != nullptr && other->object == object) return {};  // links of one file, or one name
   if (mode == RenameMode::kExchange) return exchange(from, *found, to, *other);
+  Pointer whiteout;
+  if (mode == RenameMode::kLeaveWhiteout) {
+    LIBSERVICES_TRY(whiteout, make_object({.mode = 0, .special_device = 0}, S_IFCHR));
+  }
   if (other != nullptr) {
     gone = other->object;
     if (gone->is_directory()) {
@@ -228,6 +232,7 @@ inline Result<void> Memory::rename(const Context&, const Node& directory, std::s
     to.directory->add(new_name, object);
   }
   from.directory->remove(name);
+  if (whiteout) from.directory->add(name, whiteout);
   if (object->is_directory()) object->directory->parent = &to;
   object->change_links(0);
   const int moved = object->is_directory() ? 1 : 0;

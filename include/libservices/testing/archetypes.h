@@ -80,7 +80,7 @@ class EverythingArchetype : public WritableArchetype {
   E link(C, N, N, std::string_view) { return Errno{ENOSYS}; }
   E mknod(C, N, std::string_view, const NewNode&) { return Errno{ENOSYS}; }
   M tmpfile(C, N, const NewNode&, OpenFlags) { return Errno{ENOSYS}; }
-  E staging(C) { return Errno{ENOSYS}; }
+  E staging(C, Staging) { return Errno{ENOSYS}; }
   Result<VolumeInfo> statfs(C, N) { return Errno{ENOSYS}; }
   Result<std::size_t> getxattr(C, N, std::string_view, std::span<std::byte>) {
     return Errno{ENOSYS};
@@ -99,6 +99,7 @@ class EverythingArchetype : public WritableArchetype {
     return Errno{ENOSYS};
   }
   Result<Backing> backing(C, File&) { return Errno{ENOSYS}; }
+  Result<void> clone(C, File&, Backing) { return Errno{ENOSYS}; }
 };
 
 static_assert(ReadableService<ReadableArchetype> && !WritableService<ReadableArchetype>);
