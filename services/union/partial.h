@@ -227,7 +227,11 @@ class PartialFiles {
       auto found = piece.here
                        ? branches_.upper().seek(context, file, at, target)
                        : seek_below(context, partial.sources, open, 0, at, piece.end, target);
-      if (piece.end == UINT64_MAX) return found;
+      if (piece.end == UINT64_MAX) {
+        // What is below ends where the file does: there is the hole behind the end.
+        const bool at_end = !found.ok() && found.error() == Errno{ENXIO} && at > offset;
+        return at_end && target == SeekTarget::kHole ? Result<std::uint64_t>(at) : found;
+      }
       if (!found.ok() && found.error() != Errno{ENXIO}) return found;
       if (found.ok() && *found < piece.end) return found;
       at = piece.end;
