@@ -247,6 +247,13 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
     if (to.target.inode) {
       LIBSERVICES_CHECK_OK(
           check_sticky(context.caller, to.parent.attributes, to.target.attributes));
+      const bool onto_directory = to.target.attributes.is_directory();
+      if (mode != RenameMode::kExchange && moves_directory != onto_directory) {
+        return Errno{onto_directory ? EISDIR : ENOTDIR};
+      }
+      if (mode == RenameMode::kExchange && other_parent && onto_directory) {
+        LIBSERVICES_CHECK_OK(check_access(context.caller, to.target.attributes, W_OK));
+      }
     }
     if (other_parent && moves_directory) {  // its ".." changes
       LIBSERVICES_CHECK_OK(check_access(context.caller, from.target.attributes, W_OK));
