@@ -112,6 +112,11 @@ class AnyFilesystem {
   // ERRORS: ENOENT when it was removed.
   virtual Result<std::string> path_of(const Context&, OpenFile&) = 0;
   virtual FilesystemCounters counters() const = 0;
+
+  // KeepsPartialFiles of the stack. ERRORS: EOPNOTSUPP without it.
+  virtual bool keeps_partial_files() const = 0;
+  virtual Result<std::uint64_t> partial_files(const Context&, std::stop_token) = 0;
+  virtual Result<void> complete(const Context&, std::uint64_t& completed) = 0;
 };
 
 }  // namespace libservices

@@ -9,6 +9,7 @@
 #define LIBSERVICES_CAPABILITIES_H_
 
 #include <chrono>
+#include <stop_token>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -182,6 +183,16 @@ concept OffersClone = HasNodes<S> && requires(S& s, const Context& context,
                                               typename S::File& file, Backing from) {
   { s.clone(context, file, from) } -> std::same_as<Result<void>>;
 };
+
+// Storage that other programs could not read by itself, since the content of some files lies
+// elsewhere in part. partial_files: how many; EINTR when a stop is requested. complete: they become
+// whole; counts in `completed`.
+template <class S>
+concept KeepsPartialFiles =
+    requires(S& s, const Context& context, std::stop_token stop, std::uint64_t& completed) {
+      { s.partial_files(context, stop) } -> std::same_as<Result<std::uint64_t>>;
+      { s.complete(context, completed) } -> std::same_as<Result<void>>;
+    };
 
 struct Capabilities {
   bool writable, readlink, symlink, link, mknod, tmpfile, staging, statfs, xattrs, append,

@@ -108,6 +108,21 @@ class FilesystemOf final : public AnyFilesystem {
   void forget_process(std::uint64_t process) override { fs_.forget_process(process); }
   Result<std::string> path_of(C c, OpenFile& file) override { return fs_.path_of(c, file); }
   FilesystemCounters counters() const override { return fs_.counters(); }
+  bool keeps_partial_files() const override { return KeepsPartialFiles<Stack>; }
+  Result<std::uint64_t> partial_files(C c, std::stop_token stop) override {
+    if constexpr (KeepsPartialFiles<Stack>) {
+      return fs_.stack().partial_files(c, std::move(stop));
+    } else {
+      return Errno{EOPNOTSUPP};
+    }
+  }
+  Result<void> complete(C c, std::uint64_t& completed) override {
+    if constexpr (KeepsPartialFiles<Stack>) {
+      return fs_.stack().complete(c, completed);
+    } else {
+      return Errno{EOPNOTSUPP};
+    }
+  }
 
  private:
   Filesystem<Stack> fs_;

@@ -23,6 +23,7 @@
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -241,7 +242,7 @@ class Union {
   }
 
   // How many files of the upper have content in the lowers still. Looks at every file of the upper.
-  Result<std::uint64_t> partial_files(C context);
+  Result<std::uint64_t> partial_files(C context, std::stop_token stop = {});
   // Their content comes to the upper, so that the kernel's overlayfs can have it: the first error
   // ends it. `completed` counts.
   Result<void> complete(C context, std::uint64_t& completed);
@@ -298,7 +299,8 @@ class Union {
   template <class Make>
   Result<Entry<Node>> add(C context, const Node& directory, std::string_view name,
                           bool is_directory, Make&& make);
-  Result<void> for_each_partial(C context, const std::function<Result<void>(const Node&)>& take);
+  Result<void> for_each_partial(C context, const std::stop_token& stop,
+                                const std::function<Result<void>(const Node&)>& take);
   Result<void> remove(C context, const Node& directory, std::string_view name, bool is_directory);
 
   Result<void> raise(C context, const Node& record);

@@ -5,6 +5,8 @@
 #ifndef LIBSERVICES_SERVICES_UNION_UNION_TREE_H_
 #define LIBSERVICES_SERVICES_UNION_UNION_TREE_H_
 
+#include <unordered_set>
+
 #include "services/union/union.h"
 
 namespace libservices {
@@ -199,7 +201,7 @@ Result<void> Union<Upper, Lower>::give_name(C context, const Node& directory,
 
 template <CanBeUpper Upper, ReadableService Lower>
 Result<void> Union<Upper, Lower>::for_each_partial(
-    C context, const std::function<Result<void>(const Node&)>& take) {
+    C context, const std::stop_token& stop, const std::function<Result<void>(const Node&)>& take) {
   if (!branches_.has_upper()) return {};
   std::vector<Node> directories{branches_.root()};
   while (!directories.empty()) {
@@ -218,6 +220,7 @@ Result<void> Union<Upper, Lower>::for_each_partial(
     (void)upper().close(context, opened.file);
     LIBSERVICES_CHECK_OK(listed);
     for (const std::string& name : names) {
+      if (stop.stop_requested()) return Errno{EINTR};
       std::shared_lock lock(directory->entries);
       LIBSERVICES_TRY(const auto found, branches_.find(context, directory, name));
       lock.unlock();
@@ -233,18 +236,18 @@ Result<void> Union<Upper, Lower>::for_each_partial(
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
-Result<std::uint64_t> Union<Upper, Lower>::partial_files(C context) {
-  std::uint64_t count = 0;
-  LIBSERVICES_CHECK_OK(for_each_partial(context, [&](const Node&) {
-    ++count;
+Result<std::uint64_t> Union<Upper, Lower>::partial_files(C context, std::stop_token stop) {
+  std::unordered_set<std::uint64_t> found;  // each once, whatever names it has
+  LIBSERVICES_CHECK_OK(for_each_partial(context, stop, [&](const Node& node) {
+    found.insert(node->inode);
     return Result<void>();
   }));
-  return count;
+  return std::uint64_t{found.size()};
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
 Result<void> Union<Upper, Lower>::complete(C context, std::uint64_t& completed) {
-  return for_each_partial(context, [&](const Node& node) -> Result<void> {
+  return for_each_partial(context, {}, [&](const Node& node) -> Result<void> {
     const auto partial = node->partial();
     if (!partial) return {};
     LIBSERVICES_CHECK_OK(partials_.settle(context, *node->upper(), *partial));

@@ -48,6 +48,8 @@ struct Words {
   bool json = false;
   cli::TuneWords tune;
   bool show = false;
+  std::vector<std::string> specs;
+  bool complete = false;
 };
 
 void add_mounts(CLI::App& verb, Words& words) {
@@ -230,6 +232,11 @@ int command(int argc, char** argv, const Catalog& catalog) {
   CLI::App* tune_verb = app.add_subcommand(
       "tune", "measures how this processor copies best, for the services that start later");
   add_tuning(*tune_verb, words);
+  CLI::App* check_verb = app.add_subcommand(
+      "check", "how many files of an upper have content in its lowers, while no service runs on it");
+  check_verb->add_option("spec", words.specs, "the compositions")->required()->type_name("SPEC...");
+  check_verb->add_flag("--complete", words.complete,
+                       "make those files whole, so that the kernel's overlayfs can have the upper");
   for (CLI::App* verb : {with_verb, run_verb}) {
     verb->prefix_command();
     verb->footer(
@@ -261,6 +268,10 @@ int command(int argc, char** argv, const Catalog& catalog) {
   if (with_verb->parsed()) return with(words, catalog, program);
   if (serve_verb->parsed()) return serve(words, catalog);
   if (tune_verb->parsed()) return tune(words);
+  if (check_verb->parsed()) {
+    return cli::check(catalog, words.specs,
+                      words.complete ? cli::CheckAction::kComplete : cli::CheckAction::kCount);
+  }
   const absl::StatusOr<std::string> directory = run_directory_of(words);
   if (!directory.ok()) return fail(directory.status());
   if (run_verb->parsed()) return cli::run(*directory, program);

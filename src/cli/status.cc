@@ -32,6 +32,11 @@ void print_human(const json& status) {
                text(mount["path"]), text(mount["spec"]), number(mount["open_files"]),
                number(mount["known_objects"]), number(mount["cached_names"]),
                number(mount["locks"]));
+    if (mount.contains("partial_files")) {
+      const json& partial = mount["partial_files"];
+      fmt::print("    files with content in lower branches: {}\n",
+                 partial.is_null() ? "being counted" : std::to_string(number(partial)));
+    }
   }
   fmt::print("\nsessions: {}, of {} since the start\n", status["sessions"].size(),
              number(status["sessions_opened"]));

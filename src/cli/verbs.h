@@ -32,6 +32,11 @@ int run(const std::string& run_directory, const std::vector<std::string>& progra
 enum class StatusForm { kHuman, kJson };
 int status(const std::string& run_directory, StatusForm form);
 
+enum class CheckAction { kCount, kComplete };
+// How many files of each composition, which no service may be using, are kept in part, or makes
+// them whole.
+int check(const Catalog& catalog, const std::vector<std::string>& specs, CheckAction action);
+
 struct TuneWords {
   enum class Action { kMeasure, kShow };
   Action action = Action::kMeasure;

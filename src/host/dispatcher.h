@@ -24,6 +24,7 @@
 #include "ipc/copy_table.h"
 #include "src/host/kept_files.h"
 #include "src/host/open_files.h"
+#include "src/host/partial_counts.h"
 #include "src/host/placeholders.h"
 #include "src/protocol/messages.h"
 
@@ -34,6 +35,7 @@ struct Instance {
   std::string path;
   std::string spec;
   std::unique_ptr<AnyFilesystem> filesystem;
+  std::unique_ptr<PartialCounts> partial_files;  // of one that keeps such files, once it runs
 };
 using FilesystemTable = std::vector<Instance>;  // by instance index; fixed while requests run
 

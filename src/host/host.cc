@@ -98,7 +98,7 @@ absl::Status Host::Running::build(const Catalog& catalog) {
     if (!path.ok()) return path.status();
     absl::StatusOr<std::unique_ptr<AnyFilesystem>> filesystem = catalog.build(mount.spec);
     if (!filesystem.ok()) return about(mount, filesystem.status());
-    filesystems_.push_back({*std::move(path), mount.spec, *std::move(filesystem)});
+    filesystems_.push_back({*std::move(path), mount.spec, *std::move(filesystem), nullptr});
   }
   return absl::OkStatus();
 }
@@ -135,6 +135,10 @@ absl::Status Host::Running::start(const Catalog& catalog) {
     absl::Status begun = filesystems_[i].filesystem->start();
     if (!begun.ok()) return about(config_.mounts[i], begun);
     started_filesystems_ = i + 1;
+    if (filesystems_[i].filesystem->keeps_partial_files()) {
+      filesystems_[i].partial_files =
+          std::make_unique<host::PartialCounts>(*filesystems_[i].filesystem);
+    }
   }
   if (absl::Status begun = sessions_.start(number); !begun.ok()) return begun;
   const mode_t socket_mode = all_users ? 0666 : 0600;
@@ -196,6 +200,7 @@ absl::Status Host::Running::stop() {
   placeholders_.release_all();
   while (started_filesystems_ > 0) {
     --started_filesystems_;
+    filesystems_[started_filesystems_].partial_files.reset();
     absl::Status ended = filesystems_[started_filesystems_].filesystem->stop();
     if (!ended.ok() && result.ok()) result = about(config_.mounts[started_filesystems_], ended);
   }
@@ -226,6 +231,11 @@ std::string Host::Running::status() const {
                       {"known_objects", counters.known_objects},
                       {"cached_names", counters.cached_names},
                       {"locks", counters.locks}});
+    // Looks at the whole upper: counted beside the service, null until it is done.
+    if (instance.partial_files != nullptr) {
+      const auto counted = instance.partial_files->latest();
+      mounts.back()["partial_files"] = counted ? json(*counted) : json(nullptr);
+    }
   }
   json sessions = json::array();
   for (const host::Sessions::Entry& entry : sessions_.list()) {

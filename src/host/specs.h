@@ -5,11 +5,14 @@
 //   memory(capacity_bytes=1G, capacity_files=1000)
 //   empty
 //   local:/directory(work=/directory, exclusive=true, most_descriptors=1000)
-//   union(UPPER, LOWER, LOWER…, durable=false)
+//   union(UPPER, LOWER, LOWER…, range=64K, metacopy=false, redirect=true, index=true, durable=true,
+//         marks=overlay)
 //
 // Include it to add a composition of them, or of them and one's own, to a catalog.
 #ifndef LIBSERVICES_SRC_HOST_SPECS_H_
 #define LIBSERVICES_SRC_HOST_SPECS_H_
+
+#include <fmt/format.h>
 
 #include "absl/status/statusor.h"
 #include "libservices/catalog.h"
@@ -37,7 +40,20 @@ struct FromSpec<Union<Upper, Lower>> {
   static constexpr bool kLayers = true;
   static absl::StatusOr<typename Union<Upper, Lower>::Config> config(SpecArguments& arguments) {
     typename Union<Upper, Lower>::Config config;
-    if (absl::Status taken = arguments.take("durable", config.durable); !taken.ok()) return taken;
+    std::string marks = "overlay";
+    for (const absl::Status& taken :
+         {arguments.take("durable", config.durable), arguments.take("range", config.range_bytes),
+          arguments.take("metacopy", config.metacopy),
+          arguments.take("redirect", config.redirect), arguments.take("index", config.index),
+          arguments.take("marks", marks)}) {
+      if (!taken.ok()) return taken;
+    }
+    if (marks != "overlay" && marks != "files") {
+      return arguments.error(fmt::format("there is no form of marks '{}'", marks),
+                             "write marks=overlay or marks=files");
+    }
+    using Form = typename Union<Upper, Lower>::MarkForm;
+    config.marks = marks == "files" ? Form::kFiles : Form::kOverlay;
     const auto& layers = arguments.spec().layers;
     absl::StatusOr<typename Upper::Config> upper = config_of<Upper>(layers.front());
     if (!upper.ok()) return upper.status();

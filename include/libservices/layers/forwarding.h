@@ -81,6 +81,16 @@ class Forwarding {
   {
     return lower().coherence();
   }
+  Result<std::uint64_t> partial_files(const Context& context, std::stop_token stop)
+    requires KeepsPartialFiles<Lower>
+  {
+    return lower().partial_files(context, std::move(stop));
+  }
+  Result<void> complete(const Context& context, std::uint64_t& completed)
+    requires KeepsPartialFiles<Lower>
+  {
+    return lower().complete(context, completed);
+  }
   std::uint64_t data_epoch() const
     requires KnowsDataEpoch<Lower>
   {
