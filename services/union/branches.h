@@ -374,7 +374,13 @@ class Branches {
       if (marks.origin->links > 1) alias = origin;
     }
     found.record = table_.intern(key, alias, number, type, [&](std::uint64_t known) {
-      return make_above(known, entry, marks, search);
+      Pointer record = make_above(known, entry, marks, search);
+      if (seen.is_directory() && !marks.redirect.empty()) {
+        record->redirect = marks.redirect.front() == '/'
+                               ? marks.redirect
+                               : lower_path_of(directory, marks.redirect);
+      }
+      return record;
     });
     place(found.record, directory, name);
     found.attributes = shown(*found.record, seen);
@@ -390,9 +396,6 @@ class Branches {
     if (seen.is_directory()) {
       record->impure = marks.impure;
       record->whiteouts_inside = marks.whiteouts_inside;
-      if (!marks.redirect.empty() && marks.redirect.front() == '/') {
-        record->redirect = marks.redirect;
-      }
       record->lowers = std::move(search.parts());
       return record;
     }

@@ -201,6 +201,7 @@ class Changes {
   Result<void> set_redirect(const Context& context, const Pointer& record) {
     const std::string path = branches_.lower_path_of(record);
     if (path.empty()) return Errno{ENOENT};
+    if (path.size() > kLongestRedirect) return Errno{EXDEV};
     LIBSERVICES_CHECK_OK(partials_.set(context, *record->upper(), kRedirect,
                                        std::as_bytes(std::span(path))));
     std::lock_guard lock(record->mutex);
@@ -288,9 +289,17 @@ class Changes {
       return true;
     });
     (void)upper.close(context, opened->file);
-    for (const std::string& inside : names) (void)upper.unlink(context, entry->node, inside);
+    for (const std::string& inside : names) {
+      auto mark = upper.lookup(context, entry->node, inside);
+      if (mark.ok() && (is_mark_file(inside) || is_whiteout(mark->attributes) ||
+                        mark->attributes.size == 0)) {
+        (void)upper.unlink(context, entry->node, inside);
+      }
+    }
     (void)upper.rmdir(context, staging, name);
   }
+
+  static constexpr std::size_t kLongestRedirect = 3000;  // ext4 has no room for much longer ones
 
   B& branches_;
   C& copy_up_;

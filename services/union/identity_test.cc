@@ -142,6 +142,19 @@ TEST_CASE_FIXTURE(Bench, "without redirects a lower directory is not renamed: EX
   CHECK(error_of(fs().rename(me, "/e", "/d", RenameMode::kExchange)) == EXDEV);
 }
 
+TEST_CASE("a redirect that names a place beside it stays right when the directory moves again") {
+  HostUnion bench(1);
+  bench.put("low1/a/b/file", "1");
+  bench.put_directory("upper/a/c");  // as overlayfs leaves `mv a/b a/c`
+  bench.put_attribute("upper/a/c", "trusted.overlay.redirect", "b");
+  bench.put_whiteout("upper/a/b");
+  CHECK(bench.fs().rename(bench.me, "/a/c", "/d").ok());
+  for (int i = 0; i < 2; ++i) {
+    CHECK(*bench.read("/d/file") == "1");
+    bench.stop();
+  }
+}
+
 TEST_CASE("directories are renamed with all that is in them, over and over, and across restarts") {
   HostUnion bench(2);
   bench.put("low1/a/b/c/one", "1");

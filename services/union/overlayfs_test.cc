@@ -96,11 +96,11 @@ struct Branches {
             .durable = true};
   }
   // False where overlayfs cannot be mounted.
-  bool mount() {
+  bool mount(const std::string& more = "") {
     // The branches lie on a tmpfs of their own or on the host's volume: both take overlayfs.
     const std::string options =
         "upperdir=" + scratch.directory("upper") + ",workdir=" + scratch.directory("kernel_work") +
-        ",lowerdir=" + scratch.directory("low1") + ":" + scratch.directory("low2");
+        ",lowerdir=" + scratch.directory("low1") + ":" + scratch.directory("low2") + more;
     merged = scratch.directory("merged");
     if (::mount("overlay", merged.c_str(), "overlay", 0, options.c_str()) == 0) return true;
     std::perror("SKIPPED: overlayfs cannot be mounted here");
@@ -143,6 +143,43 @@ TEST_CASE_FIXTURE(Branches, "overlayfs shows the tree that was changed through t
   CHECK_FALSE(ours.contains("/f/low1"));
   if (!mount()) return;
   CHECK(tree_of_host(merged) == ours);
+}
+
+TEST_CASE_FIXTURE(Branches, "of a file that is in part in the lower, overlayfs never shows holes") {
+  const std::string content(1'000'000, 'c');
+  std::ofstream(scratch.directory("low1") + "/large") << content;
+  if (getuid() != 0) {
+    std::puts("SKIPPED: needs root");
+    return;
+  }
+  {
+    Root fs(config());
+    REQUIRE(fs.start().ok());
+    write(fs, "/large", "+");
+    REQUIRE(fs.rename(kMe, "/d", "/moved").ok());
+    REQUIRE(fs.stop().ok());
+  }
+  if (!mount()) return;
+  std::ifstream refused(merged + "/large");
+  CHECK_FALSE(refused.is_open());
+  unmount();
+  if (!mount(",metacopy=on,redirect_dir=on")) return;
+  std::ifstream lower(merged + "/large");
+  CHECK(std::string(std::istreambuf_iterator<char>(lower), {}).substr(0, content.size()) == content);
+  CHECK(host::exists(merged + "/moved/both"));
+  CHECK(host::exists(merged + "/moved/low2"));
+  unmount();
+  {
+    Root fs(config());
+    REQUIRE(fs.start().ok());
+    std::uint64_t completed = 0;
+    REQUIRE(fs.stack().complete(kMe, completed).ok());
+    CHECK(completed == 1);
+    REQUIRE(fs.stop().ok());
+  }
+  REQUIRE(mount());
+  std::ifstream whole(merged + "/large");
+  CHECK(std::string(std::istreambuf_iterator<char>(whole), {}) == content + "+");
 }
 
 TEST_CASE_FIXTURE(Branches, "the union shows the tree that was changed through overlayfs") {

@@ -4,9 +4,11 @@
 // restart, a power cut and a change of the lower file.
 #include <doctest/doctest.h>
 #include <linux/falloc.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -145,6 +147,50 @@ TEST_CASE("an open for writing copies nothing, and a write no more than its chun
   bench.restart();
   CHECK(*bench.read_all() == bench.content);
   CHECK(bench.partial_files() == 1);
+}
+
+// A volume whose files can share their storage. Not mounted where that cannot be done.
+struct SharingVolume {
+  explicit SharingVolume(const testing::ScratchDirectory& scratch)
+      : mount(scratch.directory("volume")) {
+    const std::string image = scratch.directory("") + "image";
+    std::ofstream(image).close();
+    host::resize_file(image, 320 << 20);
+    const std::string make = "mkfs.xfs -q -m reflink=1 " + image + " && mount -o loop " + image +
+                             " " + mount + " 2>/dev/null";
+    mounted = std::system(make.c_str()) == 0;
+  }
+  ~SharingVolume() {
+    if (mounted) CHECK(::umount2(mount.c_str(), MNT_DETACH) == 0);
+  }
+  const std::string mount;
+  bool mounted;
+};
+
+TEST_CASE("where the branches can share storage, a large file comes up whole and copies nothing") {
+  const testing::ScratchDirectory scratch;
+  const SharingVolume volume(scratch);
+  if (!volume.mounted) {
+    MESSAGE("SKIPPED: no volume with reflinks can be mounted here");
+    return;
+  }
+  const std::string content(5'000'000, 'c');
+  for (const char* name : {"/upper", "/lower"}) host::create_directory(volume.mount + name);
+  std::ofstream(volume.mount + "/lower/f") << content;
+  Union<Local, Local> fs({.upper = {.directory = volume.mount + "/upper", .work = {}},
+                          .lowers = {{.directory = volume.mount + "/lower", .work = {}}}});
+  REQUIRE(fs.start().ok());
+  const auto node = fs.lookup(kMe, fs.root(kMe)->node, "f")->node;
+  auto opened = fs.open(kMe, node, OpenFlags{O_RDWR});
+  REQUIRE(opened.ok());
+  REQUIRE(fs.write(kMe, opened->file, 100, std::as_bytes(std::span("new", 3))).ok());
+  CHECK(fs.close(kMe, opened->file).ok());
+  CHECK(*fs.partial_files(kMe) == 0);
+  REQUIRE(fs.stop().ok());
+  std::ifstream upper(volume.mount + "/upper/f");
+  std::string expected = content;
+  expected.replace(100, 3, "new");
+  CHECK(std::string(std::istreambuf_iterator<char>(upper), {}) == expected);
 }
 
 TEST_CASE("appending copies nothing of the lower file") {

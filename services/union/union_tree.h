@@ -158,6 +158,7 @@ Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
   if (mode == RenameMode::kExchange && to.record != rising.back()) return Errno{EAGAIN};
   if (from.record == to.record) return {};
   if (Internal::is_within(new_directory, from.record)) return Errno{EINVAL};
+  std::unique_lock<std::shared_mutex> replaced;  // nothing is made in it meanwhile
   if (to.record && mode == RenameMode::kExchange) {
     if (Internal::is_within(directory, to.record)) return Errno{EINVAL};
   } else if (to.record) {
@@ -165,6 +166,8 @@ Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
       return Errno{from.record->is_directory() ? ENOTDIR : EISDIR};
     }
     if (to.record->is_directory()) {
+      if (Internal::is_within(directory, to.record)) return Errno{ENOTEMPTY};
+      replaced = std::unique_lock(to.record->entries);
       LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, to.record));
       if (!empty) return Errno{ENOTEMPTY};
     } else if (copy_up_.will_be_indexed(*to.record, to.attributes)) {
