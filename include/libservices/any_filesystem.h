@@ -114,9 +114,11 @@ class AnyFilesystem {
   virtual FilesystemCounters counters() const = 0;
 
   // KeepsPartialFiles of the stack. ERRORS: EOPNOTSUPP without it.
-  virtual bool keeps_partial_files() const = 0;
-  virtual Result<std::uint64_t> partial_files(const Context&, std::stop_token) = 0;
-  virtual Result<void> complete(const Context&, std::uint64_t& completed) = 0;
+  virtual bool keeps_partial_files() const { return false; }
+  virtual Result<std::uint64_t> partial_files(const Context&, std::stop_token) {
+    return Errno{EOPNOTSUPP};
+  }
+  virtual Result<void> complete(const Context&, std::uint64_t&) { return Errno{EOPNOTSUPP}; }
 };
 
 }  // namespace libservices

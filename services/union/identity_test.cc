@@ -64,9 +64,9 @@ TEST_CASE_FIXTURE(Bench, "numbers stay through copy-up, rename and restart, and 
     CHECK(number("/e/new") == fresh);
     CHECK(stat("/e").device == device);
     for (const char* directory : {"", "/e"}) {
-      for (const auto& [name, inode] : list(*directory == '\0' ? "/" : directory)) {
-        CAPTURE(name);
-        CHECK(inode == number(std::string(directory) + "/" + name));
+      for (const auto& entry : list(*directory == '\0' ? "/" : directory)) {
+        CAPTURE(entry.first);
+        CHECK(entry.second == number(std::string(directory) + "/" + entry.first));
       }
     }
     stop();

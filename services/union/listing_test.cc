@@ -98,7 +98,7 @@ TEST_CASE_FIXTURE(Bench, "what stays is listed once while others create, copy up
     CAPTURE(name);
     if (!changed.contains(name)) CHECK(times[name] == 1);
   }
-  for (const auto& [name, count] : times) CHECK(count == 1);
+  for (const auto& entry : times) CHECK(entry.second == 1);
 }
 
 TEST_CASE_FIXTURE(Bench, "a listing goes on behind any cookie that it gave") {

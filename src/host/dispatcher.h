@@ -35,7 +35,7 @@ struct Instance {
   std::string path;
   std::string spec;
   std::unique_ptr<AnyFilesystem> filesystem;
-  std::unique_ptr<PartialCounts> partial_files;  // of one that keeps such files, once it runs
+  std::unique_ptr<PartialCounts> partial_files = nullptr;  // of one that has such, once it runs
 };
 using FilesystemTable = std::vector<Instance>;  // by instance index; fixed while requests run
 
