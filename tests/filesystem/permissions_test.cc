@@ -77,6 +77,25 @@ TEST_CASE_TEMPLATE_DEFINE("the umask and the set-group-id bit shape what is made
   CHECK((sut.stat("/shared/y").mode & S_ISGID) != 0);
 }
 
+TEST_CASE_TEMPLATE_DEFINE("a directory that gets another parent must be writable", S,
+                          permission_parent) {
+  LIBSERVICES_SUT(S);
+  sut.mkdir("/open");
+  REQUIRE(sut.set_mode(sut.root, "/open", 0777) == 0);
+  REQUIRE(sut.set_mode(sut.root, "/", 0777) == 0);
+  sut.mkdir("/open/d");
+  sut.write("/f", "text");
+  sut.write("/open/g", "text");
+  const auto rename = [&](const char* from, const char* to, RenameMode mode) {
+    return error_of(sut->rename(sut.alice, from, to, mode));
+  };
+  CHECK(rename("/open/d", "/d", RenameMode::kReplace) == EACCES);
+  CHECK(rename("/open/d", "/f", RenameMode::kExchange) == EACCES);
+  CHECK(rename("/f", "/open/d", RenameMode::kExchange) == EACCES);
+  CHECK(rename("/open/g", "/open/d", RenameMode::kExchange) == 0);
+  CHECK(rename("/open/g", "/f", RenameMode::kReplace) == ENOTDIR);  // that is a directory now
+}
+
 TEST_CASE_TEMPLATE_DEFINE("a sticky directory protects its entries", S, permission_sticky) {
   LIBSERVICES_SUT(S);
   sut.mkdir("/tmp");
@@ -161,6 +180,7 @@ TEST_CASE_TEMPLATE_DEFINE("set-id bits do not outlive a change by somebody else"
 LIBSERVICES_OVER_EVERY_STACK(permission_bits);
 LIBSERVICES_OVER_EVERY_STACK(permission_search);
 LIBSERVICES_OVER_EVERY_STACK(permission_new);
+LIBSERVICES_OVER_EVERY_STACK(permission_parent);
 LIBSERVICES_OVER_EVERY_STACK(permission_sticky);
 LIBSERVICES_OVER_EVERY_STACK(permission_changes);
 LIBSERVICES_OVER_EVERY_STACK(permission_set_id);

@@ -255,8 +255,15 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
         LIBSERVICES_CHECK_OK(check_access(context.caller, to.target.attributes, W_OK));
       }
     }
+    const bool replaces = to.target.inode && mode != RenameMode::kExchange;
+    if (replaces && moves_directory != to.target.attributes.is_directory()) {
+      return Errno{moves_directory ? ENOTDIR : EISDIR};
+    }
     if (other_parent && moves_directory) {  // its ".." changes
       LIBSERVICES_CHECK_OK(check_access(context.caller, from.target.attributes, W_OK));
+    }
+    if (other_parent && mode == RenameMode::kExchange && to.target.attributes.is_directory()) {
+      LIBSERVICES_CHECK_OK(check_access(context.caller, to.target.attributes, W_OK));
     }
     // Parents before children, as rmdir does; only one rename at a time holds two directories.
     auto* first = from.parent.inode.get();
