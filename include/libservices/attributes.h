@@ -30,6 +30,10 @@ struct Timestamp {
 };
 
 struct Attributes {
+  // The owner or group is one that callers have no id for, and `uid` or `gid` a stand-in (IdMap):
+  // no caller is that user or in that group, whatever id he has.
+  enum Unmapped : std::uint32_t { kUidUnmapped = 1U << 0, kGidUnmapped = 1U << 1 };
+
   // Which object this is. Two nodes of one filesystem instance are the same object exactly when
   // both numbers are equal; the pair is not reused while any node, open file or link is left.
   std::uint64_t device = 0;
@@ -43,7 +47,7 @@ struct Attributes {
   std::uint64_t size = 0;            // bytes; of a symbolic link the length of its target
   std::uint64_t blocks = 0;          // allocated, in units of 512 bytes
   std::uint32_t block_size = 4096;   // preferred size of a transfer, bytes
-  std::uint32_t reserved = 0;
+  std::uint32_t unmapped = 0;        // of Unmapped
   Timestamp atime;  // last access
   Timestamp mtime;  // last change of the content
   Timestamp ctime;  // last change of the content or of an attribute

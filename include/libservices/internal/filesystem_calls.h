@@ -102,6 +102,7 @@ enum class XattrUse : std::uint8_t { kRead, kWrite };
 inline Result<void> check_xattr(const Identity& caller, const Attributes& object,
                                 std::string_view name, XattrUse use) {
   if (name.empty() || name.size() > 255) return Errno{ERANGE};
+  if (use == XattrUse::kWrite && object.unmapped != 0) return Errno{EPERM};
   if (name.starts_with("trusted.")) {
     if (caller.is_superuser()) return {};
     return Errno{use == XattrUse::kRead ? ENODATA : EPERM};

@@ -51,6 +51,13 @@ class AttributeCache {
     return oldest == 0 && (state_.load(std::memory_order_acquire) & kAnyoneMaySearch) != 0;
   }
 
+  // Whether it had Attributes::unmapped when it was seen last, which may be long ago.
+  bool was_unmapped() const {
+    constexpr std::size_t kAt = offsetof(Attributes, unmapped);
+    const std::uint64_t word = words_[kAt / 8].load(std::memory_order_acquire);
+    return static_cast<std::uint32_t>(word >> (kAt % 8 * 8)) != 0;
+  }
+
   void store(const Attributes& attributes, std::uint64_t ticket, std::uint64_t now) {
     std::lock_guard lock(mutex_);
     if (version_.load(std::memory_order_relaxed) != ticket) return;

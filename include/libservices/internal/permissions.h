@@ -3,7 +3,9 @@
 // POSIX's file permission rules as pure functions of a caller and attributes.
 //
 // SOURCE: POSIX.1-2017, XBD 4.5 "File Access Permissions"; where POSIX leaves a choice (set-id
-// bits, sticky directories) it is Linux's.
+// bits, sticky directories) it is Linux's. What has an owner or group that no caller can name
+// (Attributes::unmapped) is as on Linux's idmapped mounts: nobody has privileges over it, and nobody
+// changes it.
 #ifndef LIBSERVICES_INTERNAL_PERMISSIONS_H_
 #define LIBSERVICES_INTERNAL_PERMISSIONS_H_
 
@@ -15,18 +17,27 @@
 
 namespace libservices::internal {
 
+inline bool is_owner(const Identity& caller, const Attributes& object) {
+  return caller.uid == object.uid && (object.unmapped & Attributes::kUidUnmapped) == 0;
+}
+inline bool is_in_group(const Identity& caller, const Attributes& object) {
+  return caller.in_group(object.gid) && (object.unmapped & Attributes::kGidUnmapped) == 0;
+}
+
 // `wanted` is an or of R_OK, W_OK and X_OK. ERRORS: EACCES.
 inline Result<void> check_access(const Identity& caller, const Attributes& object, int wanted) {
   const auto bits = static_cast<unsigned>(wanted);
-  if (caller.is_superuser()) {
+  if (object.unmapped != 0) {
+    if ((bits & W_OK) != 0) return Errno{EACCES};
+  } else if (caller.is_superuser()) {
     const bool executable = object.is_directory() || (object.mode & 0111U) != 0;
     if ((bits & X_OK) != 0 && !executable) return Errno{EACCES};
     return {};
   }
   unsigned granted = object.mode & 7U;
-  if (caller.uid == object.uid) {
+  if (is_owner(caller, object)) {
     granted = (object.mode >> 6U) & 7U;
-  } else if (caller.in_group(object.gid)) {
+  } else if (is_in_group(caller, object)) {
     granted = (object.mode >> 3U) & 7U;
   }
   if ((bits & ~granted) != 0) return Errno{EACCES};
@@ -34,7 +45,8 @@ inline Result<void> check_access(const Identity& caller, const Attributes& objec
 }
 
 inline bool owns(const Identity& caller, const Attributes& object) {
-  return caller.is_superuser() || caller.uid == object.uid;
+  if (caller.is_superuser()) return (object.unmapped & Attributes::kUidUnmapped) == 0;
+  return is_owner(caller, object);
 }
 
 // Whether `caller` may remove or rename `object` in `directory`, write access given.
@@ -42,7 +54,7 @@ inline bool owns(const Identity& caller, const Attributes& object) {
 inline Result<void> check_sticky(const Identity& caller, const Attributes& directory,
                                  const Attributes& object) {
   if ((directory.mode & S_ISVTX) == 0 || caller.is_superuser() || caller.uid == object.uid ||
-      caller.uid == directory.uid) {
+      is_owner(caller, directory)) {
     return {};
   }
   return Errno{EPERM};
@@ -85,12 +97,25 @@ inline Result<void> check_changes(const Identity& caller, const Attributes& obje
     if (changes.size > static_cast<std::uint64_t>(INT64_MAX)) return Errno{EINVAL};
     if (by_path) LIBSERVICES_CHECK_OK(check_access(caller, object, W_OK));
   }
+  const std::uint32_t given = (changes.has(C::kUid) ? Attributes::kUidUnmapped : 0U) |
+                              (changes.has(C::kGid) ? Attributes::kGidUnmapped : 0U);
+  if ((object.unmapped & ~given) != 0) {
+    const bool touches = changes.has(C::kAtimeNow) && changes.has(C::kMtimeNow);
+    return Errno{touches && !owns(caller, object) ? EACCES : EOVERFLOW};
+  }
   if (changes.has(C::kUid) || changes.has(C::kGid)) {
-    const bool keeps_uid = !changes.has(C::kUid) || changes.uid == object.uid;
-    const bool keeps_gid = !changes.has(C::kGid) || changes.gid == object.gid;
-    if (!caller.is_superuser()) {
-      if (!keeps_uid || caller.uid != object.uid) return Errno{EPERM};
-      if (!keeps_gid && !caller.in_group(changes.gid)) return Errno{EPERM};
+    // Where one of the two is unmapped, a superuser may give that one alone.
+    const auto may_give = [&](std::uint32_t which) {
+      return caller.is_superuser() && (object.unmapped == 0 || (object.unmapped & which) != 0);
+    };
+    const bool own = is_owner(caller, object);
+    const bool keeps_uid = own && changes.uid == object.uid;
+    const bool may_join = own && (changes.gid == object.gid || caller.in_group(changes.gid));
+    if (changes.has(C::kUid) && !keeps_uid && !may_give(Attributes::kUidUnmapped)) {
+      return Errno{EPERM};
+    }
+    if (changes.has(C::kGid) && !may_join && !may_give(Attributes::kGidUnmapped)) {
+      return Errno{EPERM};
     }
     if (!object.is_directory() && !changes.has(C::kMode)) {
       const std::uint32_t left = without_set_id(caller, object);

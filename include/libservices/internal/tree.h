@@ -253,8 +253,8 @@ class Tree {
   // `seen` are the directory's attributes if the stack was just asked for them.
   Result<void> may_search(const Context& context, Object& directory,
                           const std::optional<Attributes>& seen) {
-    if (context.caller.is_superuser()) return {};
     if (seen) return check_access(context.caller, *seen, X_OK);
+    if (context.caller.is_superuser() && !directory.attributes.was_unmapped()) return {};
     if (directory.attributes.anyone_may_search(oldest_valid())) return {};
     LIBSERVICES_TRY(const Attributes now, attributes(context, directory, false));
     return check_access(context.caller, now, X_OK);

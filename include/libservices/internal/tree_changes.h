@@ -105,6 +105,8 @@ class TreeChanges {
 
   Result<void> link(const Context& context, const Here& from, const Walked& to) {
     if constexpr (OffersLink<Stack>) {
+      const bool is_free = to.last == T::Last::kName && !to.target.inode && !to.trailing_slash;
+      if (is_free && from.attributes.unmapped != 0) return Errno{EOVERFLOW};
       auto linked = make(context, to, from.attributes.mode, false,
                          [&](const NewNode&) -> Result<Entry<Node>> {
         if (from.attributes.is_directory()) return Errno{EPERM};
@@ -140,6 +142,12 @@ class TreeChanges {
   static Result<void> may_change(const Context& context, const Here& directory) {
     if (!directory.attributes.is_directory()) return Errno{ENOTDIR};
     return check_access(context.caller, directory.attributes, W_OK | X_OK);
+  }
+
+  static Result<void> may_remove(const Context& context, const Walked& at) {
+    if (at.target.attributes.unmapped != 0) return Errno{EOVERFLOW};
+    LIBSERVICES_CHECK_OK(may_change(context, at.parent));
+    return check_sticky(context.caller, at.parent.attributes, at.target.attributes);
   }
 
   Result<void> still_there(const Here& directory) {
@@ -183,9 +191,7 @@ class TreeChanges {
     if (at.trailing_slash && !directory) {
       return Errno{at.target.attributes.is_directory() ? EISDIR : ENOTDIR};
     }
-    LIBSERVICES_CHECK_OK(may_change(context, at.parent));
-    LIBSERVICES_CHECK_OK(
-        check_sticky(context.caller, at.parent.attributes, at.target.attributes));
+    LIBSERVICES_CHECK_OK(may_remove(context, at));
     if constexpr (WritableService<Stack>) {
       if (directory != at.target.attributes.is_directory()) {
         return Errno{directory ? ENOTDIR : EISDIR};
@@ -240,21 +246,9 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
       }
     }
     if (from.target.inode == to.target.inode) return {};
-    LIBSERVICES_CHECK_OK(may_change(context, from.parent));
-    LIBSERVICES_CHECK_OK(
-        check_sticky(context.caller, from.parent.attributes, from.target.attributes));
-    LIBSERVICES_CHECK_OK(may_change(context, to.parent));
-    if (to.target.inode) {
-      LIBSERVICES_CHECK_OK(
-          check_sticky(context.caller, to.parent.attributes, to.target.attributes));
-      const bool onto_directory = to.target.attributes.is_directory();
-      if (mode != RenameMode::kExchange && moves_directory != onto_directory) {
-        return Errno{onto_directory ? EISDIR : ENOTDIR};
-      }
-      if (mode == RenameMode::kExchange && other_parent && onto_directory) {
-        LIBSERVICES_CHECK_OK(check_access(context.caller, to.target.attributes, W_OK));
-      }
-    }
+    LIBSERVICES_CHECK_OK(may_remove(context, from));
+    LIBSERVICES_CHECK_OK(to.target.inode ? may_remove(context, to)
+                                         : may_change(context, to.parent));
     const bool replaces = to.target.inode && mode != RenameMode::kExchange;
     if (replaces && moves_directory != to.target.attributes.is_directory()) {
       return Errno{moves_directory ? ENOTDIR : EISDIR};
