@@ -3,6 +3,7 @@
 // Each layer over Memory keeps the contract.
 #include "libservices/layers/faulty.h"
 #include "libservices/layers/forwarding.h"
+#include "libservices/layers/id_map.h"
 #include "libservices/layers/read_only.h"
 #include "libservices/layers/shared.h"
 #include "libservices/layers/subtree.h"
@@ -47,6 +48,25 @@ struct SubtreeStack {
   }
 };
 
+// What is shown as 0 to 65535 is stored as 100000 and so on: the suite's owners are all of them.
+struct IdMapStack {
+  using Service = IdMap<Shared<Memory>>;
+  static constexpr const char* kName = "idmap(shared(memory))";
+  Service::Config config() {
+    auto instance = share<Memory>({});
+    const Context context;
+    AttributeChanges changes;
+    changes.which = AttributeChanges::kUid | AttributeChanges::kGid;
+    changes.uid = changes.gid = 100000;
+    must(instance->service.setattr(context, must(instance->service.root(context)).node, changes));
+    return {.lower = {.instance = instance},
+            .uids = {{100000, 0, 1000}, {101000, 1000, 64536}},
+            .gids = {{100000, 0, 65536}},
+            .squash_uid = {},
+            .squash_gid = {}};
+  }
+};
+
 struct TraceStack {
   using Service = Trace<Memory>;
   static constexpr const char* kName = "trace(memory)";
@@ -71,6 +91,7 @@ LIBSERVICES_CONFORMANCE(libservices::testing::ForwardingStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::ReadOnlyStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::SharedStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::SubtreeStack);
+LIBSERVICES_CONFORMANCE(libservices::testing::IdMapStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::TraceStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::FaultyStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::DeepStack);

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "libservices/filesystem_of.h"
+#include "libservices/layers/id_map.h"
 #include "libservices/sources/memory.h"
 #include "services/local/local.h"
 #include "services/union/union.h"
@@ -162,6 +163,74 @@ TEST_CASE_TEMPLATE("a stack answers as tmpfs does, but for the links of director
                    OverUnionOfMemory, OverUnionOfLocal) {
   compare_scripts(Stack::kName, without_directory_links(on_fresh_tmpfs),
                   without_directory_links(Stack::with_fresh));
+}
+
+// The callers' own ids are stored; group 2000 is not, nor are some owners shown.
+constexpr ShownIds kIds{.stored = 100000, .count = 1002};
+
+// What is there before the script: names that it uses, of all kinds of owners.
+void prepare(const std::string& root) {
+  constexpr uid_t kOwners[] = {100000, 101000, 7, 101001, 101002};
+  constexpr mode_t kModes[] = {0777, 0700, 0675, 0467, 01757};
+  REQUIRE(::chown(root.c_str(), 100000, 100000) == 0);
+  REQUIRE(::chmod(root.c_str(), 0755) == 0);
+  unsigned number = 0;
+  const auto owned = [&](const std::string& path) {
+    REQUIRE(::chown(path.c_str(), kOwners[number % 5], kOwners[number / 2 % 5]) == 0);
+    REQUIRE(::chmod(path.c_str(), kModes[number / 3 % 5]) == 0);
+    ++number;
+  };
+  for (const char* directory : {"/a", "/b", "/c", "/d"}) {
+    REQUIRE(::mkdir((root + directory).c_str(), 0700) == 0);
+    for (const char* name : {"/a", "/b", "/c", "/d", "/e"}) {
+      const std::string path = root + directory + name;
+      if (number % 3 == 0) {
+        REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+      } else {
+        REQUIRE(::mknod(path.c_str(), S_IFREG | 0600, 0) == 0);
+      }
+      owned(path);
+    }
+    owned(root + directory);
+  }
+}
+
+// Whether the caller may give something away, or there is such an owner: who asks for both wrongly
+// is told the one or the other first.
+class UnstoredIsForbidden final : public Subject {
+ public:
+  explicit UnstoredIsForbidden(Subject& subject) : subject_(subject) {}
+  Outcome apply(const Operation& op) override {
+    Outcome outcome = subject_.apply(op);
+    const bool unstored = op.uid >= kIds.count || op.gid >= kIds.count;
+    if (op.call == Call::kChown && unstored && outcome.error == EPERM) outcome.error = EOVERFLOW;
+    return outcome;
+  }
+
+ private:
+  Subject& subject_;
+};
+
+TEST_CASE("IdMap answers every script as an idmapped mount of tmpfs does") {
+  if (why_kernel_cannot().empty() && !has_idmapped_tmpfs()) {
+    MESSAGE("SKIPPED: this kernel has no idmapped mounts of tmpfs (it takes Linux 6.3)");
+    return;
+  }
+  compare_scripts(
+      "idmap", [](const auto& work) { on_idmapped_tmpfs(kIds, prepare, work); },
+      [](const std::function<void(Subject&)>& work) {
+        const Scratch scratch;
+        prepare(scratch / "root");
+        IdMap<Local>::Config config;
+        config.lower.directory = scratch / "root";
+        config.lower.work = scratch / "work";
+        config.lower.exclusive = true;
+        config.uids = config.gids = {{kIds.stored, 0, kIds.count}};
+        run_on<IdMap<Local>>(std::move(config), [&](Subject& subject) {
+          UnstoredIsForbidden told_later(subject);
+          work(told_later);
+        });
+      });
 }
 
 // Over layers that hold files, whiteouts and opaque directories: the calls before the first

@@ -5,10 +5,13 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/fsuid.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -281,18 +284,98 @@ ScriptOptions what_kernel_has() {
   return has;
 }
 
-void on_fresh_tmpfs(const std::function<void(Subject&)>& work) {
-  char directory[] = "/dev/shm/libservices-differential-XXXXXX";
-  if (mkdtemp(directory) == nullptr) abort();
+namespace {
+
+std::string fresh_directory() {
+  std::string directory = "/dev/shm/libservices-differential-XXXXXX";
+  if (mkdtemp(directory.data()) == nullptr) abort();
+  return directory;
+}
+
+// A thread of its own, whose root directory is the open one.
+void with_root(int directory, const std::function<void(Subject&)>& work) {
   std::thread([&] {
-    if (unshare(CLONE_FS) != 0 || chroot(directory) != 0 || chdir("/") != 0 ||
-        chmod("/", 0755) != 0) {
-      perror("on_fresh_tmpfs");
+    if (unshare(CLONE_FS) != 0 || fchdir(directory) != 0 || chroot(".") != 0) {
+      perror("with_root");
       abort();
     }
     KernelSubject subject;
     work(subject);
   }).join();
+}
+
+// A user namespace in which `ids.stored` and so on are the ids of 0 and so on outside.
+int user_namespace(const ShownIds& ids) {
+  int ready[2];
+  if (pipe2(ready, O_CLOEXEC) != 0) return -1;
+  const pid_t child = fork();
+  if (child == 0) {
+    char byte = unshare(CLONE_NEWUSER) == 0 ? 'y' : 'n';
+    (void)!write(ready[1], &byte, 1);
+    pause();
+    _exit(0);
+  }
+  ::close(ready[1]);
+  char made = 'n';
+  const bool asked = child > 0 && ::read(ready[0], &made, 1) == 1 && made == 'y';
+  ::close(ready[0]);
+  int found = -1;
+  if (asked) {
+    const std::string process = "/proc/" + std::to_string(child);
+    for (const char* map : {"/uid_map", "/gid_map"}) {
+      std::ofstream(process + map) << ids.stored << " 0 " << ids.count << std::endl;
+    }
+    found = open((process + "/ns/user").c_str(), O_RDONLY | O_CLOEXEC);
+  }
+  if (child > 0) {
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+  }
+  return found;
+}
+
+// The directory in a mount of its own that nothing names. -1: this kernel has no such.
+int idmapped(const std::string& directory, const ShownIds& ids) {
+  const int users = user_namespace(ids);
+  const int tree = open_tree(AT_FDCWD, directory.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  mount_attr wanted{};
+  wanted.attr_set = MOUNT_ATTR_IDMAP;
+  wanted.userns_fd = static_cast<std::uint64_t>(users);
+  const bool is_mapped = users >= 0 && tree >= 0 &&
+                         mount_setattr(tree, "", AT_EMPTY_PATH, &wanted, sizeof wanted) == 0;
+  ::close(users);
+  if (is_mapped) return tree;
+  ::close(tree);
+  return -1;
+}
+
+}  // namespace
+
+void on_fresh_tmpfs(const std::function<void(Subject&)>& work) {
+  const std::string directory = fresh_directory();
+  const int root = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0 || fchmod(root, 0755) != 0) abort();
+  with_root(root, work);
+  ::close(root);
+  std::filesystem::remove_all(directory);
+}
+
+bool has_idmapped_tmpfs() {
+  const std::string directory = fresh_directory();
+  const int root = idmapped(directory, {.stored = 100000, .count = 1});
+  if (root >= 0) ::close(root);
+  std::filesystem::remove_all(directory);
+  return root >= 0;
+}
+
+void on_idmapped_tmpfs(const ShownIds& ids, const std::function<void(const std::string&)>& prepare,
+                       const std::function<void(Subject&)>& work) {
+  const std::string directory = fresh_directory();
+  prepare(directory);
+  const int root = idmapped(directory, ids);
+  if (root < 0) abort();
+  with_root(root, work);
+  ::close(root);
   std::filesystem::remove_all(directory);
 }
 

@@ -39,6 +39,17 @@ ScriptOptions what_kernel_has();
 // Runs `work` in a thread whose root is a fresh directory of tmpfs, and removes that afterwards.
 void on_fresh_tmpfs(const std::function<void(Subject&)>& work);
 
+// Ids of users, and the same of groups: what is stored from `stored` on is shown from 0 on.
+struct ShownIds {
+  unsigned stored;
+  unsigned count;
+};
+// Whether this kernel has idmapped mounts of tmpfs, as it does since 6.3.
+bool has_idmapped_tmpfs();
+// The same in an idmapped mount, whose directory `prepare` makes something in by stored ids.
+void on_idmapped_tmpfs(const ShownIds& ids, const std::function<void(const std::string&)>& prepare,
+                       const std::function<void(Subject&)>& work);
+
 }  // namespace libservices::testing
 
 #endif  // LIBSERVICES_TESTS_DIFFERENTIAL_KERNEL_SUBJECT_H_

@@ -7,6 +7,7 @@
 #include "libservices/filesystem_of.h"
 #include "libservices/layers/faulty.h"
 #include "libservices/layers/forwarding.h"
+#include "libservices/layers/id_map.h"
 #include "libservices/layers/read_only.h"
 #include "libservices/layers/shared.h"
 #include "libservices/layers/subtree.h"
@@ -41,6 +42,7 @@ static_assert(capabilities_of<Forwarding<Memory>>() == kMemory);
 static_assert(capabilities_of<Subtree<Memory>>() == kMemory);
 static_assert(capabilities_of<Trace<Memory>>() == kMemory);
 static_assert(capabilities_of<Faulty<Memory>>() == kMemory);
+static_assert(capabilities_of<IdMap<Memory>>() == kMemory);
 static_assert(capabilities_of<Shared<Memory>>() == kMemory);
 static_assert(capabilities_of<ReadOnly<Memory>>() == reads_of_memory());
 static_assert(capabilities_of<Empty>() == Capabilities{});
@@ -49,6 +51,7 @@ static_assert(capabilities_of<Empty>() == Capabilities{});
 static_assert(capabilities_of<EverythingArchetype>() == kAll);
 static_assert(capabilities_of<Trace<Faulty<Forwarding<EverythingArchetype>>>>() == kAll);
 static_assert(capabilities_of<Subtree<Shared<EverythingArchetype>>>() == kAll);
+static_assert(capabilities_of<IdMap<EverythingArchetype>>() == kAll);
 static_assert(HasLifecycle<Forwarding<EverythingArchetype>>);
 static_assert(DeclaresCoherence<Forwarding<EverythingArchetype>>);
 static_assert(!HasLifecycle<Forwarding<WritableArchetype>>);
@@ -68,6 +71,8 @@ static_assert(offers_only_the_tier<Subtree<ReadableArchetype>, false>());
 static_assert(offers_only_the_tier<Trace<ReadableArchetype>, false>());
 static_assert(offers_only_the_tier<Faulty<ReadableArchetype>, false>());
 static_assert(offers_only_the_tier<Shared<ReadableArchetype>, false>());
+static_assert(offers_only_the_tier<IdMap<ReadableArchetype>, false>());
+static_assert(offers_only_the_tier<IdMap<WritableArchetype>, true>());
 static_assert(offers_only_the_tier<Trace<WritableArchetype>, true>());
 
 static_assert(ReadableService<ReadOnly<ReadOnly<Memory>>>);
@@ -88,6 +93,7 @@ static_assert(has_every_operation<Trace<EverythingArchetype>>());
 static_assert(has_every_operation<Faulty<EverythingArchetype>>());
 static_assert(has_every_operation<Shared<EverythingArchetype>>());
 static_assert(has_every_operation<Subtree<EverythingArchetype>>());
+static_assert(has_every_operation<IdMap<EverythingArchetype>>());
 
 static_assert(Consistent<ReadableArchetype> && Consistent<WritableArchetype>);
 static_assert(Consistent<EverythingArchetype> && Consistent<Memory> && Consistent<Empty>);

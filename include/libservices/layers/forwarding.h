@@ -26,6 +26,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -95,6 +96,13 @@ class Forwarding {
     requires KnowsDataEpoch<Lower>
   {
     return lower().data_epoch();
+  }
+
+  // Where on the host its files are, for branches that must not overlap.
+  std::string place() const
+    requires requires(const Lower& lower) { lower.place(); }
+  {
+    return lower().place();
   }
 
 #define LIBSERVICES_FORWARD_(name, Concept, Answer, parameters, arguments)           \

@@ -46,6 +46,12 @@ class Subtree : public Forwarding<Lower> {
     return stop_service(this->lower());
   }
 
+  std::string place() const
+    requires requires(const Lower& lower) { lower.place(); }
+  {
+    return Base::place() + below_;
+  }
+
   Result<Entry<Node>> root(const Context& context) {
     LIBSERVICES_TRY(const Attributes attributes, this->lower().getattr(context, *root_));
     return Entry<Node>{*root_, attributes};
@@ -54,6 +60,7 @@ class Subtree : public Forwarding<Lower> {
  private:
   absl::Status find() {
     const Context context;
+    below_.clear();
     auto at = this->lower().root(context);
     for (std::string_view rest = path_; at.ok() && !rest.empty();) {
       const std::string_view name = rest.substr(0, rest.find('/'));
@@ -66,6 +73,7 @@ class Subtree : public Forwarding<Lower> {
       at = this->lower().lookup(context, at->node, name);
       if (!at.ok()) return error(at.error(), name);
       if (!at->attributes.is_directory()) return error(Errno{ENOTDIR}, name);
+      below_.append("/").append(name);
     }
     if (!at.ok()) return error(at.error(), "/");
     root_.emplace(at->node);
@@ -78,6 +86,7 @@ class Subtree : public Forwarding<Lower> {
   }
 
   const std::string path_;
+  std::string below_;         // the same as `path_`, written in one way; from start() on
   std::optional<Node> root_;  // set by start(), constant until stop()
 };
 
