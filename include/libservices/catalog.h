@@ -23,9 +23,12 @@
 #include <concepts>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -57,16 +60,44 @@ class SpecArguments {
   absl::Status take(std::string_view key, double& into);
   absl::Status take(std::string_view key, std::chrono::nanoseconds& into);
 
+  // `on` or `off`, for features that can be switched; true and false are taken as well.
+  absl::Status take_switch(std::string_view key, bool& into);
+  // A number of bytes, 1 at least, with K, M or G if wanted; nothing for `off`.
+  absl::Status take_size(std::string_view key, std::optional<std::uint64_t>& into);
+  // One of the words: `take_choice("marks", {{"overlay", Marks::kOverlay}, …}, config.marks)`.
+  template <class T>
+  absl::Status take_choice(
+      std::string_view key,
+      std::initializer_list<std::pair<std::string_view, std::type_identity_t<T>>> choices,
+      T& into) {
+    std::string words;
+    const SpecOption* option = find(key);
+    if (option == nullptr) return absl::OkStatus();
+    for (const auto& [word, value] : choices) {
+      if (option->value == word) {
+        into = value;
+        return absl::OkStatus();
+      }
+      words.append(words.empty() ? "write " : " or ").append(word);
+    }
+    return value_error(key, words);
+  }
+
   std::size_t layers() const { return spec_->layers.size(); }
+
+  bool has(std::string_view key) const { return given(key) != nullptr; }
 
   // An error that points at this node.
   absl::Status error(std::string_view why, std::string_view mend) const;
+  // An error that points at the option and says that its value is none. REQUIRES: has(key).
+  absl::Status value_error(std::string_view key, std::string_view mend) const;
 
   // What is left over: options nobody took, a path or layers that nobody asked for.
   absl::Status finish(bool uses_layers) const;
 
  private:
-  const SpecOption* find(std::string_view key);
+  const SpecOption* given(std::string_view key) const;
+  const SpecOption* find(std::string_view key);  // and it counts as taken
 
   const Spec* spec_;
   std::vector<bool> taken_;  // one for each option

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cassert>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -13,6 +15,21 @@ namespace libservices {
 namespace {
 
 constexpr std::string_view kRepeat = "...";
+
+// A pattern as a spec: "x(y)..." becomes "x...(y)", so that "..." is a part of the name.
+std::string as_spec(std::string_view pattern) {
+  std::string text(pattern);
+  for (std::size_t close; (close = text.find(")...")) != std::string::npos;) {
+    text.erase(close + 1, kRepeat.size());
+    std::size_t open = close;
+    for (int depth = 1; depth != 0;) {
+      --open;
+      depth += text[open] == ')' ? 1 : text[open] == '(' ? -1 : 0;
+    }
+    text.insert(open, kRepeat);
+  }
+  return text;
+}
 
 bool repeats(const Spec& pattern) {
   return pattern.name.size() > kRepeat.size() && pattern.name.ends_with(kRepeat);
@@ -47,6 +64,13 @@ struct Unit {
 constexpr Unit kSizes[] = {{"K", 1ULL << 10}, {"M", 1ULL << 20}, {"G", 1ULL << 30}, {"", 1}};
 constexpr Unit kDurations[] = {{"ns", 1}, {"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000}};
 
+bool parse_flag(std::string_view text, bool& into) {
+  const bool yes = text == "on" || text == "true";
+  if (!yes && text != "off" && text != "false") return false;
+  into = yes;
+  return true;
+}
+
 // A whole number and one of `units`; false when it is none or too large.
 bool parse_number(std::string_view text, std::span<const Unit> units, std::uint64_t& into) {
   std::uint64_t number = 0;
@@ -60,21 +84,18 @@ bool parse_number(std::string_view text, std::span<const Unit> units, std::uint6
   return false;
 }
 
-absl::Status bad_value(const Spec& spec, const SpecOption& option, std::string_view mend) {
-  return spec_error(*spec.text, option.position,
-                    fmt::format("'{}' is no value for '{}'", option.value, option.key), mend);
-}
-
 }  // namespace
+
+const SpecOption* SpecArguments::given(std::string_view key) const {
+  const auto found = std::ranges::find(spec_->options, key, &SpecOption::key);
+  return found == spec_->options.end() ? nullptr : &*found;
+}
 
 const SpecOption* SpecArguments::find(std::string_view key) {
   known_.emplace_back(key);
-  for (std::size_t i = 0; i < spec_->options.size(); ++i) {
-    if (spec_->options[i].key != key) continue;
-    taken_[i] = true;
-    return &spec_->options[i];
-  }
-  return nullptr;
+  const SpecOption* option = given(key);
+  if (option != nullptr) taken_[static_cast<std::size_t>(option - spec_->options.data())] = true;
+  return option;
 }
 
 absl::StatusOr<std::string> SpecArguments::path() {
@@ -97,29 +118,43 @@ absl::Status SpecArguments::take(std::string_view key, std::string& into) {
 
 absl::Status SpecArguments::take(std::string_view key, bool& into) {
   const SpecOption* option = find(key);
-  if (option == nullptr) return absl::OkStatus();
-  if (option->value != "true" && option->value != "false") {
-    return bad_value(*spec_, *option, "write true or false");
-  }
-  into = option->value == "true";
-  return absl::OkStatus();
+  if (option == nullptr || parse_flag(option->value, into)) return absl::OkStatus();
+  return value_error(key, "write true or false");
+}
+
+absl::Status SpecArguments::take_switch(std::string_view key, bool& into) {
+  const SpecOption* option = find(key);
+  if (option == nullptr || parse_flag(option->value, into)) return absl::OkStatus();
+  return value_error(key, "write on or off");
 }
 
 absl::Status SpecArguments::take(std::string_view key, std::uint64_t& into) {
   const SpecOption* option = find(key);
   if (option == nullptr || parse_number(option->value, kSizes, into)) return absl::OkStatus();
-  return bad_value(*spec_, *option, "write a whole number, with K, M or G if you like");
+  return value_error(key, "write a whole number, with K, M or G if you like");
 }
 
 absl::Status SpecArguments::take(std::string_view key, std::uint32_t& into) {
   std::uint64_t wide = into;
   if (absl::Status status = take(key, wide); !status.ok()) return status;
   if (wide > std::numeric_limits<std::uint32_t>::max()) {
-    for (const SpecOption& option : spec_->options) {
-      if (option.key == key) return bad_value(*spec_, option, "write one below 4G");
-    }
+    return value_error(key, "write one below 4G");
   }
   into = static_cast<std::uint32_t>(wide);
+  return absl::OkStatus();
+}
+
+absl::Status SpecArguments::take_size(std::string_view key, std::optional<std::uint64_t>& into) {
+  const SpecOption* option = find(key);
+  if (option == nullptr) return absl::OkStatus();
+  std::uint64_t bytes = 0;
+  if (option->value == "off") {
+    into.reset();
+  } else if (parse_number(option->value, kSizes, bytes) && bytes != 0) {
+    into = bytes;
+  } else {
+    return value_error(key, "write off, or a number of bytes as 64K, 1M or 1G");
+  }
   return absl::OkStatus();
 }
 
@@ -130,7 +165,7 @@ absl::Status SpecArguments::take(std::string_view key, double& into) {
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc{} || end != text.data() + text.size() || !std::isfinite(number)) {
-    return bad_value(*spec_, *option, "write a number, for example 0.01");
+    return value_error(key, "write a number, for example 0.01");
   }
   into = number;
   return absl::OkStatus();
@@ -142,7 +177,7 @@ absl::Status SpecArguments::take(std::string_view key, std::chrono::nanoseconds&
   std::uint64_t count = 0;
   if (!parse_number(option->value, kDurations, count) ||
       count > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-    return bad_value(*spec_, *option, "write a whole number and its unit: ns, us, ms or s");
+    return value_error(key, "write a whole number and its unit: ns, us, ms or s");
   }
   into = std::chrono::nanoseconds(static_cast<std::int64_t>(count));
   return absl::OkStatus();
@@ -150,6 +185,13 @@ absl::Status SpecArguments::take(std::string_view key, std::chrono::nanoseconds&
 
 absl::Status SpecArguments::error(std::string_view why, std::string_view mend) const {
   return spec_error(spec_->text ? *spec_->text : spec_->name, spec_->position, why, mend);
+}
+
+absl::Status SpecArguments::value_error(std::string_view key, std::string_view mend) const {
+  const SpecOption* option = given(key);
+  assert(option != nullptr);
+  return spec_error(*spec_->text, option->position,
+                    fmt::format("'{}' is no value for '{}'", option->value, key), mend);
 }
 
 absl::Status SpecArguments::finish(bool uses_layers) const {
@@ -179,7 +221,7 @@ absl::StatusOr<FilesystemOptions> take_filesystem_options(SpecArguments& argumen
 }
 
 void Catalog::add(std::string_view pattern, Factory factory) {
-  absl::StatusOr<Spec> tree = parse_spec(pattern);
+  absl::StatusOr<Spec> tree = parse_spec(as_spec(pattern));
   assert(tree.ok() && "a pattern is a spec of names");
   compositions_.push_back({std::string(pattern), *std::move(tree), std::move(factory)});
 }

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,9 @@ class CatalogTest {
 };
 
 TEST_CASE_FIXTURE(CatalogTest, "a spec finds the composition of its shape") {
-  for (const char* pattern : {"memory", "local", "union(local, local...)",
-                              "union(memory, local...)", "readonly(union(local, local...))"}) {
+  for (const char* pattern :
+       {"memory", "local", "union(local, local...)", "union(memory, local...)",
+        "readonly(union(local, local...))", "union(local, a(b(local, local))...)"}) {
     add(pattern);
   }
   const auto found = [&](std::string_view spec) {
@@ -48,6 +50,8 @@ TEST_CASE_FIXTURE(CatalogTest, "a spec finds the composition of its shape") {
   CHECK(found("local:/a(x=1)") == "local");
   CHECK(found("union(local:/a, local:/b)") == "union(local, local...)");
   CHECK(found("union(memory, local:/a, local:/b, local:/c)") == "union(memory, local...)");
+  CHECK(found("union(local:/a, a(b(local:/b, local:/c)), a(b(local:/d, local:/e), x=y))") ==
+        "union(local, a(b(local, local))...)");
   CHECK(found("readonly(union(local:/a, local:/b, x=y))") == "readonly(union(local, local...))");
 }
 
@@ -118,6 +122,64 @@ TEST_CASE("a value that is none is an error that points at it") {
   CHECK_FALSE(arguments.take("e", part).ok());
   CHECK_FALSE(arguments.take("f", wait).ok());
   CHECK_FALSE(arguments.take("g", part).ok());
+}
+
+TEST_CASE("switches, sizes and choices are read, and else left as they are") {
+  enum class Marks { kOverlay, kAufs };
+  const auto good =
+      parse_spec("x(index=on, xino=off, old=true, range=64K, whole=off, tiny=1, marks=aufs)");
+  REQUIRE(good.ok());
+  SpecArguments arguments(*good);
+  bool index = false;
+  bool xino = true;
+  bool old = false;
+  bool absent = true;
+  std::optional<std::uint64_t> range;
+  std::optional<std::uint64_t> whole = 5;
+  std::optional<std::uint64_t> tiny;
+  std::optional<std::uint64_t> unset = 6;
+  Marks marks = Marks::kOverlay;
+  const auto take_marks = [&](SpecArguments& from) {
+    return from.take_choice("marks", {{"overlay", Marks::kOverlay}, {"aufs", Marks::kAufs}}, marks);
+  };
+  CHECK(arguments.take_switch("index", index).ok());
+  CHECK(arguments.take_switch("xino", xino).ok());
+  CHECK(arguments.take_switch("old", old).ok());
+  CHECK(arguments.take_switch("absent", absent).ok());
+  CHECK(arguments.take_size("range", range).ok());
+  CHECK(arguments.take_size("whole", whole).ok());
+  CHECK(arguments.take_size("tiny", tiny).ok());
+  CHECK(arguments.take_size("unset", unset).ok());
+  CHECK(take_marks(arguments).ok());
+  CHECK(arguments.finish(false).ok());
+  CHECK(index);
+  CHECK_FALSE(xino);
+  CHECK(old);
+  CHECK(absent);
+  CHECK(range == 65536U);
+  CHECK_FALSE(whole.has_value());
+  CHECK(tiny == 1U);
+  CHECK(unset == 6U);
+  CHECK(marks == Marks::kAufs);
+  CHECK(arguments.has("index"));
+  CHECK_FALSE(arguments.has("absent"));
+
+  const auto wrong = parse_spec("x(index=maybe, range=0, all=on, huge=17179869184G, marks=dots)");
+  REQUIRE(wrong.ok());
+  SpecArguments refused(*wrong);
+  CHECK(std::string(refused.take_switch("index", index).message())
+            .starts_with("spec, column 3: 'maybe' is no value for 'index' (write on or off)\n"));
+  CHECK(std::string(refused.take_size("range", range).message())
+            .starts_with("spec, column 16: '0' is no value for 'range' (write off, or a number of "
+                         "bytes as 64K, 1M or 1G)\n"));
+  CHECK_FALSE(refused.take_size("all", range).ok());
+  CHECK_FALSE(refused.take_size("huge", range).ok());
+  CHECK(std::string(take_marks(refused).message())
+            .starts_with("spec, column 52: 'dots' is no value for 'marks' (write overlay or "
+                         "aufs)\n"));
+  CHECK(index);
+  CHECK(range == 65536U);
+  CHECK(marks == Marks::kAufs);
 }
 
 TEST_CASE("what nobody took is an error that names what there is") {
