@@ -108,7 +108,7 @@ absl::Status Local::start() {
   if (most == 0) {
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
-    most = std::clamp<std::size_t>(limit.rlim_cur / 4, 16, 4096);
+    most = std::clamp<std::size_t>(limit.rlim_cur / 4 / instances_.load(), 1, 4096);
   }
   privileged_ = ::geteuid() == 0;
   epoch_ = boot_number();

@@ -15,6 +15,7 @@
 #ifndef LIBSERVICES_SERVICES_LOCAL_LOCAL_H_
 #define LIBSERVICES_SERVICES_LOCAL_LOCAL_H_
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -40,7 +41,8 @@ class Local {
     // Files of which much is read again are mapped (mapped_file.h). WARNING: that takes SIGBUS's
     // handler of this process.
     bool map_reads = false;
-    std::size_t most_descriptors = 0;  // kept to known objects; 0: a quarter of the limit, <= 4096
+    // Kept to known objects; 0: what the limit's quarter gives each Local of the process, <= 4096.
+    std::size_t most_descriptors = 0;
   };
   using Node = local_internal::RecordPtr;
 
@@ -57,7 +59,8 @@ class Local {
   };
   using File = std::unique_ptr<OpenFile>;
 
-  explicit Local(Config config) : config_(std::move(config)) {}
+  explicit Local(Config config) : config_(std::move(config)) { instances_.fetch_add(1); }
+  ~Local() { instances_.fetch_sub(1); }
 
   absl::Status start();
   absl::Status stop();
@@ -152,6 +155,8 @@ class Local {
   Result<void> remove(const Node& directory, std::string_view name, int flags);
   std::string work_path() const;
   absl::Status open_work(Errno& why);
+
+  static inline std::atomic<std::size_t> instances_{0};  // of the process, started or not
 
   const Config config_;
   std::string place_;

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -222,6 +223,26 @@ TEST_CASE("30,000 known files need few descriptors, and each is found again") {
     REQUIRE(seen.ok());
     CHECK(seen->mtime.seconds == i);
   }
+}
+
+TEST_CASE("all that there are share the descriptors that are kept") {
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  const rlimit few{1024, limit.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  {
+    std::deque<Local> others;
+    for (int i = 0; i < 31; ++i) others.emplace_back(Local::Config{});
+    Bench bench;
+    std::vector<Local::Node> nodes;
+    for (int i = 0; i < 100; ++i) {
+      files::create_directories(bench.path("d" + std::to_string(i) + "/below"));
+      nodes.push_back(bench.local->lookup(kRoot, bench.root, "d" + std::to_string(i))->node);
+      CHECK(bench.local->lookup(kRoot, nodes.back(), "below").ok());
+    }
+    CHECK(bench.local->kept_descriptors() <= 1024 / 4 / 32 + 1);
+  }
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
 
 TEST_CASE("moved objects are found again, also those that were never opened") {

@@ -8,9 +8,9 @@
 namespace libservices {
 namespace {
 
-constexpr std::size_t kMostBytes = 64 << 10;
-constexpr int kDeepest = 32;          // nodes inside nodes
-constexpr std::size_t kExcerpt = 64;  // bytes of the text shown on one line with the mark
+constexpr std::size_t kMostBytes = 1 << 20;  // of which 500 branches with long paths take 60 K
+constexpr int kDeepest = 32;                 // nodes inside nodes
+constexpr std::size_t kExcerpt = 64;         // bytes of the text shown on one line with the mark
 
 bool is_name_byte(char byte) {
   return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
