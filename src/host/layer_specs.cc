@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <iterator>
 
@@ -19,6 +20,24 @@ constexpr int kMostErrno = 133;
 std::string_view error_name(int error) {
   const char* name = ::strerrorname_np(error);
   return name == nullptr ? "" : name;
+}
+
+// False: the text is no list of triples.
+bool parse_ranges(std::string_view text, std::vector<IdRange>& into) {
+  std::vector<std::uint32_t> numbers;
+  const char* const end = text.data() + text.size();
+  for (const char* at = text.data();; ++at) {
+    const auto [behind, error] = std::from_chars(at, end, numbers.emplace_back());
+    if (error != std::errc{}) return false;
+    at = behind;
+    if (at == end) break;
+    if (*at != ':') return false;
+  }
+  if (numbers.size() % 3 != 0) return false;
+  for (std::size_t i = 0; i < numbers.size(); i += 3) {
+    into.push_back({numbers[i], numbers[i + 1], numbers[i + 2]});
+  }
+  return true;
 }
 
 }  // namespace
@@ -60,6 +79,29 @@ absl::StatusOr<std::shared_ptr<FaultPlan>> fault_plan(SpecArguments& arguments) 
   }
   plan->add(fault);
   return plan;
+}
+
+absl::Status take_id_ranges(SpecArguments& arguments, std::string_view key,
+                            std::vector<IdRange>& into) {
+  std::string text;
+  if (absl::Status taken = arguments.take(key, text); !taken.ok()) return taken;
+  if (!arguments.has(key) || parse_ranges(text, into)) return absl::OkStatus();
+  return arguments.value_error(
+      key, "write STORED:SHOWN:COUNT, as 0:300000:65536, and more ranges behind another ':'");
+}
+
+absl::Status take_squash(SpecArguments& arguments, std::optional<std::uint32_t>& uid,
+                         std::optional<std::uint32_t>& gid) {
+  bool to_root = false;
+  if (absl::Status taken = arguments.take_switch("squash_to_root", to_root); !taken.ok()) {
+    return taken;
+  }
+  for (const auto& [key, into] : {std::pair("squash_uid", &uid), std::pair("squash_gid", &gid)}) {
+    std::uint32_t id = 0;
+    if (absl::Status taken = arguments.take(key, id); !taken.ok()) return taken;
+    if (to_root || arguments.has(key)) *into = id;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace libservices::host

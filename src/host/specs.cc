@@ -28,4 +28,16 @@ absl::StatusOr<Local::Config> FromSpec<Local>::config(SpecArguments& arguments) 
   return config;
 }
 
+absl::Status host::take_durability(SpecArguments& arguments, bool& durable) {
+  if (arguments.has("volatile") && arguments.has("durable")) {
+    return arguments.error("'volatile' and 'durable' say the same thing", "keep one of both");
+  }
+  bool is_volatile = !durable;
+  if (absl::Status taken = arguments.take_switch("volatile", is_volatile); !taken.ok()) {
+    return taken;
+  }
+  durable = !is_volatile;
+  return arguments.take("durable", durable);
+}
+
 }  // namespace libservices

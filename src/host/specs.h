@@ -5,14 +5,17 @@
 //   memory(capacity_bytes=1G, capacity_files=1000)
 //   empty
 //   local:/directory(work=/directory, exclusive=true, most_descriptors=1000)
-//   union(UPPER, LOWER, LOWER…, range=64K, metacopy=false, redirect=true, index=true, durable=true,
-//         marks=overlay)
+//   union(UPPER, LOWER, LOWER…, range=64K, metacopy=off, redirect=on, index=on, marks=overlay,
+//         volatile=off)
+//   union(LOWER, LOWER…, upper=none)      nothing can be changed
 //
 // Include it to add a composition of them, or of them and one's own, to a catalog.
 #ifndef LIBSERVICES_SRC_HOST_SPECS_H_
 #define LIBSERVICES_SRC_HOST_SPECS_H_
 
-#include <fmt/format.h>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
 
 #include "absl/status/statusor.h"
 #include "libservices/catalog.h"
@@ -35,28 +38,42 @@ struct FromSpec<Local> {
   static absl::StatusOr<Local::Config> config(SpecArguments& arguments);
 };
 
+namespace host {
+
+// `volatile=on`, as overlayfs calls it, is `durable=false`.
+// ERRORS: InvalidArgument for a value that is none, or both options.
+absl::Status take_durability(SpecArguments& arguments, bool& durable);
+
+}  // namespace host
+
 template <class Upper, class Lower>
 struct FromSpec<Union<Upper, Lower>> {
   static constexpr bool kLayers = true;
   static absl::StatusOr<typename Union<Upper, Lower>::Config> config(SpecArguments& arguments) {
     typename Union<Upper, Lower>::Config config;
-    std::string marks = "overlay";
+    using Form = typename Union<Upper, Lower>::MarkForm;
+    std::optional<std::uint64_t> range = config.range_bytes;
     for (const absl::Status& taken :
-         {arguments.take("durable", config.durable), arguments.take("range", config.range_bytes),
-          arguments.take("metacopy", config.metacopy),
-          arguments.take("redirect", config.redirect), arguments.take("index", config.index),
-          arguments.take("marks", marks)}) {
+         {host::take_durability(arguments, config.durable), arguments.take_size("range", range),
+          arguments.take_switch("metacopy", config.metacopy),
+          arguments.take_switch("redirect", config.redirect),
+          arguments.take_switch("index", config.index),
+          arguments.take_choice("marks", {{"overlay", Form::kOverlay}, {"files", Form::kFiles}},
+                                config.marks),
+          arguments.take_choice("upper", {{"first", false}, {"none", true}},
+                                config.without_upper)}) {
       if (!taken.ok()) return taken;
     }
-    if (marks != "overlay" && marks != "files") {
-      return arguments.error(fmt::format("there is no form of marks '{}'", marks),
-                             "write marks=overlay or marks=files");
-    }
-    using Form = typename Union<Upper, Lower>::MarkForm;
-    config.marks = marks == "files" ? Form::kFiles : Form::kOverlay;
+    config.range_bytes = range.value_or(0);
     const auto& layers = arguments.spec().layers;
     absl::StatusOr<typename Upper::Config> upper = config_of<Upper>(layers.front());
     if (!upper.ok()) return upper.status();
+    if constexpr (std::is_same_v<Upper, Lower>) {
+      if (config.without_upper) config.lowers.push_back(*upper);
+    } else if (config.without_upper) {
+      return arguments.error("its upper is of another kind than its lowers",
+                             "leave the upper out only where all layers are of one kind");
+    }
     config.upper = *std::move(upper);
     for (std::size_t i = 1; i < layers.size(); ++i) {
       absl::StatusOr<typename Lower::Config> lower = config_of<Lower>(layers[i]);

@@ -10,8 +10,12 @@ Catalog standard_catalog() {
   host::add_sources(catalog);
   host::add_local(catalog);
   host::add_unions(catalog);
+  host::add_branches(catalog);
+  host::add_faulty_branches(catalog);
   host::add_readonly(catalog);
   host::add_subtree(catalog);
+  host::add_idmap(catalog);
+  host::add_idmap_unions(catalog);
   host::add_trace(catalog);
   host::add_faulty(catalog);
   return catalog;

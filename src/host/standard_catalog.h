@@ -13,8 +13,12 @@ namespace libservices::host {
 void add_sources(Catalog& catalog);
 void add_local(Catalog& catalog);
 void add_unions(Catalog& catalog);
+void add_branches(Catalog& catalog);
+void add_faulty_branches(Catalog& catalog);
 void add_readonly(Catalog& catalog);
 void add_subtree(Catalog& catalog);
+void add_idmap(Catalog& catalog);
+void add_idmap_unions(Catalog& catalog);
 void add_trace(Catalog& catalog);
 void add_faulty(Catalog& catalog);
 
