@@ -6,12 +6,15 @@ usage: tools/bench [OPTION]... [NAME]...
 
   calls      single file calls on union(local, local), beside kernel overlayfs and fuse-overlayfs
   programs   untar, grep -r, find, diff -r on the same, beside those and unionfs-fuse
+  union      changes of what lower layers hold, large listings, lookups through 1 to 500 layers: each
+             with an empty upper, on tmpfs and ext4; --only append (tree, move, list, lookup) for some of it
   ipc        an empty request, beside a pipe, a Unix socket, an eventfd and a FUSE getattr
   stack      1 to 8 pass-through layers composed at compile time, beside virtual calls (no root needed)
   NAME       any other program //bench:NAME that prints rows as JSON, as bench/README.md says
 
-`calls` and `programs` make a tmpfs with a lower tree and one upper directory for each system, in a mount
-namespace of their own, so that nothing stays mounted whatever happens. Systems take turns in each round, and a
+`calls`, `programs` and `union` mount what they measure, in a mount namespace of their own, so that nothing
+stays mounted whatever happens. The first two make a tmpfs with a lower tree and one upper directory for each
+system. Systems take turns in each round, and a
 figure is the median of the rounds. `plain` is the tmpfs itself. A ratio is the peer's time over ours: above 1, ours is faster.
 """
 
@@ -34,7 +37,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 STANDARD = ["stack", "calls", "programs"]
-MOUNTING = {"calls", "programs"}
+MOUNTING = {"calls": "calls", "programs": "calls", "union": "trees"}  # and the program of each
 PROGRAMS = "LIBSERVICES_BENCH_PROGRAMS"  # set once they are built, and in the mount namespace if one is needed
 OURS = "libservices"
 OURS_MOUNT = "/mnt/libservices-bench"  # must not exist: only programs under the preload library see it
@@ -70,9 +73,9 @@ def build(names):
 
     It happens before there is a mount namespace: a Bazel server that is started here outlives this run.
     """
-    targets = {f"//bench:{name}" for name in set(names) - MOUNTING}
-    if MOUNTING & set(names):
-        targets |= {"//src/cli:libservices", "//src/preload:libservices-preload.so", "//bench:calls"}
+    targets = {f"//bench:{MOUNTING.get(name, name)}" for name in names}
+    if MOUNTING.keys() & set(names):
+        targets |= {"//src/cli:libservices", "//src/preload:libservices-preload.so"}
     command = ["bazel", "build", "--config=opt", "--ui_event_filters=-info", *sorted(targets)]
     say("building " + " ".join(sorted(targets)))
     if subprocess.run(command, stdin=subprocess.DEVNULL, cwd=ROOT, check=False).returncode != 0:
@@ -131,7 +134,8 @@ def ratio_of(row, theirs):
 def print_rows(title, rows):
     """Rows: name, unit, ours and peers {name: value}, None for what could not be measured.
 
-    The unit is nanoseconds if none is named; "better": "higher" marks rates.
+    The unit is nanoseconds if none is named; "better": "higher" marks rates. A "goal" is a ratio to
+    overlayfs; "at_most" one to ours itself.
     """
     peers = list(dict.fromkeys(peer for row in rows for peer in row["peers"]))
     wide = max([18, *(len(row["name"]) + 1 for row in rows)])
@@ -149,6 +153,8 @@ def print_rows(title, rows):
         if row.get("goal") and row["ours"] and row["peers"].get("overlayfs"):
             reached = row["peers"]["overlayfs"] / row["ours"] >= row["goal"]
             line += f"   goal {row['goal']} {'reached' if reached else 'missed'}"
+        if row.get("at_most") and row["ours"]:
+            line += f"   at most {row['at_most']}: {'reached' if row['ours'] <= row['at_most'] else 'missed'}"
         say(line)
 
 
@@ -194,18 +200,21 @@ class Client:
 
 
 class System:
-    """A union of `lower` and an upper directory of its own, mounted at `self.at`. Its processes run on `cpus`."""
+    """A union of `lowers` and an upper directory of its own, mounted at `self.at`. Its processes run on `cpus`."""
 
     name = ""
 
-    def __init__(self, base, lower, cpus):
-        self.lower, self.cpus = lower, cpus
+    def __init__(self, base, lowers, cpus):
+        self.lowers, self.cpus = lowers, cpus
         self.home = base / self.name
         self.upper, self.work, self.at = self.home / "upper", self.home / "work", self.home / "at"
         for directory in (self.upper, self.work, self.at):
             directory.mkdir(parents=True)
         self.daemon = None
         self.clients = []
+
+    def joined_lowers(self):
+        return ":".join(map(str, self.lowers))
 
     def on_cpus(self, command):
         return ["taskset", "-c", self.cpus, *map(str, command)]
@@ -247,14 +256,14 @@ class Plain(System):
 
     def start(self):
         # The lower tree itself, which is on the same tmpfs; what the calls write goes beside it and is removed.
-        subprocess.run(["cp", "-a", f"{self.lower}/.", str(self.at)], check=True)
+        subprocess.run(["cp", "-a", f"{self.lowers[0]}/.", str(self.at)], check=True)
 
 
 class Overlayfs(System):
     name = "overlayfs"
 
     def start(self):
-        options = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.work}"
+        options = f"lowerdir={self.joined_lowers()},upperdir={self.upper},workdir={self.work}"
         done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(self.at)],
                               stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
@@ -287,14 +296,15 @@ class FuseOverlayfs(Fuse):
 
     def command(self):
         return ["fuse-overlayfs", "-f", "-o",
-                f"allow_other,lowerdir={self.lower},upperdir={self.upper},workdir={self.work}", self.at]
+                f"allow_other,lowerdir={self.joined_lowers()},upperdir={self.upper},workdir={self.work}", self.at]
 
 
 class UnionfsFuse(Fuse):
     name = "unionfs-fuse"
 
     def command(self):
-        return ["unionfs", "-f", "-o", "cow,allow_other,use_ino,suid,dev", f"{self.upper}=RW:{self.lower}=RO", self.at]
+        return ["unionfs", "-f", "-o", "cow,allow_other,use_ino,suid,dev", f"{self.upper}=RW:{self.lowers[0]}=RO",
+                self.at]
 
 
 class Ours(System):
@@ -307,8 +317,8 @@ class Ours(System):
             raise Failure(f"{self.at} exists; it must not, so that a call that goes past the library fails")
 
     def enter(self):
-        return [str(built("src/cli/libservices")), "with", "--mount",
-                f"{self.at}=union(local:{self.upper}, local:{self.lower})", "--"]
+        branches = ", ".join(f"local:{branch}" for branch in (self.upper, *self.lowers))
+        return [str(built("src/cli/libservices")), "with", "--mount", f"{self.at}=union({branches})", "--"]
 
     def environment(self):
         return {**super().environment(), "LIBSERVICES_PRELOAD": str(built("src/preload/libservices-preload.so"))}
@@ -325,7 +335,7 @@ class Measurement:
         self.systems, self.failures, self.samples = {}, {}, {}
         self.order = [kind.name for kind in kinds]
         for kind in kinds:
-            system = kind(base, lower, cpus)
+            system = kind(base, [lower], cpus)
             try:
                 system.start()
                 self.systems[system.name] = (system, system.client(command(system)))
@@ -422,30 +432,31 @@ def cpus_of(cores):
 
 def on_unions(name, options, make_tree, kinds, command, one_round):
     base = pathlib.Path(tempfile.mkdtemp(prefix="libservices-bench."))
+    rounds = options.rounds or 7
     failed, left_out, rows = False, {}, []
     try:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70%,mode=755", "libservices-bench", str(base)], check=True)
-        for cores in options.cores:
+        for cores in options.cores or [2, 1]:
             home = base / f"{cores}-cores"
             lower = home / "lower"
             lower.mkdir(parents=True)
             make_tree(lower)
             measurement = Measurement(home, lower, kinds, cpus_of(cores), command)
             try:
-                measurement.run(options.rounds, one_round)
+                measurement.run(rounds, one_round)
             finally:
                 measurement.stop()
             failed |= OURS in measurement.failures
             left_out |= measurement.failures
             some = measurement.rows(cores)
             plural = "s" if cores > 1 else ""
-            print_rows(f"{name}, client and service on {cores} core{plural}, median of {options.rounds} rounds", some)
+            print_rows(f"{name}, client and service on {cores} core{plural}, median of {rounds} rounds", some)
             rows += some
             shutil.rmtree(home, ignore_errors=True)
     finally:
         subprocess.run(["umount", "-l", str(base)], check=False)
         base.rmdir()
-    record(name, rows, {"rounds": options.rounds, "milliseconds_per_call": options.ms, "files": options.files,
+    record(name, rows, {"rounds": rounds, "milliseconds_per_call": options.ms, "files": options.files,
                         "left_out": left_out})
     return not failed
 
@@ -520,11 +531,13 @@ def arguments():
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(STANDARD)}")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds that count, after one to warm up (7)")
+    parser.add_argument("--rounds", type=int, help="rounds that count, after one to warm up (7; of union 3)")
     parser.add_argument("--ms", type=int, default=60, help="milliseconds for each call and round (60)")
     parser.add_argument("--files", type=int, default=4000, help="files in the tree of `programs` (4000)")
-    parser.add_argument("--cores", type=lambda text: [int(c) for c in text.split(",")], default=[2, 1],
-                        help="numbers of cores to measure on (2,1)")
+    parser.add_argument("--cores", type=lambda text: [int(c) for c in text.split(",")],
+                        help="numbers of cores to measure on (2,1; union: 2)")
+    parser.add_argument("--only", action="append",
+                        help="this part of `union`; may be repeated; results are not written")
     parser.add_argument("--nice", type=int, default=0, help="niceness of everything; -20 on a busy machine (0)")
     return parser.parse_args()
 
@@ -535,21 +548,23 @@ def main():
     if options.nice:
         os.nice(options.nice)
     if PROGRAMS not in os.environ:
-        mounting = MOUNTING & set(names)
+        mounting = MOUNTING.keys() & set(names)
         if mounting and os.geteuid() != 0:
-            raise Failure("calls and programs mount filesystems, which needs root (stack does not)")
+            raise Failure(f"{' and '.join(sorted(mounting))} mount filesystems, which needs root (stack does not)")
         build(names)
         if mounting:
             os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "--", sys.executable, *sys.argv])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     good = True
     for name in names:
-        run = {"calls": bench_calls, "programs": bench_programs}.get(name)
+        run = {"calls": bench_calls, "programs": bench_programs, "union": union_rows.bench}.get(name)
         good &= run(options) if run else bench_program(name, options)
     return 0 if good else 1
 
 
 if __name__ == "__main__":
+    sys.modules["harness"] = sys.modules["__main__"]  # union_rows.py uses what is here
+    import union_rows
     try:
         sys.exit(main())
     except Failure as failure:
