@@ -70,6 +70,18 @@ Between bytes_of(const std::string& path) {
   };
 }
 
+// The same of a file with two names, which must agree.
+Between bytes_of_links() {
+  return [](const Tree& seen, const Tree& before, const Tree& after) -> std::string {
+    if (seen.at("/linked") != seen.at("/e/linked")) return "the two names differ";
+    const auto one = [](Tree tree) {
+      tree.erase("/linked");
+      return tree;
+    };
+    return bytes_of("/e/linked")(one(seen), one(before), one(after));
+  };
+}
+
 Tree without(Tree tree, const std::string& path) {
   std::erase_if(tree, [&](const auto& entry) {
     return entry.first == path || entry.first.starts_with(path + "/");
@@ -208,8 +220,9 @@ void check_upper(const Branches& branches, const Tree& seen) {
 void work_on(const Branches& branches, const Tree& tree) {
   {
     Running root(branches);
-    for (const auto& [path, object] : tree) {
-      CAPTURE(path);
+    for (const auto& entry : tree) {
+      const auto& [path, object] = entry;
+      CAPTURE(entry.first);
       if (S_ISREG(object.mode)) {
         REQUIRE(append(*root, path, "!").ok());
         const auto content = read_all(*root, path);
@@ -250,6 +263,10 @@ void die_at_each_moment(const Branches& branches, const Script& script, std::siz
   std::vector<Tree> states;
   for (std::size_t count = 0; count <= script.size(); ++count) {
     states.push_back(after_steps(branches, script, count));
+    const Tree& tree = states.back();
+    if (kLinksOfLowerFilesStay && tree.contains("/linked") && tree.contains("/e/linked")) {
+      CHECK(tree.at("/linked") == tree.at("/e/linked"));
+    }
   }
   Shared shared;
   std::size_t moment = 1;
@@ -288,6 +305,8 @@ void fill(const Branches& branches, std::uint64_t size) {
   }
   REQUIRE(symlink("f", branches.path("low2/t").c_str()) == 0);
   REQUIRE(setxattr(branches.path("low2/k").c_str(), "user.color", "red", 3, 0) == 0);
+  branches.add("low2/linked", pattern(99, 0, size));
+  host::create_hard_link(branches.path("low2/linked"), branches.path("low2/e/linked"));
   branches.finish();
 }
 
@@ -398,6 +417,20 @@ Script names_script() {
   };
 }
 
+// Both names show each change, and the file is one.
+Script links_script(std::uint64_t size) {
+  return {
+      {"append", [](Root& r) { return append(r, "/linked", "more"); }, bytes_of_links()},
+      {"write by the other name",
+       [=](Root& r) { return write_at(r, "/e/linked", size / 2, "other"); }, bytes_of_links()},
+      {"chmod", [](Root& r) { return chmod(r, "/linked", 0600); }},
+      {"link", [](Root& r) { return r.link(kMe, "/linked", "/third"); }},
+      {"unlink", [](Root& r) { return r.unlink(kMe, "/linked"); }},
+      {"rename",
+       [](Root& r) { return r.rename(kMe, "/e/linked", "/moved", RenameMode::kReplace); }},
+  };
+}
+
 void test(std::uint64_t size, const Script& script, std::size_t every = 1) {
   if (getuid() != 0) {
     MESSAGE("SKIPPED: whiteouts on the host's volumes take root's rights");
@@ -409,11 +442,19 @@ void test(std::uint64_t size, const Script& script, std::size_t every = 1) {
 }
 
 TEST_CASE("content: files of 10 bytes") { test(10, content_script(10)); }
-TEST_CASE("content: files of 100 KiB") { test(100 << 10, content_script(100 << 10)); }
+TEST_CASE("content: files of 100 KiB") { test(100 << 10, content_script(100 << 10), 3); }
 TEST_CASE("content: files of 1 MiB") { test(1 << 20, content_script(1 << 20), 7); }
 TEST_CASE("attributes") { test(100 << 10, attributes_script()); }
 TEST_CASE("names: files of 10 bytes") { test(10, names_script()); }
-TEST_CASE("names: files of 100 KiB") { test(100 << 10, names_script()); }
+TEST_CASE("names: files of 100 KiB") { test(100 << 10, names_script(), 5); }
+TEST_CASE("hard links") {
+  if (!kLinksOfLowerFilesStay) {
+    MESSAGE("not promised: hard links of a lower file stay one file after a copy-up");
+    return;
+  }
+  test(10, links_script(10));
+  test(100 << 10, links_script(100 << 10), 3);
+}
 
 }  // namespace
 }  // namespace libservices::testing

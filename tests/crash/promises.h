@@ -15,6 +15,8 @@ inline constexpr bool kFailedRenameChangesNothing = false;
 inline constexpr bool kRenameOfUpperDirectoryIsOneStep = false;
 // False: the rename of a directory that has a part in a lower is EXDEV.
 inline constexpr bool kLowerDirectoriesAreRenamed = false;
+// False: the names of a lower file come apart at its copy-up, once the instance has been restarted.
+inline constexpr bool kLinksOfLowerFilesStay = false;
 // False: a crash in a copy-up may leave the directory's times changed.
 inline constexpr bool kCopyUpKeepsDirectoryTimes = false;
 // False: a crash in the truncation of a lower file to nothing may leave it empty with its old time.
