@@ -24,14 +24,10 @@
 #include "tests/differential/filesystem_subject.h"
 #include "tests/differential/kernel_subject.h"
 #include "tests/differential/script.h"
+#include "tests/differential/seeds.h"
 
 namespace libservices::testing {
 namespace {
-
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* text = getenv(variable);
-  return text == nullptr ? otherwise : strtoull(text, nullptr, 0);
-}
 
 template <class Stack>
 void run_on(typename Stack::Config config, const std::function<void(Subject&)>& work) {
@@ -78,23 +74,6 @@ struct OverLocal {
     config.exclusive = kExclusive;
     run_on<Local>(config, work);
   }
-};
-
-// A union gives its directories one link each, as overlayfs does: 1 says nothing of subdirectories.
-class WithoutDirectoryLinks final : public Subject {
- public:
-  explicit WithoutDirectoryLinks(Subject& subject) : subject_(subject) {}
-  Outcome apply(const Operation& op) override {
-    Outcome outcome = subject_.apply(op);
-    if (op.call == Call::kStat && outcome.text.starts_with("mode=4")) {
-      const std::size_t start = outcome.text.find(" links=");
-      outcome.text.erase(start, outcome.text.find(' ', start + 1) - start);
-    }
-    return outcome;
-  }
-
- private:
-  Subject& subject_;
 };
 
 WithFresh without_directory_links(const WithFresh& fresh) {

@@ -102,11 +102,14 @@ Outcome FilesystemSubject::list(const Context& context, const Location& at) {
   auto opened = fs_.open(context, at, {O_RDONLY | O_DIRECTORY}, 0);
   if (!opened.ok()) return answer(opened);
   std::vector<std::pair<std::string, int>> names;
+  std::map<std::string, std::uint64_t> numbers;
   Outcome outcome =
       answer(fs_.readdir(context, **opened, Listing::kNames, [&](const DirEntry& entry) {
         names.emplace_back(entry.name, entry.type);
+        numbers.emplace(entry.name, entry.inode);
         return true;
       }));
+  outcome.listed = std::move(numbers);
   (void)fs_.close(context, *std::move(opened));
   if (outcome.error == 0) outcome.text = describe_names(std::move(names));
   return outcome;
@@ -122,7 +125,9 @@ Outcome FilesystemSubject::on_attributes(const Context& context, const Operation
       Outcome outcome = answer(found);
       if (outcome.error != 0) return outcome;
       outcome.text =
-          describe_attributes(found->mode, found->links, found->uid, found->gid, found->size);
+          describe_attributes(found->mode, found->links, found->uid, found->gid, found->size,
+                              {found->mtime.seconds, found->mtime.nanoseconds});
+      outcome.device = found->device;
       outcome.inode = found->inode;
       return outcome;
     }
@@ -141,8 +146,8 @@ Outcome FilesystemSubject::on_attributes(const Context& context, const Operation
       return answer(fs_.setattr(context, at, changes));
     case Call::kSetTimes: {
       changes.which = op.flags == 1 ? C::kAtimeNow | C::kMtimeNow : C::kAtime | C::kMtime;
-      changes.atime = {op.offset, 5, 0};
-      changes.mtime = {op.other_offset, 7, 0};
+      changes.atime = {op.offset, kSetAtime.tv_nsec, 0};
+      changes.mtime = {op.other_offset, kSetMtime.tv_nsec, 0};
       Outcome outcome = answer(fs_.setattr(context, at, changes));
       if (outcome.error != 0 || op.flags == 1) return outcome;
       auto found = fs_.stat(context, at);

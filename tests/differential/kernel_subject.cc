@@ -39,7 +39,8 @@ Outcome attributes_of(int directory, const char* path, int flags) {
   struct stat found;
   if (fstatat(directory, path, &found, flags) != 0) return {.error = errno};
   return {.text = describe_attributes(found.st_mode, found.st_nlink, found.st_uid, found.st_gid,
-                                      static_cast<std::uint64_t>(found.st_size)),
+                                      static_cast<std::uint64_t>(found.st_size), found.st_mtim),
+          .device = found.st_dev,
           .inode = found.st_ino};
 }
 
@@ -48,9 +49,14 @@ Outcome list(int directory, const char* path) {
   if (opened < 0) return {.error = errno};
   DIR* stream = fdopendir(opened);
   std::vector<std::pair<std::string, int>> names;
-  while (const dirent* entry = readdir(stream)) names.emplace_back(entry->d_name, entry->d_type);
+  Outcome outcome;
+  while (const dirent* entry = readdir(stream)) {
+    names.emplace_back(entry->d_name, entry->d_type);
+    outcome.listed[entry->d_name] = entry->d_ino;
+  }
   closedir(stream);
-  return {.text = describe_names(std::move(names))};
+  outcome.text = describe_names(std::move(names));
+  return outcome;
 }
 
 // fchmodat2, which Linux has since 6.6.
@@ -76,22 +82,47 @@ Outcome sorted_names(std::string names) {
 
 }  // namespace
 
+KernelSubject::KernelSubject(const std::string& directory)
+    : tree_(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+      outside_(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+  slots_.fill(-1);
+  if (tree_ < 0 || outside_ < 0) abort();
+}
+
 KernelSubject::~KernelSubject() {
-  for (int slot : slots_) {
-    if (slot >= 0) ::close(slot);
+  for (int fd : slots_) {
+    if (fd >= 0) ::close(fd);
+  }
+  for (int fd : {tree_, outside_}) {
+    if (fd >= 0) ::close(fd);
   }
 }
 
+class KernelSubject::InTree {
+ public:
+  explicit InTree(KernelSubject& subject) : subject_(subject) { move_to(subject.tree_); }
+  ~InTree() {
+    if (subject_.tree_ >= 0) subject_.become(0, 0);
+    move_to(subject_.outside_);
+  }
+
+ private:
+  static void move_to(int root) {
+    if (root >= 0 && (fchdir(root) != 0 || chroot(".") != 0)) abort();
+  }
+  KernelSubject& subject_;
+};
+
 // The raw calls: those of libc would change every thread of the process.
-void KernelSubject::become(const Operation& op) {
-  ::umask(op.umask);
-  if (op.caller == caller_) return;
-  const Caller& caller = kCallers[op.caller];
+void KernelSubject::become(int whom, mode_t umask) {
+  ::umask(umask);
+  if (whom == caller_) return;
+  const Caller& caller = kCallers[whom];
   setfsuid(0);
   syscall(SYS_setgroups, caller.groups.size(), caller.groups.data());
   setfsgid(caller.gid);
   setfsuid(caller.uid);
-  caller_ = op.caller;
+  caller_ = whom;
 }
 
 int KernelSubject::base(const Operation& op) const {
@@ -99,7 +130,12 @@ int KernelSubject::base(const Operation& op) const {
 }
 
 Outcome KernelSubject::apply(const Operation& op) {
-  become(op);
+  const InTree here(*this);
+  return apply_here(op);
+}
+
+Outcome KernelSubject::apply_here(const Operation& op) {
+  become(op.caller, op.umask);
   if (op.call >= Call::kClose) return on_file(op);
   if (!op.itself && op.base >= 0 && slots_[op.base] < 0) return {.error = EBADF};
   if (op.itself && slots_[op.slot] < 0) return {.error = EBADF};
@@ -178,7 +214,7 @@ Outcome KernelSubject::on_attributes(const Operation& op) {
       return done(truncate(path, op.offset));
     }
     case Call::kSetTimes: {
-      timespec times[2] = {{op.offset, 5}, {op.other_offset, 7}};
+      timespec times[2] = {{op.offset, kSetAtime.tv_nsec}, {op.other_offset, kSetMtime.tv_nsec}};
       if (op.flags == 1) times[0].tv_nsec = times[1].tv_nsec = UTIME_NOW;
       const int result = own ? futimens(at, times) : utimensat(at, path, times, nofollow);
       if (result != 0) return {.error = errno};

@@ -13,16 +13,21 @@
 
 namespace libservices::testing {
 
-// Makes the calls in the calling thread, which must have the tree as its root directory, a file
-// mode mask of its own, and the superuser's rights.
+// Makes the calls in the calling thread, which must have a root directory and a file mode mask of
+// its own, and the superuser's rights.
 class KernelSubject final : public Subject {
  public:
+  // The thread's root directory is the tree.
   KernelSubject() { slots_.fill(-1); }
+  // The tree is in `directory`: the thread's root directory during a call, and not after it.
+  explicit KernelSubject(const std::string& directory);
   ~KernelSubject() override;
   Outcome apply(const Operation&) override;
 
  private:
-  void become(const Operation&);
+  class InTree;
+  Outcome apply_here(const Operation&);
+  void become(int caller, mode_t umask);
   int base(const Operation& op) const;
   Outcome on_name(const Operation&);
   Outcome on_attributes(const Operation&);
@@ -30,6 +35,8 @@ class KernelSubject final : public Subject {
 
   std::array<int, kSlots> slots_;
   int caller_ = 0;
+  int tree_ = -1;  // the tree, and the thread's own root; -1: they are the same
+  int outside_ = -1;
 };
 
 // Whether this machine can: root's rights, and a tmpfs at /dev/shm. Empty, or the reason why not.

@@ -10,12 +10,12 @@
 namespace libservices::testing {
 namespace {
 
-constexpr const char* kNames[] = {"open",     "access",    "mkdir",      "mknod",     "symlink",
-                                  "readlink", "link",      "unlink",     "rmdir",     "rename",
-                                  "list",     "stat",      "chmod",      "chown",     "truncate",
-                                  "times",    "getxattr",  "setxattr",   "listxattr", "removexattr",
-                                  "close",    "read",      "pread",      "write",     "pwrite",
-                                  "lseek",    "fallocate", "copy_range", "fsync",     "next layer"};
+constexpr const char* kNames[] = {
+    "open",     "access",     "mkdir",    "mknod",    "symlink",   "readlink",    "link",
+    "unlink",   "rmdir",      "rename",   "list",     "stat",      "chmod",       "chown",
+    "truncate", "times",      "getxattr", "setxattr", "listxattr", "removexattr", "close",
+    "read",     "pread",      "write",    "pwrite",   "lseek",     "fallocate",   "copy_range",
+    "fsync",    "next layer", "whiteout", "restart",  "switch",    "rm -r",       "compare trees"};
 
 // Long names are all of one letter.
 std::string short_form(std::string text) {
@@ -41,13 +41,14 @@ std::string pattern(std::uint32_t data, std::uint64_t length) {
 std::string describe(const Operation& op) {
   std::string text = fmt::format("{} uid={} umask={:03o}", kNames[static_cast<int>(op.call)],
                                  kCallers[op.caller].uid, op.umask);
-  if (op.call >= Call::kClose || op.call == Call::kOpen || op.itself) {
+  const bool takes_slot = op.call >= Call::kClose && op.call < Call::kNextLayer;
+  if (takes_slot || op.call == Call::kOpen || op.itself) {
     text += fmt::format(" slot={}", op.slot);
   }
   if (op.call == Call::kCopyRange) {
     text += fmt::format(" to slot={} offset={}", op.other_slot, op.other_offset);
   }
-  if (op.call < Call::kClose && !op.itself) {
+  if (!takes_slot && !op.itself) {
     if (op.base >= 0) text += fmt::format(" base={}", op.base);
     text += fmt::format(" '{}'{}", op.path, op.follow ? "" : " nofollow");
   }
@@ -68,9 +69,11 @@ std::string describe(const Outcome& outcome) {
 }
 
 std::string describe_attributes(std::uint32_t mode, std::uint64_t links, std::uint64_t uid,
-                                std::uint64_t gid, std::uint64_t size) {
-  return fmt::format("mode={:o} links={} owner={}:{} size={}", mode, links, uid, gid,
-                     S_ISDIR(mode) ? 0 : size);
+                                std::uint64_t gid, std::uint64_t size, timespec mtime) {
+  std::string text = fmt::format("mode={:o} links={} owner={}:{} size={}", mode, links, uid, gid,
+                                 S_ISDIR(mode) ? 0 : size);
+  if (mtime.tv_nsec == kSetMtime.tv_nsec) text += fmt::format(" mtime={}", mtime.tv_sec);
+  return text;
 }
 
 std::string describe_times(timespec atime, timespec mtime, bool itself) {

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,7 +60,13 @@ enum class Call : std::uint8_t {
   kFallocate,
   kCopyRange,
   kSync,
-  kNextLayer,  // what comes now is in a layer above; for subjects that have layers
+  // For subjects that have layers, and whoever compares them; no subject of this folder has them.
+  kNextLayer,     // what comes now is in a layer above
+  kWhiteout,      // in a layer: hides the name in those below; `flags` is its form
+  kRestart,       // all files are closed, and a new instance goes on
+  kSwitch,        // the same, and the instance is another implementation's
+  kRemoveTree,    // rm -r
+  kCompareTrees,  // everything is looked at
 };
 
 struct Operation {
@@ -87,7 +94,10 @@ struct Outcome {
   int error = 0;
   std::uint64_t value = 0;  // bytes moved, or the offset
   std::string text = {};    // content, names, attributes: whatever must be equal
-  std::uint64_t inode = 0;  // of kStat; differs between subjects and is not compared
+  // Identity differs between subjects and is not compared: of kStat, and the numbers in kList.
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::map<std::string, std::uint64_t> listed = {};
 
   friend bool operator==(const Outcome& a, const Outcome& b) {
     return a.error == b.error && a.value == b.value && a.text == b.text;
@@ -107,9 +117,12 @@ std::string pattern(std::uint32_t data, std::uint64_t length);
 std::string describe(const Operation&);
 std::string describe(const Outcome&);
 
-// What kStat compares. Sizes of directories mean nothing outside one filesystem.
+// What kStat compares. Sizes of directories mean nothing outside one filesystem, nor do times but
+// those that kSetTimes set, which are known by their nanoseconds.
 std::string describe_attributes(std::uint32_t mode, std::uint64_t links, std::uint64_t uid,
-                                std::uint64_t gid, std::uint64_t size);
+                                std::uint64_t gid, std::uint64_t size, timespec mtime);
+inline constexpr timespec kSetAtime{0, 5};
+inline constexpr timespec kSetMtime{0, 7};
 // What kSetTimes compares. Going to a link by its name may read it, which moves its access time.
 std::string describe_times(timespec atime, timespec mtime, bool itself);
 // What kList compares: names in order, each with its DT_ type.
