@@ -266,7 +266,7 @@ struct Running {
   std::optional<FilesystemSubject> subject;
 };
 
-// A directory with the owner, mode and attributes of another one, and nothing in it.
+// A directory with the owner, mode, times and attributes of another one, and nothing in it.
 void make_like(const std::string& directory, const std::string& model) {
   struct stat seen;
   REQUIRE(::mkdir(directory.c_str(), 0755) == 0);
@@ -281,6 +281,8 @@ void make_like(const std::string& directory, const std::string& model) {
     REQUIRE(length >= 0);
     REQUIRE(::setxattr(directory.c_str(), name, value, static_cast<std::size_t>(length), 0) == 0);
   }
+  const timespec times[2] = {seen.st_atim, seen.st_mtim};
+  REQUIRE(::utimensat(AT_FDCWD, directory.c_str(), times, 0) == 0);
 }
 
 void layers_of_local(const std::function<void(Subject&)>& work) {

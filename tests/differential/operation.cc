@@ -15,7 +15,7 @@ constexpr const char* kNames[] = {
     "unlink",   "rmdir",      "rename",   "list",     "stat",      "chmod",       "chown",
     "truncate", "times",      "getxattr", "setxattr", "listxattr", "removexattr", "close",
     "read",     "pread",      "write",    "pwrite",   "lseek",     "fallocate",   "copy_range",
-    "fsync",    "next layer", "whiteout", "restart",  "switch",    "rm -r",       "compare trees"};
+    "fsync",    "next layer", "mark",     "restart",  "switch",    "rm -r",       "compare trees"};
 
 // Long names are all of one letter.
 std::string short_form(std::string text) {

@@ -62,7 +62,7 @@ enum class Call : std::uint8_t {
   kSync,
   // For subjects that have layers, and whoever compares them; no subject of this folder has them.
   kNextLayer,     // what comes now is in a layer above
-  kWhiteout,      // in a layer: hides the name in those below; `flags` is its form
+  kMark,          // in a layer: a whiteout or an opaque directory; `flags` says which
   kRestart,       // all files are closed, and a new instance goes on
   kSwitch,        // the same, and the instance is another implementation's
   kRemoveTree,    // rm -r

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/union/subjects.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "libservices/filesystem_of.h"
+#include "services/local/local.h"
+#include "services/union/union.h"
+#include "tests/differential/filesystem_subject.h"
+#include "tests/differential/kernel_subject.h"
+#include "tests/union/merge.h"
+
+namespace libservices::testing {
+namespace {
+
+class Ours final : public Subject {
+ public:
+  using Stack = Union<Local, Local>;
+
+  explicit Ours(Stack::Config config) : fs_(std::move(config)) {
+    const absl::Status started = fs_.start();
+    if (!started.ok()) throw std::runtime_error(std::string(started.message()));
+    subject_ = std::make_unique<FilesystemSubject>(fs_);
+  }
+  ~Ours() override {
+    subject_.reset();
+    CHECK(fs_.counters().open_files == 0);
+    CHECK(fs_.stop().ok());
+  }
+  Outcome apply(const Operation& op) override { return subject_->apply(op); }
+
+ private:
+  FilesystemOf<Stack> fs_;
+  std::unique_ptr<FilesystemSubject> subject_;
+};
+
+class Overlayfs final : public Subject {
+ public:
+  Overlayfs(std::string merged, const std::string& options) : merged_(std::move(merged)) {
+    if (mount("overlay", merged_.c_str(), "overlay", 0, options.c_str()) != 0) {
+      throw std::runtime_error(std::string("mounting: ") + std::strerror(errno));
+    }
+    subject_ = std::make_unique<KernelSubject>(merged_);
+  }
+  ~Overlayfs() override {
+    subject_.reset();
+    CHECK(umount(merged_.c_str()) == 0);
+  }
+  Outcome apply(const Operation& op) override { return subject_->apply(op); }
+
+ private:
+  const std::string merged_;
+  std::unique_ptr<KernelSubject> subject_;
+};
+
+const char* on_or_off(bool on) { return on ? "on" : "off"; }
+
+}  // namespace
+
+OnLayers::OnLayers(const std::string& volume) : place_(volume) {
+  subject_ = std::make_unique<KernelSubject>(next_layer());
+}
+
+std::string OnLayers::next_layer() {
+  layers_.push_back(place_ / fmt::format("layer{}", layers_.size()));
+  return layers_.back();
+}
+
+Outcome OnLayers::apply(const Operation& op) {
+  switch (op.call) {
+    case Call::kNextLayer:
+      if (!entered_) subject_ = std::make_unique<KernelSubject>(next_layer());
+      return {};
+    case Call::kMark:
+      if (entered_) return {};
+      return {.error = set_mark(layers_.back(), op.path, static_cast<Mark>(op.flags))};
+    case Call::kRestart:
+    case Call::kSwitch:
+      subject_.reset();
+      if (layers_.size() == 1) (void)next_layer();  // a part of a script may have no second one
+      entered_ = true;
+      try {
+        subject_ = enter(op.call);
+      } catch (const std::runtime_error& failed) {
+        return {.value = 1, .text = failed.what()};
+      }
+      return {};
+    default:
+      return subject_ != nullptr ? subject_->apply(op) : Outcome{.error = ENODEV};
+  }
+}
+
+std::vector<std::string> OnLayers::layers_from_top() const {
+  return {layers_.rbegin(), layers_.rend()};
+}
+
+std::unique_ptr<Subject> Model::enter(Call) {
+  if (tree_.empty()) {
+    tree_ = place() / "merged";
+    merge_layers(layers_from_top(), tree_, place() / "hidden");
+  }
+  return std::make_unique<KernelSubject>(tree_);
+}
+
+std::unique_ptr<Subject> OnBranches::enter(Call call) {
+  if (call == Call::kSwitch) {
+    now_ = now_ == Implementation::kOurs ? Implementation::kOverlayfs : Implementation::kOurs;
+  }
+  const std::vector<std::string> layers = layers_from_top();
+  if (now_ == Implementation::kOurs) {
+    Union<Local, Local>::Config config;
+    config.upper.directory = layers.front();
+    config.upper.work = place() / "work";
+    for (std::size_t i = 1; i < layers.size(); ++i) {
+      config.lowers.emplace_back().directory = layers[i];
+    }
+    config.durable = false;
+    return std::make_unique<Ours>(std::move(config));
+  }
+  std::string lowers;
+  for (std::size_t i = 1; i < layers.size(); ++i) lowers += (i > 1 ? ":" : "") + layers[i];
+  return std::make_unique<Overlayfs>(
+      place() / "mount",
+      fmt::format("lowerdir={},upperdir={},workdir={},redirect_dir={},index={},metacopy=off,"
+                  "xino=auto",
+                  lowers, layers.front(), place() / "work", on_or_off(expect_.directory_renames),
+                  on_or_off(expect_.hard_links_survive)));
+}
+
+}  // namespace libservices::testing
