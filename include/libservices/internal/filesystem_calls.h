@@ -84,6 +84,11 @@ Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& 
     LIBSERVICES_CHECK_OK(
         internal::check_changes(context.caller, at.target.attributes, by_path, changes));
     if (changes.which == 0) return {};
+    // ftruncate to the size that it has is a change of the content; truncate is none.
+    if (!by_path && changes.size == at.target.attributes.size &&
+        !changes.has(AttributeChanges::kMtime)) {
+      changes.which |= AttributeChanges::kMtimeNow;
+    }
     const std::uint64_t ticket = inode.attributes.ticket();
     LIBSERVICES_TRY(const Attributes after, stack().setattr(context, inode.node, changes));
     inode.attributes.store_changed(after, ticket, tree_.now());
