@@ -74,9 +74,12 @@ class TreeWalk {
     for (std::string_view rest = names.text; !rest.empty();) {
       const std::string name(rest.substr(0, rest.find(':')));
       rest.remove_prefix(rest.find(' ') + 1);
-      if (name == "." && names.listed.at(name) != found.inode) what += " '.' has another inode";
+      const auto number = names.listed.find(name);
+      const bool told = number != names.listed.end();
+      if (name == "." && told && number->second != found.inode) what += " '.' listed otherwise";
       if (name == "." || name == "..") continue;
-      visit(path + (path.back() == '/' ? "" : "/") + name, names.listed.at(name));
+      visit(path + (path.back() == '/' ? "" : "/") + name,
+            told ? std::optional(number->second) : std::nullopt);
     }
   }
 

@@ -61,6 +61,7 @@ std::string describe(const Operation& op) {
 std::string describe(const Outcome& outcome) {
   if (outcome.error != 0) return strerrorname_np(outcome.error);
   std::string shown = outcome.text.substr(0, 200);
+  std::replace(shown.begin(), shown.end(), '\0', '.');
   if (shown.size() < outcome.text.size()) {
     shown += fmt::format("… ({} bytes, hash {:x})", outcome.text.size(),
                          std::hash<std::string>{}(outcome.text));

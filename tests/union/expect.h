@@ -16,16 +16,21 @@ struct Expect {
   bool hard_links_survive = false;
   // Inode numbers stay after a restart on the same branches.
   bool inode_numbers_last = false;
-  // Files of a layer with the attribute trusted.overlay.whiteout hide names.
+  // An upper may hold whiteouts that hide nothing, also in a directory that no lower has. Off: an
+  // upper begins without whiteouts.
+  bool stray_whiteouts = false;
+  // Empty files of a lower with the attribute trusted.overlay.whiteout hide names. Overlayfs shows
+  // what they hide no more, yet refuses to remove their directories.
   bool attribute_whiteouts = false;
 };
 
+// In `Union` as it is: what is turned on one by one.
+inline constexpr Expect kOfUnion{};
 inline constexpr Expect kEverything{.directory_renames = true,
                                     .hard_links_survive = true,
                                     .inode_numbers_last = true,
+                                    .stray_whiteouts = true,
                                     .attribute_whiteouts = true};
-// Of `Union` as it is.
-inline constexpr Expect kOfUnion{};
 
 }  // namespace libservices::testing
 

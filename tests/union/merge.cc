@@ -43,19 +43,52 @@ struct stat attributes_of(const std::string& path) {
   return seen;
 }
 
+std::vector<std::string> names_in(const std::string& directory) {
+  std::vector<std::string> names;
+  DIR* stream = opendir(directory.c_str());
+  must(stream != nullptr, directory);
+  while (const dirent* found = readdir(stream)) {
+    const std::string_view name = found->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  closedir(stream);
+  return names;
+}
+
+// What a merged directory shows, of which `parts` are the layers' parts from the top: `visit` is
+// called with each name and the objects of that name, one, or directories that merge.
+template <class Visit>
+void for_each_entry(const std::vector<std::string>& parts, Visit&& visit) {
+  std::set<std::string> decided;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    for (const std::string& name : names_in(parts[i])) {
+      if (!decided.insert(name).second || is_whiteout(parts[i] + "/" + name)) continue;
+      std::vector<std::string> objects;
+      for (std::size_t below = i; below < parts.size(); ++below) {
+        const std::string path = parts[below] + "/" + name;
+        struct stat seen;
+        if (lstat(path.c_str(), &seen) != 0) continue;
+        const bool is_directory = S_ISDIR(seen.st_mode);
+        if (is_directory || objects.empty()) objects.push_back(path);
+        if (!is_directory || value_of(path, kOpaque) == "y") break;
+      }
+      visit(name, objects);
+    }
+  }
+}
+
 class Merge {
  public:
   explicit Merge(std::string hidden) : hidden_(std::move(hidden)) {}
 
-  // One directory, of which `parts` are the layers' parts from the top.
   void directory(const std::vector<std::string>& parts, const std::string& into) {
-    std::set<std::string> decided;
-    for (std::size_t i = 0; i < parts.size(); ++i) {
-      for (const std::string& name : names_in(parts[i])) {
-        if (decided.insert(name).second)
-          entry({parts.begin() + static_cast<long>(i), parts.end()}, name, into + "/" + name);
-      }
-    }
+    for_each_entry(parts, [&](const std::string& name, const std::vector<std::string>& objects) {
+      const std::string path = into + "/" + name;
+      const struct stat seen = attributes_of(objects.front());
+      if (!S_ISDIR(seen.st_mode)) return copy(objects.front(), seen, path);
+      must(::mkdir(path.c_str(), 0700) == 0, path);
+      directory(objects, path);
+    });
     dress(parts.front(), into);
   }
 
@@ -71,43 +104,6 @@ class Merge {
   }
 
  private:
-  static std::vector<std::string> names_in(const std::string& directory) {
-    std::vector<std::string> names;
-    DIR* stream = opendir(directory.c_str());
-    must(stream != nullptr, directory);
-    while (const dirent* found = readdir(stream)) {
-      const std::string_view name = found->d_name;
-      if (name != "." && name != "..") names.emplace_back(name);
-    }
-    closedir(stream);
-    return names;
-  }
-
-  static bool is_whiteout(const std::string& path, const struct stat& seen) {
-    if (S_ISCHR(seen.st_mode)) return seen.st_rdev == 0;
-    return S_ISREG(seen.st_mode) && lgetxattr(path.c_str(), kWhiteoutMark, nullptr, 0) >= 0;
-  }
-
-  // `parts` from the directory that decides on.
-  void entry(const std::vector<std::string>& parts, const std::string& name,
-             const std::string& into) {
-    const std::string first = parts.front() + "/" + name;
-    const struct stat seen = attributes_of(first);
-    if (is_whiteout(first, seen)) return;
-    if (!S_ISDIR(seen.st_mode)) return copy(first, seen, into);
-    std::vector<std::string> merged;
-    for (const std::string& part : parts) {
-      const std::string path = part + "/" + name;
-      struct stat below;
-      if (lstat(path.c_str(), &below) != 0) continue;
-      if (!S_ISDIR(below.st_mode)) break;  // a whiteout, or something that is no directory
-      merged.push_back(path);
-      if (value_of(path, kOpaque) == "y") break;
-    }
-    must(::mkdir(into.c_str(), 0700) == 0, into);
-    directory(merged, into);
-  }
-
   void copy(const std::string& from, const struct stat& seen, const std::string& into) {
     auto [known, is_new] =
         copies_.emplace(std::pair(seen.st_dev, seen.st_ino), Copy{into, seen.st_nlink});
@@ -185,6 +181,23 @@ int set_mark(const std::string& layer, const std::string& path, Mark mark) {
     if (value_of(marked, kOpaque) != "y") lsetxattr(marked.c_str(), kOpaque, "x", 1, 0);
   }
   return lsetxattr(whole.c_str(), kWhiteoutMark, "", 0, 0) == 0 ? 0 : errno;
+}
+
+bool is_whiteout(const std::string& path) {
+  struct stat seen;
+  if (lstat(path.c_str(), &seen) != 0) return false;
+  if (S_ISCHR(seen.st_mode)) return seen.st_rdev == 0;
+  return S_ISREG(seen.st_mode) && seen.st_size == 0 &&
+         lgetxattr(path.c_str(), kWhiteoutMark, nullptr, 0) >= 0;
+}
+
+void remove_attribute_whiteouts(const std::string& upper) {
+  for (const std::string& name : names_in(upper)) {
+    const std::string path = upper + "/" + name;
+    const mode_t mode = attributes_of(path).st_mode;
+    if (S_ISREG(mode) && is_whiteout(path)) ::unlink(path.c_str());
+    if (S_ISDIR(mode)) remove_attribute_whiteouts(path);
+  }
 }
 
 void merge_layers(const std::vector<std::string>& layers, const std::string& into,

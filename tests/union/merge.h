@@ -18,6 +18,11 @@ enum class Mark {
 // Sets it in the layer at `layer`, which may be a lower one. Returns an errno where that cannot be.
 int set_mark(const std::string& layer, const std::string& path, Mark mark);
 
+bool is_whiteout(const std::string& path);
+
+// In an upper they mean nothing; a part of a script may put them there.
+void remove_attribute_whiteouts(const std::string& upper);
+
 // Copies what `layers`, from the top, show together into the empty directory `into`. Names of a
 // file that other layers hide are put into `hidden`, so that link counts are the layers'.
 void merge_layers(const std::vector<std::string>& layers, const std::string& into,

@@ -187,7 +187,9 @@ void Generator::populate(bool is_upper) {
   if (call == Call::kSetxattr && !options_.xattrs) return;
   Operation op = fresh(call);
   if (call == Call::kMkdir && one_in(2)) op.path = op.path.substr(0, 2);
-  if (call == Call::kMark) {
+  if (call == Call::kMark && is_upper && !expect_.stray_whiteouts) {
+    op.flags = static_cast<int>(Mark::kOpaque);
+  } else if (call == Call::kMark) {
     // Overlayfs knows the attribute in lowers alone.
     const bool attribute = expect_.attribute_whiteouts && !is_upper;
     op.flags = static_cast<int>(pick(
@@ -325,6 +327,11 @@ std::vector<Operation> Generator::make(Course course) {
   }
   layer(true);
   in_layer_ = false;
+  if (course == Course::kLooks) {
+    push(Call::kRestart);
+    push(Call::kCompareTrees);
+    return std::move(script_);
+  }
   const Call other = course == Course::kSwitches ? Call::kSwitch : Call::kRestart;
   for (const Call next : {Call::kRestart, Call::kRestart, other, other}) {
     push(next);

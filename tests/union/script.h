@@ -18,6 +18,7 @@ namespace libservices::testing {
 enum class Course {
   kRestarts,  // the same implementation, three times
   kSwitches,  // the same one again, the other one, and the first one
+  kLooks,     // nothing is changed
 };
 
 // The same operations for the same arguments, on every machine.

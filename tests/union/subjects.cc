@@ -54,9 +54,31 @@ class Overlayfs final : public Subject {
     subject_.reset();
     CHECK(umount(merged_.c_str()) == 0);
   }
-  Outcome apply(const Operation& op) override { return subject_->apply(op); }
+  Outcome apply(const Operation& op) override {
+    Outcome outcome = subject_->apply(op);
+    outcome.device = 0;  // each mount has another one
+    return op.call == Call::kList && outcome.error == 0 ? corrected(op, outcome) : outcome;
+  }
 
  private:
+  // Listings of overlayfs differ from what it says of the names themselves (README.md): some
+  // names are not there, some inode numbers are others.
+  Outcome corrected(const Operation& list, const Outcome& listing) {
+    Outcome outcome;
+    for (std::string_view rest = listing.text; !rest.empty();) {
+      const std::string_view entry = rest.substr(0, rest.find(' ') + 1);
+      const std::string name(entry.substr(0, entry.find(':')));
+      rest.remove_prefix(entry.size());
+      Operation look = list;
+      look.call = Call::kStat;
+      look.caller = 0;
+      look.path += "/" + name;
+      look.follow = false;
+      if (subject_->apply(look).error != ENOENT) outcome.text += entry;
+    }
+    return outcome;
+  }
+
   const std::string merged_;
   std::unique_ptr<KernelSubject> subject_;
 };
@@ -86,6 +108,7 @@ Outcome OnLayers::apply(const Operation& op) {
     case Call::kSwitch:
       subject_.reset();
       if (layers_.size() == 1) (void)next_layer();  // a part of a script may have no second one
+      if (!entered_) remove_attribute_whiteouts(layers_.back());
       entered_ = true;
       try {
         subject_ = enter(op.call);
@@ -93,6 +116,9 @@ Outcome OnLayers::apply(const Operation& op) {
         return {.value = 1, .text = failed.what()};
       }
       return {};
+    case Call::kLink:  // where the directory does not say that it has them
+      if (!entered_ && is_whiteout(layers_.back() + op.path)) return {.error = EPERM};
+      [[fallthrough]];
     default:
       return subject_ != nullptr ? subject_->apply(op) : Outcome{.error = ENODEV};
   }
