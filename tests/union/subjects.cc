@@ -25,7 +25,7 @@ class Ours final : public Subject {
  public:
   using Stack = Union<Local, Local>;
 
-  explicit Ours(Stack::Config config) : fs_(std::move(config)) {
+  Ours(Stack::Config config, const Expect& expect) : expect_(expect), fs_(std::move(config)) {
     const absl::Status started = fs_.start();
     if (!started.ok()) throw std::runtime_error(std::string(started.message()));
     subject_ = std::make_unique<FilesystemSubject>(fs_);
@@ -35,16 +35,22 @@ class Ours final : public Subject {
     CHECK(fs_.counters().open_files == 0);
     CHECK(fs_.stop().ok());
   }
-  Outcome apply(const Operation& op) override { return subject_->apply(op); }
+  Outcome apply(const Operation& op) override {
+    const Outcome outcome = subject_->apply(op);
+    const bool not_yet = op.call == Call::kRename && outcome.error == EXDEV;
+    return not_yet && !expect_.directory_renames ? Outcome{.error = kNotDone} : outcome;
+  }
 
  private:
+  const Expect expect_;
   FilesystemOf<Stack> fs_;
   std::unique_ptr<FilesystemSubject> subject_;
 };
 
 class Overlayfs final : public Subject {
  public:
-  Overlayfs(std::string merged, const std::string& options) : merged_(std::move(merged)) {
+  Overlayfs(std::string merged, const std::string& options, const Expect& expect)
+      : expect_(expect), merged_(std::move(merged)) {
     if (mount("overlay", merged_.c_str(), "overlay", 0, options.c_str()) != 0) {
       throw std::runtime_error(std::string("mounting: ") + std::strerror(errno));
     }
@@ -57,6 +63,11 @@ class Overlayfs final : public Subject {
   Outcome apply(const Operation& op) override {
     Outcome outcome = subject_->apply(op);
     outcome.device = 0;  // each mount has another one
+    if (op.call == Call::kRename && outcome.error == EXDEV && !expect_.directory_renames) {
+      return {.error = kNotDone};
+    }
+    // What is open, of a lower, and has lost its name or its directory is not copied up any more.
+    if (op.itself && (outcome.error == ENOENT || outcome.error == EIO)) return {.error = kNotDone};
     return op.call == Call::kList && outcome.error == 0 ? corrected(op, outcome) : outcome;
   }
 
@@ -79,6 +90,7 @@ class Overlayfs final : public Subject {
     return outcome;
   }
 
+  const Expect expect_;
   const std::string merged_;
   std::unique_ptr<KernelSubject> subject_;
 };
@@ -149,7 +161,7 @@ std::unique_ptr<Subject> OnBranches::enter(Call call) {
       config.lowers.emplace_back().directory = layers[i];
     }
     config.durable = false;
-    return std::make_unique<Ours>(std::move(config));
+    return std::make_unique<Ours>(std::move(config), expect_);
   }
   std::string lowers;
   for (std::size_t i = 1; i < layers.size(); ++i) lowers += (i > 1 ? ":" : "") + layers[i];
@@ -158,7 +170,8 @@ std::unique_ptr<Subject> OnBranches::enter(Call call) {
       fmt::format("lowerdir={},upperdir={},workdir={},redirect_dir={},index={},metacopy=off,"
                   "xino=auto",
                   lowers, layers.front(), place() / "work", on_or_off(expect_.directory_renames),
-                  on_or_off(expect_.hard_links_survive)));
+                  on_or_off(expect_.hard_links_survive)),
+      expect_);
 }
 
 }  // namespace libservices::testing

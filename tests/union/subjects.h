@@ -17,6 +17,9 @@
 
 namespace libservices::testing {
 
+// As error of an outcome: the union does not do this call, and the model shall not either.
+inline constexpr int kNotDone = -1;
+
 class OnLayers : public Subject {
  public:
   // The layers are made in `volume`.
