@@ -16,6 +16,8 @@ struct Expect {
   bool hard_links_survive = false;
   // Inode numbers stay after a restart on the same branches.
   bool inode_numbers_last = false;
+  // truncate to nothing changes the time of a lower file. Off: it is called with other lengths.
+  bool emptying_changes_time = false;
   // An upper may hold whiteouts that hide nothing, also in a directory that no lower has. Off: an
   // upper begins without whiteouts.
   bool stray_whiteouts = false;
@@ -29,6 +31,7 @@ inline constexpr Expect kOfUnion{};
 inline constexpr Expect kEverything{.directory_renames = true,
                                     .hard_links_survive = true,
                                     .inode_numbers_last = true,
+                                    .emptying_changes_time = true,
                                     .stray_whiteouts = true,
                                     .attribute_whiteouts = true};
 

@@ -72,9 +72,9 @@ class Lockstep {
   // Empty when both did the same.
   std::string step(const Operation& op) {
     if (op.call == Call::kCompareTrees) return compare_trees();
-    const Outcome seen = apply(stack_, op);
+    const Outcome seen = apply_to(stack_, op);
     if (seen.error == kNotDone) return "";
-    const Outcome wanted = apply(model_, op);
+    const Outcome wanted = apply_to(model_, op);
     if (op.call == Call::kSwitch || (op.call == Call::kRestart && !expect_.inode_numbers_last)) {
       identities_.clear();
     }
@@ -94,10 +94,6 @@ class Lockstep {
   }
 
  private:
-  static Outcome apply(Subject& subject, const Operation& op) {
-    return op.call == Call::kRemoveTree ? remove_tree(subject, op) : subject.apply(op);
-  }
-
   static std::string differs(const Outcome& wanted, const Outcome& seen) {
     return fmt::format("  model: {}\n  union: {}\n", describe(wanted), describe(seen));
   }
@@ -143,6 +139,10 @@ class Lockstep {
 };
 
 }  // namespace
+
+Outcome apply_to(Subject& subject, const Operation& op) {
+  return op.call == Call::kRemoveTree ? remove_tree(subject, op) : subject.apply(op);
+}
 
 std::string first_difference(const std::vector<Operation>& script, Subject& model, Subject& stack,
                              const Expect& expect, std::size_t& at) {

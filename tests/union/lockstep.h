@@ -12,6 +12,9 @@
 
 namespace libservices::testing {
 
+// One call of a script, those that consist of several calls of the subject among them.
+Outcome apply_to(Subject&, const Operation&);
+
 // What the call at `at` answers or shows otherwise; empty when nothing does.
 std::string first_difference(const std::vector<Operation>& script, Subject& model, Subject& stack,
                              const Expect& expect, std::size_t& at);

@@ -45,13 +45,17 @@ void run_scripts_on(const Run& run, const std::string& tmpfs) {
   const std::uint64_t first = number_from("LIBSERVICES_SEED", 1);
   const std::uint64_t scripts = number_from("LIBSERVICES_SCRIPTS", run.scripts);
   for (std::uint64_t seed = first; seed < first + scripts; ++seed) {
-    const std::string found =
-        shortest_difference(make_union_script(seed, run.course, run.expect, options),
-                            [&](const std::vector<Operation>& script, std::size_t& at) {
-                              Model model(tmpfs);
-                              OnBranches branches(volume, run.first, run.expect);
-                              return first_difference(script, model, branches, run.expect, at);
-                            });
+    std::vector<Operation> script;
+    {
+      Model trial(tmpfs);
+      script = make_union_script(seed, run.course, run.expect, options, trial);
+    }
+    const std::string found = shortest_difference(
+        std::move(script), [&](const std::vector<Operation>& script, std::size_t& at) {
+          Model model(tmpfs);
+          OnBranches branches(volume, run.first, run.expect);
+          return first_difference(script, model, branches, run.expect, at);
+        });
     CHECK_MESSAGE(found.empty(), "LIBSERVICES_SEED=", seed, ": ", found);
     if (!found.empty()) return;
   }
@@ -73,6 +77,7 @@ Expect of_union() {
        {std::pair("directory_renames", &Expect::directory_renames),
         std::pair("hard_links_survive", &Expect::hard_links_survive),
         std::pair("inode_numbers_last", &Expect::inode_numbers_last),
+        std::pair("emptying_changes_time", &Expect::emptying_changes_time),
         std::pair("stray_whiteouts", &Expect::stray_whiteouts),
         std::pair("attribute_whiteouts", &Expect::attribute_whiteouts)}) {
     if (names.find(name) != names.npos) expect.*which = true;

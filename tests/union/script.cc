@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "tests/union/lockstep.h"
 #include "tests/union/merge.h"
 
 namespace libservices::testing {
@@ -18,8 +19,8 @@ namespace {
 
 class Generator {
  public:
-  Generator(std::uint64_t seed, const Expect& expect, const ScriptOptions& options)
-      : random_(seed), expect_(expect), options_(options) {}
+  Generator(std::uint64_t seed, const Expect& expect, const ScriptOptions& options, Subject& model)
+      : random_(seed), expect_(expect), options_(options), model_(model) {}
 
   std::vector<Operation> make(Course course);
 
@@ -38,11 +39,20 @@ class Generator {
   };
   Call pick_call(std::initializer_list<Weight> weights);
 
-  std::string path();
+  std::string any_path();
+  // Mostly where something is, of those in the list; where nothing is, in a directory.
+  std::string old_path(const std::vector<std::string>& among);
+  std::string old_path() { return old_path(one_in(2) ? directories_ : others_); }
+  std::string new_path();
+  void look();
+  void look_in(const std::string& directory);
   std::int64_t offset();
   std::uint64_t length();
   Operation fresh(Call call);
-  void push(Operation op) { script_.push_back(std::move(op)); }
+  void push(Operation op) {
+    if (op.call != Call::kCompareTrees) (void)apply_to(model_, op);
+    script_.push_back(std::move(op));
+  }
   void push(Call call) { push(fresh(call)); }
 
   void layer(bool is_upper);
@@ -60,7 +70,10 @@ class Generator {
   const Expect expect_;
   const ScriptOptions options_;
   bool in_layer_ = true;
+  Subject& model_;
   std::vector<Operation> script_;
+  std::vector<std::string> directories_;  // of the model, but for the root
+  std::vector<std::string> others_;
 };
 
 Call Generator::pick_call(std::initializer_list<Weight> weights) {
@@ -74,12 +87,42 @@ Call Generator::pick_call(std::initializer_list<Weight> weights) {
   return weights.begin()->call;
 }
 
-std::string Generator::path() {
+std::string Generator::any_path() {
   std::string made;
   for (std::uint64_t depth = pick({1, 1, 2, 2, 2, 3}); depth > 0; --depth) {
     made += pick({"/a", "/b", "/c", "/d"});
   }
   return made;
+}
+
+std::string Generator::old_path(const std::vector<std::string>& among) {
+  return among.empty() || one_in(6) ? any_path() : among[below(among.size())];
+}
+
+std::string Generator::new_path() {
+  if (directories_.empty() || one_in(4)) return any_path();
+  const std::string& directory = directories_[below(directories_.size())];
+  return (directory.size() < 8 ? directory : "") + pick({"/a", "/b", "/c", "/d"});
+}
+
+void Generator::look() {
+  directories_.clear();
+  others_.clear();
+  look_in("");
+}
+
+void Generator::look_in(const std::string& directory) {
+  Operation list;
+  list.call = Call::kList;
+  list.path = directory + "/";
+  const std::string names = model_.apply(list).text;
+  for (std::size_t at = 0; at < names.size(); at = names.find(' ', at) + 1) {
+    const std::string name = names.substr(at, names.find(':', at) - at);
+    if (name == "." || name == "..") continue;
+    const bool is_directory = names.compare(at + name.size(), 3, ":4 ") == 0;
+    (is_directory ? directories_ : others_).push_back(directory + "/" + name);
+    if (is_directory) look_in(directory + "/" + name);
+  }
 }
 
 std::int64_t Generator::offset() {
@@ -98,7 +141,14 @@ Operation Generator::fresh(Call call) {
   op.umask = pick({022, 0, 0});
   op.slot = static_cast<int>(below(kSlots));
   op.follow = false;
-  op.path = path();
+  const bool makes = call == Call::kMkdir || call == Call::kMknod || call == Call::kSymlink ||
+                     call == Call::kMark || (call == Call::kOpen && in_layer_);
+  const bool wants_file = call == Call::kOpen || call == Call::kTruncate || call == Call::kUnlink ||
+                          call == Call::kLink;
+  op.path = makes                  ? new_path()
+            : wants_file           ? old_path(others_)
+            : call == Call::kRmdir ? old_path(directories_)
+                                   : old_path();
   op.mode = pick({0644, 0755, 0777, 0700, 0600, 0666, 0444, 01777, 02775, 04755});
   if (!options_.sticky) op.mode &= ~unsigned{S_ISVTX};
   op.data = static_cast<std::uint32_t>(below(1000));
@@ -106,23 +156,25 @@ Operation Generator::fresh(Call call) {
   op.other_offset = offset();
   op.length = length();
   switch (call) {
-    case Call::kOpen:
     case Call::kTruncate:
+      if (!expect_.emptying_changes_time && op.offset == 0) op.offset = 1;
+      [[fallthrough]];
+    case Call::kOpen:
       op.follow = true;
       break;
     case Call::kMknod:
       op.mode = (op.mode & 07777) | S_IFIFO;
       break;
     case Call::kSymlink:
-      op.other_path = pick({path(), std::string("a"), std::string("../b")});
+      op.other_path = pick({old_path(), std::string("a"), std::string("../b")});
       break;
     case Call::kLink:
-      op.other_path = path();
+      op.other_path = new_path();
       if (!options_.links_by_users) op.caller = 0;
       break;
     case Call::kRename:
-      op.other_path = path();
       op.flags = pick({0, 0, 0, 1, 2});
+      op.other_path = op.flags == 2 || one_in(3) ? old_path() : new_path();
       break;
     case Call::kAccess:
       op.flags = static_cast<int>(below(8));
@@ -195,12 +247,23 @@ void Generator::populate(bool is_upper) {
     op.flags = static_cast<int>(pick(
         {Mark::kOpaque, Mark::kWhiteout, attribute ? Mark::kAttributeWhiteout : Mark::kWhiteout}));
   }
+  if (call == Call::kMark && op.flags == static_cast<int>(Mark::kOpaque)) {
+    op.path = old_path(directories_);
+  }
   push(op);
 }
 
 void Generator::layer(bool is_upper) {
+  // Directories that merge with those of the layer below.
+  for (const std::string& below_it : std::exchange(directories_, {})) {
+    if (one_in(2)) continue;
+    Operation op = fresh(Call::kMkdir);
+    op.path = below_it;
+    push(op);
+  }
   for (std::uint64_t count = is_upper ? below(2) * below(20) : 10 + below(30); count > 0; --count) {
     populate(is_upper);
+    look();
   }
 }
 
@@ -242,7 +305,11 @@ void Generator::write_to_file() {
 
 void Generator::read_file() {
   Operation open = fresh(Call::kOpen);
-  open.flags = O_RDONLY | (one_in(4) ? O_DIRECTORY : 0);
+  open.flags = O_RDONLY;
+  if (one_in(3)) {
+    open.flags |= O_DIRECTORY;
+    open.path = old_path(directories_);
+  }
   push(open);
   for (const Call call : {Call::kPread, Call::kSeek, Call::kStat}) {
     Operation op = fresh(call);
@@ -253,7 +320,7 @@ void Generator::read_file() {
 }
 
 void Generator::replace_directory() {
-  const std::string at = path();
+  const std::string at = old_path();
   for (const Call call : {Call::kRemoveTree, Call::kMkdir, Call::kOpen, Call::kClose}) {
     Operation op = fresh(call);
     op.caller = 0;
@@ -314,6 +381,7 @@ void Generator::change() {
 
 void Generator::changes(unsigned count) {
   for (unsigned i = 1; i <= count; ++i) {
+    if (i % 4 == 1) look();
     change();
     if (i % 20 == 0) push(Call::kCompareTrees);
   }
@@ -346,8 +414,8 @@ std::vector<Operation> Generator::make(Course course) {
 }  // namespace
 
 std::vector<Operation> make_union_script(std::uint64_t seed, Course course, const Expect& expect,
-                                         const ScriptOptions& options) {
-  return Generator(seed, expect, options).make(course);
+                                         const ScriptOptions& options, Subject& model) {
+  return Generator(seed, expect, options, model).make(course);
 }
 
 }  // namespace libservices::testing

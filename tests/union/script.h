@@ -21,9 +21,10 @@ enum class Course {
   kLooks,     // nothing is changed
 };
 
-// The same operations for the same arguments, on every machine.
+// The same operations for the same arguments, on every machine. `model` is a fresh one: the calls
+// are tried on it, so that most names of later ones mean something.
 std::vector<Operation> make_union_script(std::uint64_t seed, Course course, const Expect& expect,
-                                         const ScriptOptions& options);
+                                         const ScriptOptions& options, Subject& model);
 
 }  // namespace libservices::testing
 
