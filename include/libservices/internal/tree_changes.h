@@ -36,6 +36,7 @@ class TreeChanges {
   // ERRORS: EEXIST when the name has appeared since the walk.
   Result<NewFile> create(const Context& context, const Walked& at, OpenFlags flags, mode_t mode) {
     if constexpr (WritableService<Stack>) {
+      LIBSERVICES_CHECK_OK(still_there(at.parent));  // before permissions, as Linux
       LIBSERVICES_CHECK_OK(may_change(context, at.parent));
       const NewNode fresh =
           new_node(context, at.parent.attributes, S_IFREG | (mode & 07777U));
@@ -174,6 +175,7 @@ class TreeChanges {
                     bool slash_allowed, Make&& make_it) {
     if (at.last != T::Last::kName || at.target.inode) return Errno{EEXIST};
     if (at.trailing_slash && !slash_allowed) return Errno{ENOENT};
+    LIBSERVICES_CHECK_OK(still_there(at.parent));  // before permissions, as Linux
     LIBSERVICES_CHECK_OK(may_change(context, at.parent));
     const NewNode fresh = new_node(context, at.parent.attributes, mode);
     std::unique_lock lock(at.parent.inode->entries);
@@ -247,6 +249,7 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
     }
     if (from.target.inode == to.target.inode) return {};
     LIBSERVICES_CHECK_OK(may_remove(context, from));
+    LIBSERVICES_CHECK_OK(still_there(to.parent));  // before permissions, as Linux
     LIBSERVICES_CHECK_OK(to.target.inode ? may_remove(context, to)
                                          : may_change(context, to.parent));
     const bool replaces = to.target.inode && mode != RenameMode::kExchange;
