@@ -24,6 +24,8 @@ struct Expect {
   // Empty files of a lower with the attribute trusted.overlay.whiteout hide names. Overlayfs shows
   // what they hide no more, yet refuses to remove their directories.
   bool attribute_whiteouts = false;
+  // Times of directories stay. Not for overlayfs on ext4, where a rename that fails changes them.
+  bool directory_times = true;
 };
 
 // In `Union` as it is: what is turned on one by one.
