@@ -235,20 +235,23 @@ class System:
         return {**os.environ, "LC_ALL": "C"}
 
     def stop(self):
-        for client in self.clients:
-            client.stop()
-        self.clients = []
-        if os.path.ismount(self.at):
-            subprocess.run(["umount", str(self.at)], check=False)
+        try:
+            for client in self.clients:
+                client.stop()
+            self.clients = []
             if os.path.ismount(self.at):
-                subprocess.run(["umount", "-l", str(self.at)], check=False)
-        if self.daemon is not None:
-            try:
+                subprocess.run(["umount", str(self.at)], check=False)
+                if os.path.ismount(self.at):
+                    subprocess.run(["umount", "-l", str(self.at)], check=False)
+            if self.daemon is not None:
                 self.daemon.wait(10)
-            except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:
+            pass
+        finally:  # also when a signal ends this run
+            if self.daemon is not None:
                 self.daemon.kill()
                 self.daemon.wait()
-            self.daemon = None
+                self.daemon = None
 
 
 class Plain(System):

@@ -253,8 +253,10 @@ class Round:
             raise
 
     def __exit__(self, *_):
-        self.system.stop()
-        shutil.rmtree(self.system.home)
+        try:
+            self.system.stop()
+        finally:
+            shutil.rmtree(self.system.home, ignore_errors=True)
         subprocess.run(["sync", "-f", self.system.home.parent], check=True)  # nobody writes in another's round
 
 
