@@ -226,7 +226,7 @@ class CopyUp {
       file = std::move(created->file);
       raw = Entry<UpperNode>{created->node, created->attributes};
       if (content != Content::kNone && old.size != 0) {
-        LIBSERVICES_CHECK_OK(bring_content(context, record, old, content, *raw, *file, made));
+        LIBSERVICES_CHECK_OK(bring_content(context, record, old, content, *file, *raw, made));
       }
     } else {
       NewNode special = fresh;
@@ -254,14 +254,17 @@ class CopyUp {
     return options_.metacopy && content == Content::kUnchanged && old.size != 0;
   }
   Result<void> bring_content(const Context& context, const Pointer& record, const Attributes& old,
-                             Content content, const Entry<UpperNode>& to, File& file, Made& made) {
-    if (old.size >= kSmallestShared && share(context, *record, file)) return {};
+                             Content content, File& file, Entry<UpperNode>& to, Made& made) {
+    if (old.size >= kSmallestShared && share(context, *record, file)) {
+      to.attributes.size = old.size;
+      return {};
+    }
     if (stays_below(old, content)) {
       const std::string below = branches_.lower_path_of(record);
       // Without a name a start could not find it again.
       if (!below.empty()) return leave_below(context, *record, old, to.node, below, made);
     }
-    return copy_content(context, *record, old, file);
+    return copy_content(context, *record, old, file, to.attributes.size);
   }
 
   // The content without copying it, where both branches can.
@@ -339,8 +342,10 @@ class CopyUp {
   Result<Entry<UpperNode>> dress(const Context& context, Entry<UpperNode> made,
                                  const Attributes& old, bool with_content) {
     AttributeChanges changes;
-    changes.which = AttributeChanges::kAtime | AttributeChanges::kMtime;
+    changes.which = AttributeChanges::kAtime;
     changes.atime = old.atime;
+    // What is about to be truncated is that already, if the service dies before it is.
+    if (with_content) changes.which |= AttributeChanges::kMtime;
     changes.mtime = old.mtime;
     if (old.is_regular() && with_content && made.attributes.size != old.size) {
       changes.which |= AttributeChanges::kSize;  // a hole at the end, or all of it below
@@ -354,16 +359,17 @@ class CopyUp {
     return made;
   }
 
+  // `end`: of the file as it is then.
   Result<void> copy_content(const Context& context, const R& record, const Attributes& old,
-                            File& target) {
+                            File& target, std::uint64_t& end) {
     Sources<Lower> open;
-    auto copied = copy_from(context, record, open, old, target);
+    auto copied = copy_from(context, record, open, old, target, end);
     auto closed = open.close(context, branches_.lowers(), record.lowers);
     return copied.ok() ? closed : copied;
   }
 
   Result<void> copy_from(const Context& context, const R& record, Sources<Lower>& open,
-                         const Attributes& old, File& target) {
+                         const Attributes& old, File& target, std::uint64_t& reached) {
     std::vector<std::byte> buffer(
         std::min<std::uint64_t>(std::max<std::uint64_t>(old.size, 1), 1U << 20U));
     std::uint64_t offset = 0;
@@ -385,7 +391,7 @@ class CopyUp {
         LIBSERVICES_TRY(const std::size_t written, branches_.upper().write(
                                                        context, target, offset, bytes.first(count)));
         if (written < count) return Errno{ENOSPC};
-        offset += count;
+        reached = offset += count;
       }
     }
     return {};

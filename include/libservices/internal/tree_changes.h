@@ -274,13 +274,14 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
     LIBSERVICES_CHECK_OK(still_there(to.parent));
     LIBSERVICES_TRY(Here moved, tree_.step_locked(context, from.parent.inode, from.name));
     auto replaced = tree_.step_locked(context, to.parent.inode, to.name);
-    LIBSERVICES_CHECK_OK(tree_.stack().rename(context, from.parent.inode->node, from.name,
-                                              to.parent.inode->node, to.name, mode));
+    const auto renamed = tree_.stack().rename(context, from.parent.inode->node, from.name,
+                                              to.parent.inode->node, to.name, mode);
     // Two names of one object: POSIX's rename has left both in place.
     const bool nothing = mode != RenameMode::kExchange && replaced.ok() &&
                          replaced->inode == moved.inode;
     tree_.drop_name(from.parent.inode, from.name);
     tree_.drop_name(to.parent.inode, to.name);
+    if (!renamed.ok()) return renamed;  // it may have been done in part
     if (replaced.ok() && mode != RenameMode::kExchange && replaced->attributes.is_directory()) {
       std::unique_lock places(tree_.places_mutex());
       replaced->inode->removed = true;
