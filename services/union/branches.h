@@ -99,7 +99,7 @@ class Branches {
     if (record.is_directory()) {
       // As overlayfs: parts of a merged directory have link counts of their own, and 1 says so.
       if (record.is_merged()) attributes.links = 1;
-      if (hidden != 0 && !record.lowers.empty()) attributes.links = 0;  // it was removed
+      if (record.removed.load()) attributes.links = 0;
     } else if (record.indexed.load(std::memory_order_acquire)) {
       const std::uint32_t below = record.lower_links - std::min(record.lower_links, hidden);
       attributes.links = attributes.links - std::min(attributes.links, 1U) + below;
@@ -132,7 +132,7 @@ class Branches {
   // REQUIRES: directory->entries held. ERRORS: of a branch that fails; not ENOENT.
   Result<Found> find(const Context& context, const Pointer& directory, std::string_view name) {
     Found found;
-    if (is_mark_file(name)) return found;
+    if (is_mark_file(name) || directory->removed.load()) return found;
     std::optional<Entry<UpperNode>> in_upper;
     Marks marks;
     const auto directory_node = directory->upper();
@@ -269,7 +269,7 @@ class Branches {
         seen.is_directory() || directory.impure.load(std::memory_order_relaxed) ||
         may_be_metacopy(seen) ||
         (directory.whiteouts_inside.load() && seen.is_regular() && seen.size == 0);
-    if (!read || seen.is_symlink()) return Marks();
+    if (!read) return Marks();
     return marks_of(context, upper_, entry.node);
   }
 
@@ -369,7 +369,9 @@ class Branches {
         const Attributes& first = search.first();
         number = table_.number_of({search.parts().front().branch, first.device, first.inode});
       }
-    } else if (const auto origin = origin_key(marks)) {
+    } else if (const auto origin = origin_key(marks); origin && directory->impure.load()) {
+      // Where overlayfs has moved the file meanwhile, the directory does not say so: then neither
+      // here nor in listings.
       number = table_.number_of(*origin);
       if (marks.origin->links > 1) alias = origin;
     }
@@ -399,6 +401,7 @@ class Branches {
       record->lowers = std::move(search.parts());
       return record;
     }
+    record->marked = marks.origin || marks.metacopy;
     if (marks.origin && marks.origin->links > 1 && index_) set_indexed(*record, *marks.origin);
     if (seen.is_regular() && marks.metacopy) {
       auto map = ranges_of(marks, search.parts().empty() ? seen : search.first());

@@ -184,10 +184,7 @@ class Changes {
   Result<void> prepare(const Context& context, const Side& from, const Side& to) {
     R& record = *from.now.record;
     if (!record.is_directory()) {
-      return record.lowers.empty() && !record.has_partial.load() && !record.indexed.load() &&
-                     !from.directory->impure.load()
-                 ? Result<void>()
-                 : copy_up_.set_impure(context, *to.directory);
+      return record.marked.load() ? copy_up_.set_impure(context, *to.directory) : Result<void>();
     }
     if (!record.lowers.empty()) {
       LIBSERVICES_CHECK_OK(copy_up_.set_impure(context, *to.directory));

@@ -136,6 +136,7 @@ class CopyUp {
 
   Result<UpperNode> ensure(const Context& context, const Pointer& record, Content content,
                            bool with_name) {
+    if (record->removed.load() && !record->has_upper()) return Errno{ENOENT};
     if (auto node = record->upper()) return *std::move(node);
     if (!branches_.has_upper()) return Errno{EROFS};
     std::lock_guard copying(record->copy_up);
@@ -178,6 +179,7 @@ class CopyUp {
       record->upper_node = made.entry->node;
       record->partial_content = made.partial;
       record->has_partial.store(made.partial != nullptr, std::memory_order_release);
+      record->marked.store(made.origin || made.partial);
       if (made.is_indexed) {
         record->lower_links = made.origin->links;
         record->names_hidden = 0;

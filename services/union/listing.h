@@ -84,7 +84,9 @@ class UnionListing {
     std::uint64_t cookie = 0;
   };
 
-  std::size_t parts() const { return record_->lowers.size() + (has_upper_ ? 1 : 0); }
+  std::size_t parts() const {
+    return record_->removed.load() ? 0 : record_->lowers.size() + (has_upper_ ? 1 : 0);
+  }
 
   Result<void> start(C context) {
     LIBSERVICES_CHECK_OK(close(context));
@@ -291,6 +293,8 @@ class UnionListing {
       LIBSERVICES_TRY(const auto found, branches_->find(context, record_, entry.name));
       if (found.record) return found.record->inode;
     }
+    const BranchKey key{0, device_, entry.inode};
+    if (auto known = branches_->table().known(key, DTTOIF(entry.type))) return known->inode;
     return branches_->number_in_upper(context, *record_, node, entry.name, device_, entry.inode);
   }
 

@@ -96,7 +96,9 @@ struct Record {
   std::vector<InLower> lowers;
   std::atomic<bool> in_upper{false};      // upper_node is set: never unset
   std::atomic<bool> has_partial{false};   // partial_content is set: never unset
+  std::atomic<bool> removed{false};       // a directory: it has no names, whatever the lowers have
   std::atomic<bool> impure{false};        // a directory: its upper part has entries with marks
+  std::atomic<bool> marked{false};        // the upper's object has marks: where it is, is impure
   std::atomic<bool> indexed{false};       // the upper's object is in the index, too
   std::atomic<bool> whiteouts_inside{false};  // a directory: see LowerPart, of its upper part
   // Names that the lowers go on having and that are not taken from there any more; of an indexed

@@ -258,7 +258,7 @@ Result<Attributes> Union<Upper, Lower>::setattr(C context, const Node& node,
 template <CanBeUpper Upper, ReadableService Lower>
 Result<void> Union<Upper, Lower>::prepare_link(C context, const Node& node,
                                                const Node& directory) {
-  if (node->lowers.empty() && !node->has_partial.load() && !node->indexed.load()) return {};
+  if (!node->marked.load()) return {};
   LIBSERVICES_CHECK_OK(copy_up_.ensure(context, directory));
   return copy_up_.set_impure(context, *directory);
 }

@@ -20,12 +20,21 @@ auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view
   LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
   std::unique_lock lock(directory->entries);
   typename Internal::Found now;
-  if (!directory->lowers.empty()) {  // else the upper alone says whether the name is free
+  const auto look = [&]() -> Result<void> {
     LIBSERVICES_TRY(now, branches_.find(context, directory, name));
-    if (now.record) return Errno{EEXIST};
+    return now.record ? Result<void>(Errno{EEXIST}) : Result<void>();
+  };
+  const auto change = [&] {
+    return changes_.add(context, *directory, node, name, now, is_directory, make);
+  };
+  const bool alone = directory->lowers.empty();  // the upper says whether the name is free
+  if (!alone) LIBSERVICES_CHECK_OK(look());
+  auto tried = change();
+  if (alone && !tried.ok() && tried.error() == Errno{EEXIST}) {
+    LIBSERVICES_CHECK_OK(look());  // a whiteout may be there that hides nothing
+    if (now.whiteout_in_upper) tried = change();
   }
-  LIBSERVICES_TRY(const auto made,
-                  changes_.add(context, *directory, node, name, now, is_directory, make));
+  LIBSERVICES_TRY(const auto made, std::move(tried));
   Node record = known_upper(made);
   Internal::place(record, directory, name);
   const Attributes seen = branches_.shown(*record, made.attributes);
@@ -94,6 +103,7 @@ void Union<Upper, Lower>::gone(C context, const Node& directory, std::string_vie
     branches_.table().forget({0, was.in_upper->device, was.in_upper->inode});
   }
   Internal::unplace(was.record, directory, name);
+  was.record->removed.store(was.record->is_directory());
   // If the count cannot be kept on storage, the object stays in the index: no name leads to it.
   if (was.record->is_directory() || !was.in_upper) {
     (void)copy_up_.hide_name(context, *was.record);

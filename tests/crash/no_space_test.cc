@@ -67,8 +67,9 @@ struct Attempt {
 const Attempt kAttempts[] = {
     {"append to a small file", [](Root& r) { return append(r, "/small", "more"); }},
     {"append to a large file", [](Root& r) { return append(r, "/d/middle", "more"); }},
+    // In one range: of more, those that found room are written.
     {"write a range",
-     [](Root& r) { return write_at(r, "/middle", 40'000, pattern(9, 0, 50'000)); }},
+     [](Root& r) { return write_at(r, "/middle", 66'000, pattern(9, 0, 30'000)); }},
     {"lengthen", [](Root& r) { return truncate(r, "/d/small", 100); }},
     {"chmod", [](Root& r) { return chmod(r, "/d/other", 0600); }},
     {"rename", [](Root& r) { return r.rename(kMe, "/middle", "/moved", RenameMode::kReplace); },

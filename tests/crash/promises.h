@@ -17,6 +17,8 @@ inline constexpr bool kRenameOfUpperDirectoryIsOneStep = false;
 inline constexpr bool kLowerDirectoriesAreRenamed = true;
 // False: the names of a lower file come apart at its copy-up, once the instance has been restarted.
 inline constexpr bool kLinksOfLowerFilesStay = true;
+// False: a crash may leave the count of links of a file that has several names in a lower one off.
+inline constexpr bool kLinkCountsSurviveCrashes = false;
 // False: a crash in a copy-up may leave the directory's times changed.
 inline constexpr bool kCopyUpKeepsDirectoryTimes = false;
 // False: a crash in the truncation of a lower file to nothing may leave it empty with its old time.

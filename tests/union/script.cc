@@ -339,6 +339,7 @@ void Generator::on_name(Operation op) {
   if (may_start_elsewhere && one_in(12)) {
     op.base = static_cast<int>(below(kSlots));
     op.path.erase(0, 1);
+    if (op.call == Call::kList) op.path = ".";
     if (!op.other_path.empty() && op.call != Call::kSymlink && one_in(2)) op.other_path.erase(0, 1);
   }
   push(op);
