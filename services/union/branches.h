@@ -139,8 +139,14 @@ class Branches {
     if (directory_node && directory->upper_names.first_place(name)) {
       auto entry = upper_.lookup(context, *directory_node, name);
       if (entry.ok()) {
-        LIBSERVICES_TRY(marks, upper_marks(context, *directory, *entry));
-        if (is_whiteout(entry->attributes) || marks.whiteout) {
+        // Of each, whether the directory says that there are marks in it or not: overlayfs may have
+        // moved it here.
+        if (!is_whiteout(entry->attributes)) {
+          LIBSERVICES_TRY(marks, marks_of(context, upper_, entry->node));
+        }
+        const bool white = marks.whiteout && directory->whiteouts_inside.load() &&
+                           entry->attributes.is_regular() && entry->attributes.size == 0;
+        if (white || is_whiteout(entry->attributes)) {
           found.whiteout_in_upper = true;
           return found;
         }
@@ -262,17 +268,6 @@ class Branches {
     return number;
   }
 
-  Result<Marks> upper_marks(const Context& context, const R& directory,
-                            const Entry<UpperNode>& entry) {
-    const Attributes& seen = entry.attributes;
-    const bool read =
-        seen.is_directory() || directory.impure.load(std::memory_order_relaxed) ||
-        may_be_metacopy(seen) ||
-        (directory.whiteouts_inside.load() && seen.is_regular() && seen.size == 0);
-    if (!read) return Marks();
-    return marks_of(context, upper_, entry.node);
-  }
-
   // Whether files that are marks in the upper hide what the lowers have.
   Result<bool> hidden_by_upper(const Context& context, const std::optional<UpperNode>& directory,
                                const std::optional<Entry<UpperNode>>& object,
@@ -369,9 +364,7 @@ class Branches {
         const Attributes& first = search.first();
         number = table_.number_of({search.parts().front().branch, first.device, first.inode});
       }
-    } else if (const auto origin = origin_key(marks); origin && directory->impure.load()) {
-      // Where overlayfs has moved the file meanwhile, the directory does not say so: then neither
-      // here nor in listings.
+    } else if (const auto origin = origin_key(marks)) {
       number = table_.number_of(*origin);
       if (marks.origin->links > 1) alias = origin;
     }

@@ -76,7 +76,6 @@ Expect with_overlayfs(Expect expect, VolumeKind volume = VolumeKind::kTmpfs) {
   expect.hard_links_survive = false;
   expect.files_in_part = false;
   expect.numbers_listed = false;
-  expect.inode_numbers_last = false;
   expect.directory_times = volume != VolumeKind::kExt4;
   return expect;
 }
