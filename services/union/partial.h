@@ -242,14 +242,20 @@ class PartialFiles {
   Result<void> sync(C context, const UpperNode& node, Partial& partial, UpperFile& file,
                     SyncScope scope) {
     ChunkSet chunks;
+    std::uint64_t chunk_bytes = 0;
     {
       std::shared_lock lock(partial.mutex);
       chunks = partial.map.unsynced();
+      chunk_bytes = partial.map.chunk_bytes();
     }
     LIBSERVICES_CHECK_OK(branches_.upper().fsync(context, file, scope));
     if (chunks.empty()) return {};
     {
       std::unique_lock lock(partial.mutex);
+      if (partial.map.chunk_bytes() != chunk_bytes) {  // a writer made them larger meanwhile
+        LIBSERVICES_CHECK_OK(branches_.upper().fsync(context, file, scope));
+        chunks = partial.map.unsynced();
+      }
       partial.map.set_synced(chunks);
       if (partial.map.is_whole() && !partial.map.has_unsynced()) {
         finish(context, node, partial);
