@@ -107,12 +107,14 @@ struct HostUnion {
     auto opened = fs().open(me, name, {O_RDONLY | O_DIRECTORY});
     REQUIRE_MESSAGE(opened.ok(), name);
     std::map<std::string, std::uint64_t> found;
-    REQUIRE(fs().readdir(me, **opened, Listing::kNames, [&](const DirEntry& entry) {
-                if (entry.name != "." && entry.name != "..") {
-                  CHECK(found.emplace(entry.name, entry.inode).second);
-                }
-                return true;
-              }).ok());
+    REQUIRE(fs().readdir(me, **opened, Listing::kNames,
+                         [&](const DirEntry& entry) {
+                           if (entry.name != "." && entry.name != "..") {
+                             CHECK(found.emplace(entry.name, entry.inode).second);
+                           }
+                           return true;
+                         })
+                .ok());
     REQUIRE(fs().close(me, std::move(*opened)).ok());
     return found;
   }

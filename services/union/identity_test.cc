@@ -38,7 +38,8 @@ struct Bench : HostUnion {
   std::uint64_t number(const std::string& name) { return stat(name).inode; }
 };
 
-TEST_CASE_FIXTURE(Bench, "numbers stay through copy-up, rename and restart, and listings say them") {
+TEST_CASE_FIXTURE(Bench,
+                  "numbers stay through copy-up, rename and restart, and listings say them") {
   std::map<std::string, std::uint64_t> before;
   for (const char* name : {"/d", "/d/f", "/d/g", "/d/h", "/d/s", "/big", "/one"}) {
     before[name] = number(name);

@@ -24,15 +24,17 @@ struct Reader {
   // At most `count` entries behind `after`; the last cookie, or `after` at the end.
   std::uint64_t read(std::uint64_t after, std::size_t count, std::vector<std::string>& names) {
     std::uint64_t last = after;
-    REQUIRE(bench.fs().stack().readdir(bench.me, *file, after, Listing::kNames,
-                                       [&](const DirEntry& entry) {
-                                         if (count == 0) return false;
-                                         --count;
-                                         names.emplace_back(entry.name);
-                                         cookies[std::string(entry.name)] = entry.cookie;
-                                         last = entry.cookie;
-                                         return true;
-                                       })
+    REQUIRE(bench.fs()
+                .stack()
+                .readdir(bench.me, *file, after, Listing::kNames,
+                         [&](const DirEntry& entry) {
+                           if (count == 0) return false;
+                           --count;
+                           names.emplace_back(entry.name);
+                           cookies[std::string(entry.name)] = entry.cookie;
+                           last = entry.cookie;
+                           return true;
+                         })
                 .ok());
     return last;
   }
@@ -74,7 +76,8 @@ TEST_CASE_FIXTURE(Bench, "each name is listed once, in whatever pieces") {
   }
 }
 
-TEST_CASE_FIXTURE(Bench, "what stays is listed once while others create, copy up, remove and rename") {
+TEST_CASE_FIXTURE(Bench,
+                  "what stays is listed once while others create, copy up, remove and rename") {
   Reader reader(*this, "d");
   std::vector<std::string> all;
   std::set<std::string> changed;

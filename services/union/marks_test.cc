@@ -77,8 +77,7 @@ TEST_CASE("marks are not seen as files or attributes, and cannot be made") {
   auto size = bench.fs().listxattr(bench.me, "/d", names);
   REQUIRE(size.ok());
   CHECK(std::string(names, *size) == std::string("user.mine\0", 10));
-  CHECK(bench.fs().open(bench.me, "/d/.wh.f", {O_WRONLY | O_CREAT}, 0644).error() ==
-        Errno{EINVAL});
+  CHECK(bench.fs().open(bench.me, "/d/.wh.f", {O_WRONLY | O_CREAT}, 0644).error() == Errno{EINVAL});
   CHECK(bench.fs().mkdir(bench.me, "/.wh..wh..opq", 0755).error() == Errno{EINVAL});
   CHECK(bench.fs().rename(bench.me, "/d/f", "/d/.wh.g").error() == Errno{EINVAL});
 }

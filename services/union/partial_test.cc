@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +16,8 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "libservices/layers/forwarding.h"
 #include "services/local/local.h"
@@ -307,6 +310,57 @@ TEST_CASE("random calls answer as one plain file does, also after restarts") {
   }
 }
 
+TEST_CASE("threads write, read, append to and sync one file at once") {
+  constexpr int kWriters = 3;
+  constexpr std::uint64_t kRecord = 1000;  // writers own every third one
+  Bench bench(40 * kChunk);
+  const std::string before = bench.content;
+  std::atomic<int> writing{kWriters};
+  std::vector<std::thread> threads;
+  for (int w = 0; w < kWriters; ++w) {
+    threads.emplace_back([&, w] {
+      std::mt19937_64 random(static_cast<unsigned>(w));
+      const std::string text(kRecord, static_cast<char>('A' + w));
+      auto file = bench.open(O_WRONLY);
+      for (int i = 0; i < 150; ++i) {
+        const std::uint64_t record = random() % (before.size() / kRecord / kWriters) * kWriters +
+                                     static_cast<std::uint64_t>(w);
+        auto count = bench.fs->write(kMe, file, record * kRecord, std::as_bytes(std::span(text)));
+        if (!count.ok() || *count != kRecord) break;
+        if (i % 20 == 0 && !bench.fs->fsync(kMe, file, SyncScope::kData).ok()) break;
+        if (i == 149) --writing;
+      }
+      (void)bench.fs->close(kMe, file);
+    });
+  }
+  threads.emplace_back([&] {
+    auto file = bench.open(O_RDONLY);
+    std::string text(kRecord, '\0');
+    bool good = true;
+    for (std::uint64_t record = 0; good && writing > 0;
+         record = (record + 7) % (before.size() / kRecord)) {
+      auto count =
+          bench.fs->read(kMe, file, record * kRecord, std::as_writable_bytes(std::span(text)));
+      const char mark = static_cast<char>('A' + record % kWriters);
+      for (std::uint64_t i = 0; i < kRecord; ++i) {
+        good = good && (text[i] == mark || text[i] == before[record * kRecord + i]);
+      }
+      good = good && count.ok() && *count == kRecord;
+    }
+    if (!good) writing = -1;
+    (void)bench.fs->close(kMe, file);
+  });
+  for (auto& thread : threads) thread.join();
+  CHECK(writing == 0);
+  const std::string after = *bench.read_all();
+  for (std::uint64_t i = 0; i < after.size(); ++i) {
+    const char mark = static_cast<char>('A' + i / kRecord % kWriters);
+    if (after[i] != before[i] && after[i] != mark) FAIL("byte ", i, " is nobody's");
+  }
+  bench.restart();
+  CHECK(*bench.read_all() == after);
+}
+
 TEST_CASE("a map that becomes too long gets larger chunks") {
   Bench bench(200 * 1'000'000, false);
   for (std::uint64_t chunk = 0; chunk < 3000; chunk += 2) {
@@ -366,8 +420,8 @@ TEST_CASE("a lower file that is another one now gives EIO, never other bytes") {
   SUBCASE("changed") { std::ofstream(bench.lower_file(), std::ios::app) << "more"; }
   SUBCASE("gone") { host::remove(bench.lower_file()); }
   SUBCASE("a damaged map") {
-    REQUIRE(::setxattr(bench.upper_file().c_str(), "trusted.overlay.libservices.ranges", "\1rubbish",
-                       8, 0) == 0);
+    REQUIRE(::setxattr(bench.upper_file().c_str(), "trusted.overlay.libservices.ranges",
+                       "\1rubbish", 8, 0) == 0);
   }
   bench.start();
   CHECK(bench.fs->getattr(kMe, bench.find())->size == bench.content.size());

@@ -184,9 +184,7 @@ class RangeMap {
     std::vector<std::byte> out(kHeaderBytes);
     out[0] = std::byte{1};
     out[1] = static_cast<std::byte>(shift_);
-    const std::uint64_t words[] = {limit_,
-                                   epoch,
-                                   stamp_.size,
+    const std::uint64_t words[] = {limit_, epoch, stamp_.size,
                                    static_cast<std::uint64_t>(stamp_.mtime.seconds),
                                    stamp_.mtime.nanoseconds};
     std::memcpy(out.data() + 8, words, sizeof words);
