@@ -399,11 +399,15 @@ class Branches {
     if (seen.is_regular() && marks.metacopy) {
       auto map = ranges_of(marks, search.parts().empty() ? seen : search.first());
       if (!map) map.emplace(RangeMap::kSmallestShift, seen);  // damaged: reading below fails
+      const std::uint64_t limit = map->limit();
       map->cut(seen.size);
-      const bool saved = !map->has_unsynced() && !marks.ranges.empty();
+      // A truncation was cut short if the limit is behind the end: before the file grows again, it
+      // must be on disk.
+      const bool saved = !marks.ranges.empty() && map->limit() == limit;
       record->partial_content = std::make_shared<Partial>(
           *std::move(map), std::move(search.parts()), (seen.size + 511) / 512);
       record->partial_content->saved = saved;
+      record->partial_content->settled = !record->partial_content->map.has_unsynced();
       record->has_partial = true;
     }
     return record;

@@ -283,15 +283,16 @@ class PartialFiles {
   // After a restart: whether chunks whose bytes may be lost have reached storage.
   Result<void> settle(C context, const UpperNode& node, Partial& partial) {
     std::unique_lock lock(partial.mutex);
-    if (partial.saved) return {};
+    if (partial.settled) return {};
     if (!partial.map.has_unsynced() || partial.map.epoch() == epoch()) {
-      partial.saved = true;
+      partial.settled = true;
       return {};
     }
     LIBSERVICES_TRY(auto opened, branches_.upper().open(context, node, OpenFlags{O_RDWR}));
     Open open;
     Result<void> done = settle_locked(context, partial, open, opened.file);
     if (done.ok()) done = save(context, node, partial);
+    partial.settled = done.ok();
     (void)open.close(context, branches_.lowers(), partial.sources);
     (void)branches_.upper().close(context, opened.file);
     return done;

@@ -230,6 +230,27 @@ TEST_CASE("what was cut off does not come back when the file grows again") {
   CHECK(*bench.read_all() == std::string(10, '\0'));
 }
 
+TEST_CASE("what a truncation took does not come back, although the service died in it") {
+  Bench bench(500'000);
+  bench.write(0, "changed");
+  bench.stop();
+  host::resize_file(bench.upper_file(), 100'000);  // it died before the map knew
+  bench.content.resize(100'000);
+  bench.start();
+  SUBCASE("it grows by truncation") { bench.resize(400'000); }
+  SUBCASE("it grows by a write") { bench.write(300'000, "far"); }
+  SUBCASE("it grows by an append") {
+    bench.with_file(O_WRONLY | O_APPEND, [&](Tested::File& file) {
+      std::size_t written = 0;
+      const std::string text(200'000, 'a');
+      CHECK(bench.fs->append(kMe, file, std::as_bytes(std::span(text)), written).ok());
+      bench.content += text;
+    });
+  }
+  bench.restart();
+  CHECK(*bench.read_all() == bench.content);
+}
+
 TEST_CASE("random calls answer as one plain file does, also after restarts") {
   for (unsigned seed = 1; seed <= 30; ++seed) {
     CAPTURE(seed);

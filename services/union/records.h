@@ -61,7 +61,8 @@ struct PartialContent {
   // Held shared to read, and to write what is here; exclusively to change what is.
   std::shared_mutex mutex;
   RangeMap map;       // this and what follows: guarded by mutex
-  bool saved = true;  // the upper's attribute says what `map` does
+  bool saved = true;    // the upper's attribute says what `map` does
+  bool settled = true;  // no chunk is in doubt (ranges.h)
 };
 
 template <class UpperNode, class LowerNode>

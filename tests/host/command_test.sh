@@ -247,19 +247,19 @@ check 'no run directory is left behind' [ "$(left_over)" = "$before" ]
 mkdir -p part/upper part/lower
 head -c 300000 /dev/urandom >part/lower/large
 part="union(local:$work/part/upper, local:$work/part/lower)"
-expect 0 '' "$libservices" with --mount /mnt/x="$part" -- sh -c 'echo more >>/mnt/x/large'
+# As overlayfs leaves a file of which only the mode was changed.
+truncate -s 300000 part/upper/large
+setfattr -n trusted.overlay.metacopy part/upper/large
 prints 0 ': 1 files have content in lower branches' "$libservices" check "$part"
-check 'only what was written is in the upper' [ "$(stat -c %b part/upper/large)" -lt 64 ]
 prints 0 ': 1 files made whole' "$libservices" check --complete "$part"
 prints 0 ': 0 files have content in lower branches' "$libservices" check "$part"
-{ cat part/lower/large && echo more; } >part/expected
-check 'a file made whole is what it was' cmp -s part/upper/large part/expected
+check 'a file made whole has the content' cmp -s part/upper/large part/lower/large
 prints 0 'every file is whole' "$libservices" check "local:$work/part/lower"
 expect 125 'see libservices --help' "$libservices" check
 expect 125 "$work/part/none: No such file or directory" "$libservices" check "union(local:$work/part/none, local:$work/part/lower)"
 expect 125 'use a power of two from 4096' "$libservices" check "union(local:$work/part/upper, local:$work/part/lower, range=5000)"
 expect 125 'write overlay or files' "$libservices" check "union(local:$work/part/upper, local:$work/part/lower, marks=stars)"
-expect 1 'Read-only file system' "$libservices" with --mount /mnt/x="union(local:$work/part/upper, local:$work/part/lower, upper=none)" -- touch /mnt/x/new
+prints 0 ': 0 files' "$libservices" check "union(local:$work/part/upper, local:$work/part/lower, upper=none)"
 
 # --- the copy table
 table=$work/tuned/copy-table
