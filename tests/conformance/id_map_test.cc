@@ -79,15 +79,12 @@ void check_owner(const Attributes& seen, std::uint32_t uid, std::uint32_t gid,
 TEST_CASE("ranges map both ways, at their ends too") {
   const IdMapping mapping({{1000, 50, 2}, {0, 300000, 1000}, {4294967290, 7, 5}});
   REQUIRE(mapping.check("uid").ok());
-  for (const auto& [stored, shown] : {std::pair{0U, 300000U},
-                                      {999U, 300999U},
-                                      {1000U, 50U},
-                                      {1001U, 51U},
-                                      {4294967290U, 7U},
-                                      {4294967294U, 11U}}) {
-    CAPTURE(stored);
-    CHECK(mapping.shown(stored) == shown);
-    CHECK(mapping.stored(shown) == stored);
+  for (const IdRange& pair :
+       {IdRange{0, 300000, 1}, IdRange{999, 300999, 1}, IdRange{1000, 50, 1}, IdRange{1001, 51, 1},
+        IdRange{4294967290, 7, 1}, IdRange{4294967294, 11, 1}}) {
+    CAPTURE(pair.stored);
+    CHECK(mapping.shown(pair.stored) == pair.shown);
+    CHECK(mapping.stored(pair.shown) == pair.stored);
   }
   for (const std::uint32_t id : {1002U, 4294967289U, 4294967295U}) CHECK_FALSE(mapping.shown(id));
   for (const std::uint32_t id : {0U, 6U, 12U, 52U, 299999U, 301000U, 4294967295U}) {

@@ -19,7 +19,6 @@ using Mapped = IdMap<Shared<Memory>>;
 // Stored 100000 to 165535 are 0 to 65535, so 65534 is a user too. In the sticky directory "/" lie
 // files and "/both", a directory, that are stored with other owners.
 struct OverForeign {
-  static constexpr const char* kName = "idmap over foreign files";
   static std::unique_ptr<AnyFilesystem> make() {
     auto memory = share<Memory>({});
     Memory& below = memory->service;

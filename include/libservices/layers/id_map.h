@@ -54,7 +54,7 @@ class ShowOwners : public PassOn {
     using Value = typename decltype(answer)::value_type;
     if constexpr (std::is_same_v<Value, Attributes>) {
       if (answer.ok()) show(*answer);
-    } else if constexpr (requires(Value& value) { value.attributes; }) {
+    } else if constexpr (requires { answer->attributes; }) {
       if (answer.ok()) show(answer->attributes);
     }
     return answer;
