@@ -37,7 +37,7 @@ class Branches {
   using R = typename Table::R;
   using Pointer = std::shared_ptr<R>;
   using Partial = typename R::Partial;
-  using Search = LowerSearch<Upper, Lower>;
+  using Search = LowerSearch<Lower>;
 
   Branches(typename Upper::Config upper, std::vector<typename Lower::Config> lowers,
            bool without_upper, bool index)

@@ -31,7 +31,7 @@ Result<bool> has_name(const Context& context, Branch& branch,
   return found.error();
 }
 
-template <class Upper, class Lower>
+template <class Lower>
 class LowerSearch {
  public:
   using Part = LowerPart<typename Lower::Node>;

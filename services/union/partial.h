@@ -145,7 +145,7 @@ class PartialFiles {
       }
     }
     std::unique_lock lock(partial.mutex);
-    LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial, file));
+    LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial));
     LIBSERVICES_CHECK_OK(fill_around(context, partial, open, file, offset, end));
     LIBSERVICES_TRY(std::size_t count, branches_.upper().write(context, file, offset, from));
     if (count < from.size()) {  // a chunk is brought in whole or not at all
@@ -166,7 +166,7 @@ class PartialFiles {
     if (!partial.saved) {
       lock.unlock();
       std::unique_lock alone(partial.mutex);
-      LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial, file));
+      LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial));
       return branches_.upper().append(context, file, from, written);
     }
     return branches_.upper().append(context, file, from, written);
@@ -177,7 +177,7 @@ class PartialFiles {
   Result<Attributes> resize(C context, const UpperNode& node, Partial& partial, std::uint64_t size,
                             Change&& change) {
     std::unique_lock lock(partial.mutex);
-    if (!partial.saved) LIBSERVICES_CHECK_OK(save(context, node, partial));
+    LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial));
     LIBSERVICES_TRY(const Attributes seen, change());
     if (size >= partial.map.limit()) return seen;
     partial.map.cut(size);
@@ -193,7 +193,7 @@ class PartialFiles {
   Result<void> fallocate(C context, const UpperNode& node, Partial& partial, Open& open,
                          UpperFile& file, int mode, std::uint64_t offset, std::uint64_t length) {
     std::unique_lock lock(partial.mutex);
-    LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial, file));
+    LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial));
     const std::uint64_t end = offset + length;
     if ((mode & ~FALLOC_FL_KEEP_SIZE) == 0) {
       // The blocks shall be there when they are written: so they are brought here.
@@ -450,7 +450,7 @@ class PartialFiles {
     return {};
   }
 
-  Result<void> save_if_needed(C context, const UpperNode& node, Partial& partial, UpperFile&) {
+  Result<void> save_if_needed(C context, const UpperNode& node, Partial& partial) {
     return partial.saved ? Result<void>() : save(context, node, partial);
   }
   Result<void> save(C context, const UpperNode& node, Partial& partial) {
@@ -470,7 +470,7 @@ class PartialFiles {
 
   Result<void> complete_locked(C context, const UpperNode& node, Partial& partial, Open& open,
                                UpperFile& file) {
-    LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial, file));
+    LIBSERVICES_CHECK_OK(save_if_needed(context, node, partial));
     LIBSERVICES_CHECK_OK(fill(context, partial, open, file, 0, partial.map.limit()));
     if (durable_) {
       LIBSERVICES_CHECK_OK(branches_.upper().fsync(context, file, SyncScope::kAll));
