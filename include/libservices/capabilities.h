@@ -97,7 +97,7 @@ concept OffersTmpfile =
 // back is atomic, and `link` goes both ways. Only this instance sees it.
 template <class S>
 concept OffersStaging = HasNodes<S> && requires(S& s, const Context& context, Staging which) {
-  { s.staging(context, which) } -> std::same_as<Result<Entry<typename S::Node>>>;
+  { s.staging(context, which) } -> std::same_as<Result<typename S::Node>>;
 };
 
 // data_epoch: a number that stays the same as long as nothing that was written can have been lost,

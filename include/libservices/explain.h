@@ -104,7 +104,7 @@ LIBSERVICES_FIT_(symlink, OffersSymlink, (g.context, g.directory, g.name, g.targ
 LIBSERVICES_FIT_(link, OffersLink, (g.context, g.node, g.directory, g.name), Result<Entry<Node>>)
 LIBSERVICES_FIT_(mknod, OffersMknod, (g.context, g.directory, g.name, g.fresh), Result<Entry<Node>>)
 LIBSERVICES_FIT_(tmpfile, OffersTmpfile, (g.context, g.directory, g.fresh, g.flags), Result<Created<Node, File>>)
-LIBSERVICES_FIT_(staging, OffersStaging, (g.context, g.staging), Result<Entry<Node>>)
+LIBSERVICES_FIT_(staging, OffersStaging, (g.context, g.staging), Result<Node>)
 LIBSERVICES_FIT_(setxattr, OffersXattrs, (g.context, g.node, g.name, g.value, g.xattr_mode), Result<void>)
 LIBSERVICES_FIT_(removexattr, OffersXattrs, (g.context, g.node, g.name), Result<void>)
 LIBSERVICES_FIT_(append, OffersAppend, (g.context, g.file, g.from, g.written), Result<std::uint64_t>)

@@ -114,7 +114,7 @@ class Local {
   Result<void> rmdir(C context, const Node& directory, std::string_view name);
   Result<void> rename(C context, const Node& directory, std::string_view name,
                       const Node& new_directory, std::string_view new_name, RenameMode mode);
-  Result<Entry<Node>> staging(C context, Staging which);
+  Result<Node> staging(C context, Staging which);
 
   Result<std::size_t> getxattr(C context, const Node& node, std::string_view name,
                                std::span<std::byte> into);
@@ -153,6 +153,9 @@ class Local {
   Result<Opened<File>> opened(const Node& node, File file, const Attributes& seen);
   Result<Entry<Node>> look(const Place& at, const Node& directory);
   Result<void> remove(const Node& directory, std::string_view name, int flags);
+  template <class ByDescriptor, class ByPath, class ByName>
+  Result<std::size_t> read_attributes(const Node& node, ByDescriptor by_descriptor,
+                                      ByPath by_path, ByName by_name);
   std::string work_path() const;
   absl::Status open_work(Errno& why);
 

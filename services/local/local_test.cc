@@ -412,8 +412,8 @@ TEST_CASE("a work directory serves one instance at a time and is emptied for it"
   REQUIRE(staging.ok());
   CHECK(files::is_empty(bench.path() + ".work/staging"));
   CHECK(text_of(bench.path() + ".work/kept") == "kept");
-  REQUIRE(bench.local->mkdir(kRoot, staging->node, "whole", {.mode = 0755}).ok());
-  CHECK(error_of(bench.local->rename(kRoot, staging->node, "whole", bench.root, "whole",
+  REQUIRE(bench.local->mkdir(kRoot, *staging, "whole", {.mode = 0755}).ok());
+  CHECK(error_of(bench.local->rename(kRoot, *staging, "whole", bench.root, "whole",
                                      RenameMode::kReplace)) == 0);
   CHECK(files::is_directory(bench.path("whole")));
   CHECK(error_of(bench.local->lookup(kRoot, bench.root, "tree.work")) == ENOENT);

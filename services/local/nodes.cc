@@ -197,7 +197,6 @@ DescriptorRef Nodes::cached(const RecordPtr& record) {
   return record->descriptor_;
 }
 
-// The one that is kept, or an open file's.
 DescriptorRef Nodes::at_hand(const RecordPtr& record) {
   std::lock_guard lock(record->mutex_);
   if (record->descriptor_ == nullptr) return record->in_use_.lock();

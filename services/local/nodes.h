@@ -73,6 +73,15 @@ class Name {
   std::array<char, 256> text_;
 };
 
+// `by_descriptor(fd)`, or `by_path(path)` where the descriptor is one for paths alone. The second
+// costs a lookup in /proc.
+template <class ByDescriptor, class ByPath>
+auto on_object(int fd, ByDescriptor by_descriptor, ByPath by_path) {
+  const auto result = by_descriptor(fd);
+  if (result != -1 || errno != EBADF) return result;
+  return by_path(ProcPath(fd).c_str());
+}
+
 // statx of `name` below `fd`, or of `fd` itself where `name` is "". Links are not followed.
 // `mount` becomes the number of the mount that it is on, 0 where the kernel does not say.
 Result<Attributes> attributes_of(int fd, const char* name, std::uint64_t* mount = nullptr);
@@ -160,6 +169,8 @@ class Nodes : public std::enable_shared_from_this<Nodes> {
   Result<Attributes> attributes(const RecordPtr& record);
   // The descriptor if one is kept.
   DescriptorRef cached(const RecordPtr& record);
+  // That, or an open file's.
+  DescriptorRef at_hand(const RecordPtr& record);
   // An open file of the object lends its descriptor to calls on the object, until it is closed.
   void in_use(const RecordPtr& record, const DescriptorRef& descriptor);
   void no_longer_in_use(const RecordPtr& record, const DescriptorRef& descriptor);
@@ -221,7 +232,6 @@ class Nodes : public std::enable_shared_from_this<Nodes> {
   bool unchanged_since(const RecordPtr& directory, std::uint64_t epoch) const;
   Epoch& epoch_slot(const RecordPtr& directory);
   Shard& shard_of(const Key& key) { return shards_[hash(key) % kShards]; }
-  DescriptorRef at_hand(const RecordPtr& record);
   RecordPtr find(const Attributes& seen);
   RecordPtr find_or_make(const Attributes& seen);
   void forget(const Key& key);

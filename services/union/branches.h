@@ -269,12 +269,14 @@ class Branches {
   }
 
   // Whether files that are marks in the upper hide what the lowers have.
-  Result<bool> hidden_by_upper(const Context& context, const std::optional<UpperNode>& directory,
+  Result<bool> hidden_by_upper(const Context& context, const R& directory,
+                               const std::optional<UpperNode>& directory_node,
                                const std::optional<Entry<UpperNode>>& object,
                                std::string_view name) {
-    if (directory) {
-      LIBSERVICES_TRY(const bool hidden, has_name(context, upper_, *directory,
-                                                       std::string(kWhiteoutFile).append(name)));
+    // A name is known if its mark is there.
+    if (directory_node && directory.upper_names.first_place(name)) {
+      LIBSERVICES_TRY(const bool hidden, has_name(context, upper_, *directory_node,
+                                                  std::string(kWhiteoutFile).append(name)));
       if (hidden) return true;
     }
     if (object && object->attributes.is_directory()) {
@@ -309,7 +311,7 @@ class Branches {
       search.skip_to(*place);
     }
     LIBSERVICES_CHECK_OK(search.run(
-        [&]() { return hidden_by_upper(context, directory_node, in_upper, name); }));
+        [&]() { return hidden_by_upper(context, directory, directory_node, in_upper, name); }));
     if (search.asked() != 0 && marks.redirect.empty()) {
       directory.lower_names.missed(
           room_, search.asked(), directory.lowers.size(), [&](auto&& take) {
@@ -438,7 +440,7 @@ class Branches {
     if (!origin || without_upper_) return Pointer();
     if constexpr (requires { upper_.staging(context, Staging::kKept); }) {
       LIBSERVICES_TRY(const auto kept, upper_.staging(context, Staging::kKept));
-      auto entry = upper_.lookup(context, kept.node, index_name(*origin));
+      auto entry = upper_.lookup(context, kept, index_name(*origin));
       if (!entry.ok()) {
         return entry.error() == Errno{ENOENT} ? Result<Pointer>(Pointer()) : entry.error();
       }

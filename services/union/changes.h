@@ -121,8 +121,7 @@ class Changes {
 
  private:
   Result<UpperNode> drafts(const Context& context) {
-    LIBSERVICES_TRY(auto staging, branches_.upper().staging(context, Staging::kDrafts));
-    return std::move(staging.node);
+    return branches_.upper().staging(context, Staging::kDrafts);
   }
 
   Result<void> make_whiteout(const Context& context, const UpperNode& directory,

@@ -76,12 +76,12 @@ class CopyUp {
       const std::string temporary = next_name();
       const AddingName adding(directory->upper_names, name);
       LIBSERVICES_CHECK_OK(set_impure(context, *directory));
-      auto linked = upper.link(context, *record->upper(), staging.node, temporary);
+      auto linked = upper.link(context, *record->upper(), staging, temporary);
       if (!linked.ok()) return linked.error();
       auto placed =
-          upper.rename(context, staging.node, temporary, parent, name, RenameMode::kNoReplace);
+          upper.rename(context, staging, temporary, parent, name, RenameMode::kNoReplace);
       if (!placed.ok()) {
-        discard(context, staging.node, temporary, false);
+        discard(context, staging, temporary, false);
         return placed;
       }
       return hide_name(context, *record);
@@ -156,7 +156,7 @@ class CopyUp {
     LIBSERVICES_TRY(const auto staging, branches_.upper().staging(context, Staging::kDrafts));
     const std::string temporary = next_name();
     Made made;
-    Result<void> published = make(context, record, staging.node, temporary, content, made);
+    Result<void> published = make(context, record, staging, temporary, content, made);
     // Else its names would lead to another object than this record.
     if (published.ok() && !with_name && !made.is_indexed) published = Errno{EOPNOTSUPP};
     std::optional<AddingName> adding;
@@ -165,11 +165,11 @@ class CopyUp {
       if (!record->is_directory()) published = set_impure(context, *parent);
     }
     if (published.ok()) {
-      published = publish(context, staging.node, temporary, parent_node, name);
+      published = publish(context, staging, temporary, parent_node, name);
     }
     if (!published.ok()) {
       if (made.is_indexed) (void)unindex(context, *made.origin);
-      discard(context, staging.node, temporary, record->is_directory());
+      discard(context, staging, temporary, record->is_directory());
       return published.error();
     }
     const Attributes& seen = made.entry->attributes;
@@ -315,8 +315,8 @@ class CopyUp {
       if (!branches_.keeps_index() || !made.origin || made.origin->links <= 1) return {};
       LIBSERVICES_TRY(const auto kept, branches_.upper().staging(context, Staging::kKept));
       const std::string name = B::index_name(*made.origin);
-      (void)branches_.upper().unlink(context, kept.node, name);  // of another file
-      auto linked = branches_.upper().link(context, node, kept.node, name);
+      (void)branches_.upper().unlink(context, kept, name);  // of another file
+      auto linked = branches_.upper().link(context, node, kept, name);
       if (!linked.ok()) return linked.error();
       made.is_indexed = true;
     }
@@ -324,7 +324,7 @@ class CopyUp {
   }
   Result<void> unindex(const Context& context, const Origin& origin) {
     LIBSERVICES_TRY(const auto kept, branches_.upper().staging(context, Staging::kKept));
-    return branches_.upper().unlink(context, kept.node, B::index_name(origin));
+    return branches_.upper().unlink(context, kept, B::index_name(origin));
   }
 
   Result<Entry<UpperNode>> make_link(const Context& context, const R& record,
@@ -354,7 +354,9 @@ class CopyUp {
       changes.which |= AttributeChanges::kSize;  // a hole at the end, or all of it below
       changes.size = old.size;
     }
-    if (!old.is_symlink()) {
+    const bool may_differ = (old.mode & (S_ISUID | S_ISGID)) != 0 ||
+                            made.attributes.permissions() != old.permissions();
+    if (!old.is_symlink() && may_differ) {
       changes.which |= AttributeChanges::kMode;
       changes.mode = old.permissions();
     }
@@ -375,16 +377,20 @@ class CopyUp {
                          const Attributes& old, File& target, std::uint64_t& reached) {
     std::vector<std::byte> buffer(
         std::min<std::uint64_t>(std::max<std::uint64_t>(old.size, 1), 1U << 20U));
+    // That a small file has no holes its blocks say, at less cost.
+    const bool seeks = old.size > kSmallestShared || old.blocks * 512 < old.size;
     std::uint64_t offset = 0;
     while (offset < old.size) {
-      auto data = partials_.seek_lower(context, record.lowers, open, old.size, offset,
-                                       SeekTarget::kData);
-      if (!data.ok() && data.error() == Errno{ENXIO}) break;  // a hole up to the end
-      if (!data.ok()) return data.error();
-      offset = *data;
-      LIBSERVICES_TRY(const std::uint64_t end,
-                      partials_.seek_lower(context, record.lowers, open, old.size, offset,
-                                           SeekTarget::kHole));
+      std::uint64_t end = old.size;
+      if (seeks) {
+        auto data = partials_.seek_lower(context, record.lowers, open, old.size, offset,
+                                         SeekTarget::kData);
+        if (!data.ok() && data.error() == Errno{ENXIO}) break;  // a hole up to the end
+        if (!data.ok()) return data.error();
+        offset = *data;
+        LIBSERVICES_TRY(end, partials_.seek_lower(context, record.lowers, open, old.size, offset,
+                                                  SeekTarget::kHole));
+      }
       while (offset < end) {
         const auto part = std::min<std::uint64_t>(buffer.size(), end - offset);
         const auto bytes = std::span(buffer).first(part);

@@ -80,7 +80,7 @@ absl::Status Union<Upper, Lower>::choose_marks() {
   for (const std::string_view prefix : {union_internal::kTrusted, union_internal::kUser}) {
     partials_.use_marks(prefix);
     constexpr std::array<std::byte, 1> kTried{std::byte{'n'}};
-    marked = partials_.set(context, staging->node, union_internal::kOpaque, kTried);
+    marked = partials_.set(context, *staging, union_internal::kOpaque, kTried);
     if (marked.ok()) return absl::OkStatus();
   }
   return absl::ErrnoToStatus(marked.error().value,

@@ -87,7 +87,7 @@ struct Fixture {
   Names staged() {
     auto staging = tested.upper().staging(kMe, Staging::kDrafts);
     REQUIRE(staging.ok());
-    return *names_in(tested.upper(), staging->node);
+    return *names_in(tested.upper(), *staging);
   }
 
   std::shared_ptr<FaultPlan> upper_faults = std::make_shared<FaultPlan>();

@@ -128,7 +128,8 @@ TEST_CASE_FIXTURE(IdMapTest, "every answer with attributes shows owners as they 
   REQUIRE(service.start().ok());
   const auto root = must(service.root(kContext));
   check_owner(root.attributes, 300000, 400000);
-  check_owner(must(service.staging(kContext, Staging::kDrafts)).attributes, 300000, 400000);
+  const auto staging = must(service.staging(kContext, Staging::kDrafts));
+  check_owner(must(service.getattr(kContext, staging)), 300000, 400000);
   const auto found = must(service.lookup(kContext, root.node, "file"));
   check_owner(found.attributes, 300005, 400006);
   check_owner(must(service.getattr(kContext, found.node)), 300005, 400006);

@@ -149,7 +149,7 @@ class Forwarding {
   LIBSERVICES_FORWARD_(link, OffersLink, Result<NodeEntry>, (C c, N node, N directory, Name name), (c, node, directory, name))
   LIBSERVICES_FORWARD_(mknod, OffersMknod, Result<NodeEntry>, (C c, N directory, Name name, const NewNode& fresh), (c, directory, name, fresh))
   LIBSERVICES_FORWARD_(tmpfile, OffersTmpfile, Result<NewFile>, (C c, N directory, const NewNode& fresh, OpenFlags flags), (c, directory, fresh, flags))
-  LIBSERVICES_FORWARD_(staging, OffersStaging, Result<NodeEntry>, (C c, Staging which), (c, which))
+  LIBSERVICES_FORWARD_(staging, OffersStaging, Result<Node>, (C c, Staging which), (c, which))
   LIBSERVICES_FORWARD_(setxattr, OffersXattrs, Result<void>, (C c, N node, Name name, From value, XattrMode mode), (c, node, name, value, mode))
   LIBSERVICES_FORWARD_(removexattr, OffersXattrs, Result<void>, (C c, N node, Name name), (c, node, name))
   LIBSERVICES_FORWARD_(append, OffersAppend, Result<std::uint64_t>, (C c, File& file, From from, std::size_t& written), (c, file, from, written))

@@ -71,8 +71,8 @@ class Memory {
   Coherence coherence() const { return {.kind = Coherence::Kind::kChangesOnlyThroughMe}; }
 
   Result<Entry<Node>> root(const Context&) { return entry(root_); }
-  Result<Entry<Node>> staging(const Context&, Staging which) {
-    return entry(staging_[which == Staging::kKept ? 1 : 0]);
+  Result<Node> staging(const Context&, Staging which) {
+    return Node(staging_[which == Staging::kKept ? 1 : 0]);
   }
   Result<Entry<Node>> lookup(const Context&, const Node& directory, std::string_view name);
   Result<Attributes> getattr(const Context&, const Node& node) { return node.object_->snapshot(); }

@@ -80,7 +80,7 @@ class EverythingArchetype : public WritableArchetype {
   E link(C, N, N, std::string_view) { return Errno{ENOSYS}; }
   E mknod(C, N, std::string_view, const NewNode&) { return Errno{ENOSYS}; }
   M tmpfile(C, N, const NewNode&, OpenFlags) { return Errno{ENOSYS}; }
-  E staging(C, Staging) { return Errno{ENOSYS}; }
+  Result<Node> staging(C, Staging) { return Errno{ENOSYS}; }
   Result<VolumeInfo> statfs(C, N) { return Errno{ENOSYS}; }
   Result<std::size_t> getxattr(C, N, std::string_view, std::span<std::byte>) {
     return Errno{ENOSYS};

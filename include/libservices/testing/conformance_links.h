@@ -97,7 +97,7 @@ TEST_CASE_TEMPLATE_DEFINE("a nameless file works as any other, and can be given 
 TEST_CASE_TEMPLATE_DEFINE("what is made in staging is not seen until it is renamed into the tree",
                           Stack, conform_staging) {
   Instance<Stack> fs;
-  const auto staging = must(fs.service.staging(fs.context, Staging::kDrafts)).node;
+  const auto staging = must(fs.service.staging(fs.context, Staging::kDrafts));
   CHECK(fs.names(staging).empty());
   const auto before = fs.names(fs.root());
   fs.make(staging, "draft", "text");
@@ -107,7 +107,7 @@ TEST_CASE_TEMPLATE_DEFINE("what is made in staging is not seen until it is renam
   must(fs.service.rename(fs.context, fs.root(), "empty", staging, "gone", RenameMode::kReplace));
   CHECK(fs.lookup_error(fs.root(), "empty") == ENOENT);
   must(fs.service.rmdir(fs.context, staging, "gone"));
-  const auto kept = must(fs.service.staging(fs.context, Staging::kKept)).node;
+  const auto kept = must(fs.service.staging(fs.context, Staging::kKept));
   fs.make(kept, "later", "text");
   CHECK(fs.names(staging).empty());
   must(fs.service.rename(fs.context, kept, "later", fs.root(), "later", RenameMode::kReplace));
