@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "libservices/attributes.h"
 #include "libservices/capabilities.h"
+#include "libservices/change_listener.h"
 #include "libservices/context.h"
 #include "libservices/dir_entry.h"
 #include "libservices/open_file.h"
@@ -38,6 +39,13 @@ struct LockRequest {
   std::uint64_t start = 0;
   std::uint64_t end = UINT64_MAX;  // last byte locked; UINT64_MAX = to the end of any file
   std::uint64_t process = 0;       // in answers: who holds it (Context::process; 0 = an open file)
+};
+
+// An object that is held on to without being open, for who names objects by numbers (FUSE).
+struct Reference {
+  OpenFilePtr file;          // for use as a base, and with Location::object_of
+  std::uint64_t object = 0;  // of ChangeListener
+  Attributes attributes;
 };
 
 struct FilesystemCounters {
@@ -107,6 +115,12 @@ class AnyFilesystem {
   virtual Result<LockRequest> test_lock(const Context&, OpenFile&, const LockRequest&) = 0;
   // Drops what a process that is gone has left: its record locks on every file.
   virtual void forget_process(std::uint64_t process) = 0;
+
+  virtual Result<Reference> refer(const Context&, const Location&) = 0;
+  // One, for as long as the filesystem runs. Before any call; null: none.
+  virtual void set_listener(ChangeListener*) = 0;
+  // How long answers about names and attributes stay true.
+  virtual Coherence coherence() const = 0;
 
   // The path of an open directory from the root of the instance ("/" for the root itself).
   // ERRORS: ENOENT when it was removed.

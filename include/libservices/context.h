@@ -18,15 +18,26 @@
 
 namespace libservices {
 
+// Supplementary groups that are looked up when a decision hangs on one. THREADS: one call's.
+class GroupSource {
+ public:
+  virtual bool has(gid_t group) const = 0;
+
+ protected:
+  ~GroupSource() = default;
+};
+
 struct Identity {
   uid_t uid = 0;
   gid_t gid = 0;
   std::span<const gid_t> groups;  // supplementary; owned by the session
+  const GroupSource* more_groups = nullptr;
 
   // User 0 stands for all capabilities, as in a container without capability bounds.
   bool is_superuser() const { return uid == 0; }
   bool in_group(gid_t group) const {
-    return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end();
+    return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end() ||
+           (more_groups != nullptr && more_groups->has(group));
   }
 };
 

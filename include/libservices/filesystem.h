@@ -166,6 +166,15 @@ class Filesystem {
   Result<std::size_t> listxattr(const Context&, const Location&, std::span<char> into);
   Result<void> removexattr(const Context&, const Location&, std::string_view name);
 
+  Result<Reference> refer(const Context& context, const Location& location) {
+    LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
+    LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *at.target.inode));
+    const std::uint64_t object = at.target.inode->id;
+    return Reference{content_.refer(std::move(at.target.inode)), object, now};
+  }
+  void set_listener(ChangeListener* listener) { tree_.set_listener(listener); }
+  Coherence coherence() const { return tree_.coherence(); }
+
   Result<std::string> path_of(const Context&, OpenFile& file) {
     return tree_.path_of(state(file).inode);
   }

@@ -106,6 +106,9 @@ class FilesystemOf final : public AnyFilesystem {
     return fs_.test_lock(c, file, request);
   }
   void forget_process(std::uint64_t process) override { fs_.forget_process(process); }
+  Result<Reference> refer(C c, L at) override { return fs_.refer(c, at); }
+  void set_listener(ChangeListener* listener) override { fs_.set_listener(listener); }
+  Coherence coherence() const override { return fs_.coherence(); }
   Result<std::string> path_of(C c, OpenFile& file) override { return fs_.path_of(c, file); }
   FilesystemCounters counters() const override { return fs_.counters(); }
   bool keeps_partial_files() const override { return KeepsPartialFiles<Stack>; }

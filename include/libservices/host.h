@@ -17,7 +17,9 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,9 +29,21 @@
 namespace libservices {
 
 struct HostConfig {
+  // A mount at the kernel beside shared memory: for programs that cannot be preloaded.
+  struct Fuse {
+    bool allow_other = false;  // users other than the service's, too
+    bool read_only = false;
+    // The kernel gathers writes. Who looks through shared memory sees them when it writes them out.
+    bool writeback = false;
+    std::string source;  // what mount(8) shows as the device; empty: the spec
+    std::vector<std::string> mount_options;  // of mount(8): nodev, nosuid, noatime, …
+    std::function<void()> on_end;            // the mount is gone, by whoever
+  };
   struct Mount {
-    std::string path;  // absolute; need not exist on the host, `ls` of its parent won't show it
+    // Absolute; need not exist on the host. Without `fuse`, `ls` of its parent won't show it then.
+    std::string path;
     std::string spec;
+    std::optional<Fuse> fuse = std::nullopt;
   };
   // Whose programs may connect. Each call is checked with its caller's own identity either way.
   enum class Clients : std::uint8_t { kOwnUser, kAllUsers };

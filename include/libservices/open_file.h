@@ -95,11 +95,19 @@ struct Location {
       : base(base), path(path), follow(follow) {}
   // The open file itself (AT_EMPTY_PATH).
   Location(OpenFile& file) : base(&file), itself(true) {}  // NOLINT(google-explicit-constructor)
+  // The object of an open file, as a path to it names it: O_PATH is no hindrance, and what the file
+  // was opened for is no right.
+  static Location object_of(OpenFile& file) {
+    Location location(file);
+    location.as_path = true;
+    return location;
+  }
 
   OpenFile* base = nullptr;  // null: the root of the instance; an absolute path ignores it
   std::string_view path;
   Follow follow = Follow::kYes;  // whether a symbolic link in the last component is followed
   bool itself = false;           // the object is `base`, and `path` is not looked at
+  bool as_path = false;          // with `itself`: not by the rights of the open file
 
   // Null confines the walk: ".." at the root is the root, and absolute links start there.
   // Otherwise a walk that leaves the instance fails with EXDEV and stores here what is left of

@@ -36,6 +36,8 @@ is not found.)";
 
 struct Words {
   std::vector<std::string> mounts;
+  bool fuse = false;
+  std::vector<std::string> fuse_options;
   std::string pool = "default";
   std::string run_directory;
   std::string clients;
@@ -60,6 +62,20 @@ void add_mounts(CLI::App& verb, Words& words) {
       ->required()
       ->type_name("PATH=SPEC")
       ->allow_extra_args(false);
+}
+
+void add_fuse(CLI::App& verb, Words& words) {
+  CLI::Option* const fuse =
+      verb.add_flag("--fuse", words.fuse,
+                    "mount the filesystems at the kernel, too, for programs that cannot be "
+                    "preloaded: static ones, set-user-id ones, Go's");
+  verb.add_option("-o,--fuse-options", words.fuse_options,
+                  "of those mounts: ro, allow_other (usual for root), allow_self, writeback, and "
+                  "mount(8)'s nodev, nosuid, noexec, noatime, ...")
+      ->type_name("OPTION,...")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->needs(fuse);
 }
 
 CLI::Option* add_run_directory(CLI::App& verb, Words& words) {
@@ -115,6 +131,23 @@ void add_tuning(CLI::App& verb, Words& words) {
   verb.add_flag("--json", words.json, "for machines");
 }
 
+HostConfig::Fuse fuse_of(const std::vector<std::string>& options) {
+  HostConfig::Fuse fuse;
+  fuse.allow_other = ::geteuid() == 0;
+  for (const std::string& option : options) {
+    if (option == "ro" || option == "rw") {
+      fuse.read_only = option == "ro";
+    } else if (option == "allow_other" || option == "allow_self") {
+      fuse.allow_other = option == "allow_other";
+    } else if (option == "writeback") {
+      fuse.writeback = true;
+    } else if (!option.empty()) {
+      fuse.mount_options.push_back(option);
+    }
+  }
+  return fuse;
+}
+
 absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const Words& words) {
   std::vector<HostConfig::Mount> mounts;
   for (const std::string& word : words.mounts) {
@@ -126,6 +159,7 @@ absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const Words& words) {
                       word));
     }
     mounts.push_back({word.substr(0, equals), word.substr(equals + 1)});
+    if (words.fuse) mounts.back().fuse = fuse_of(words.fuse_options);
   }
   return mounts;
 }
@@ -212,11 +246,13 @@ int command(int argc, char** argv, const Catalog& catalog) {
   CLI::App* with_verb =
       app.add_subcommand("with", "a private service for one program, stopped with it");
   add_mounts(*with_verb, words);
+  add_fuse(*with_verb, words);
   add_run_directory(*with_verb, words);
   add_limits(*with_verb, words);
   CLI::App* serve_verb =
       app.add_subcommand("serve", "a service in the foreground, until SIGTERM or SIGINT");
   add_mounts(*serve_verb, words);
+  add_fuse(*serve_verb, words);
   add_pool(*serve_verb, words);
   add_limits(*serve_verb, words);
   add_restart(*serve_verb, words);

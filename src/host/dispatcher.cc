@@ -11,6 +11,9 @@
 #include <new>
 #include <string_view>
 
+#include "absl/cleanup/cleanup.h"
+#include "src/fuse/session.h"
+
 namespace libservices::host {
 
 const std::array<std::string_view, kOperations> kProtocolOperationNames = {
@@ -623,6 +626,8 @@ Dispatcher::Shard& Dispatcher::shard() {
 
 void Dispatcher::run(ClientSession& session, const Call& call, Answer& answer) noexcept {
   Shard& counted = shard();
+  // What mounts at the kernel believe is put right before the caller has its answer.
+  const absl::Cleanup deliver = [] { fuse::Session::deliver_notices(); };
   if (const auto number = static_cast<std::size_t>(call.operation); number < kOperations) {
     counted.requests[number].fetch_add(1, std::memory_order_relaxed);
   }

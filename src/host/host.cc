@@ -18,9 +18,9 @@
 #include <utility>
 
 #include "ipc/copy_table_file.h"
-#include "ipc/copy_table_file.h"
 #include "src/host/dispatcher.h"
 #include "src/host/error_status.h"
+#include "src/host/fuse_mount.h"
 #include "src/host/kept_files.h"
 #include "src/host/mount_table_file.h"
 #include "src/host/placeholders.h"
@@ -87,6 +87,7 @@ class Host::Running {
   host::RcqbTransport transport_;
   host::MountTableFile mount_table_;
   host::StatusServer status_server_;
+  std::vector<std::unique_ptr<host::FuseMount>> fuse_mounts_;  // by mount; null: it has none
   Descriptor wake_;
   std::thread watcher_;
   std::atomic<bool> stopping_{false};
@@ -140,6 +141,13 @@ absl::Status Host::Running::start(const Catalog& catalog) {
           std::make_unique<host::PartialCounts>(*filesystems_[i].filesystem);
     }
   }
+  for (std::size_t i = 0; i < filesystems_.size(); ++i) {
+    HostConfig::Mount mount = config_.mounts[i];
+    mount.path = filesystems_[i].path;
+    fuse_mounts_.push_back(mount.fuse ? std::make_unique<host::FuseMount>(
+                                            mount, *filesystems_[i].filesystem)
+                                      : nullptr);
+  }
   if (absl::Status begun = sessions_.start(number); !begun.ok()) return begun;
   const mode_t socket_mode = all_users ? 0666 : 0600;
   if (absl::Status begun =
@@ -161,6 +169,12 @@ absl::Status Host::Running::start(const Catalog& catalog) {
                         .most_sessions = config_.most_sessions});
   if (!begun.ok()) return begun;
   watcher_ = std::thread([this] { watch(); });
+  for (std::size_t i = 0; i < fuse_mounts_.size(); ++i) {
+    if (fuse_mounts_[i] == nullptr) continue;
+    if (absl::Status mounted = fuse_mounts_[i]->start(); !mounted.ok()) {
+      return about(config_.mounts[i], mounted);
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -189,6 +203,9 @@ void Host::Running::watch() {
 
 absl::Status Host::Running::stop() {
   absl::Status result;
+  for (const auto& mount : fuse_mounts_) {
+    if (mount != nullptr) mount->stop();
+  }
   transport_.stop();
   if (watcher_.joinable()) {
     stopping_.store(true, std::memory_order_relaxed);
@@ -198,6 +215,7 @@ absl::Status Host::Running::stop() {
   }
   for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
   placeholders_.release_all();
+  fuse_mounts_.clear();
   while (started_filesystems_ > 0) {
     --started_filesystems_;
     filesystems_[started_filesystems_].partial_files.reset();
@@ -235,6 +253,10 @@ std::string Host::Running::status() const {
     if (instance.partial_files != nullptr) {
       const auto counted = instance.partial_files->latest();
       mounts.back()["partial_files"] = counted ? json(*counted) : json(nullptr);
+    }
+    const std::size_t number = mounts.size() - 1;
+    if (number < fuse_mounts_.size() && fuse_mounts_[number] != nullptr) {
+      mounts.back()["fuse"] = fuse_mounts_[number]->status();
     }
   }
   json sessions = json::array();

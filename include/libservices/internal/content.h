@@ -33,6 +33,10 @@ class Content {
 
   explicit Content(T& tree) : tree_(tree) {}
 
+  // Not counted among the open files.
+  OpenFilePtr refer(Pointer inode) {
+    return std::make_shared<State>(OpenFlags{O_PATH}, std::move(inode), std::nullopt, references_);
+  }
   OpenFilePtr keep(OpenFlags flags, Pointer inode, std::optional<File> file) {
     flags.bits &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC);
     return std::make_shared<State>(flags, std::move(inode), std::move(file), open_files_);
@@ -134,7 +138,7 @@ class Content {
       LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
       std::unique_lock lock(open.inode->content);
       auto done = tree_.stack().fallocate(context, *open.file, mode, offset, length);
-      content_changed(*open.inode);
+      content_changed(*open.inode, offset, kToTheEnd);
       return done;
     }
     return Errno{EOPNOTSUPP};
@@ -184,6 +188,7 @@ class Content {
       changes.mode = left;
       auto changed = tree_.stack().setattr(context, inode.node, changes);
       inode.attributes.all_changed();
+      tree_.tell_attributes(inode);
       if (!changed.ok()) return changed.error();
     }
     return {};
@@ -198,6 +203,7 @@ class Content {
 
  private:
   static constexpr std::uint64_t kMostBytes = INT64_MAX;
+  static constexpr std::uint64_t kToTheEnd = UINT64_MAX;
   // "." and "..": the stack's cookies come after these two.
   static constexpr std::uint64_t kDot = 1;
   static constexpr std::uint64_t kDotDot = 2;
@@ -209,10 +215,11 @@ class Content {
 
   static State& state(OpenFile& file) { return static_cast<State&>(file); }
 
-  void content_changed(typename T::Object& inode) {
+  void content_changed(typename T::Object& inode, std::uint64_t offset, std::uint64_t length) {
     inode.unread.store(true, std::memory_order_relaxed);
     inode.attributes.content_changed();
     tree_.count_change();
+    tree_.tell_object(inode, offset, length);
   }
 
   static Result<void> check_write(const State& open, std::uint64_t offset, std::size_t size) {
@@ -230,7 +237,7 @@ class Content {
       LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
       std::shared_lock lock(open.inode->content);
       auto written = tree_.stack().write(context, *open.file, offset, from);
-      content_changed(*open.inode);
+      content_changed(*open.inode, offset, from.size());
       return written;
     }
     return Errno{EROFS};
@@ -244,14 +251,14 @@ class Content {
       if constexpr (OffersAppend<Stack>) {
         std::size_t count = 0;
         auto end = tree_.stack().append(context, *open.file, from, count);
-        content_changed(*open.inode);
+        content_changed(*open.inode, end.ok() ? *end - count : 0, kToTheEnd);
         if (!end.ok()) return end.error();
         return Appended{count, *end};
       } else {
         LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode));
         LIBSERVICES_CHECK_OK(check_write(open, now.size, from.size()));
         auto written = tree_.stack().write(context, *open.file, now.size, from);
-        content_changed(*open.inode);
+        content_changed(*open.inode, now.size, kToTheEnd);
         if (!written.ok()) return written.error();
         return Appended{*written, now.size + *written};
       }
@@ -276,6 +283,7 @@ class Content {
 
   T& tree_;
   std::atomic<std::uint64_t> open_files_{0};
+  std::atomic<std::uint64_t> references_{0};
   mutable std::mutex locked_mutex_;
   std::vector<std::weak_ptr<typename T::Object>> locked_;  // guarded by locked_mutex_
 };

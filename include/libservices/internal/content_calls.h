@@ -119,7 +119,7 @@ Result<std::uint64_t> Content<Stack>::copy_range(const Context& context, OpenFil
     std::shared_lock lock(target.inode->content);
     auto copied = tree_.stack().copy_range(context, *source.file, from_offset, *target.file,
                                            to_offset, length);
-    content_changed(*target.inode);
+    content_changed(*target.inode, to_offset, kToTheEnd);
     return copied;
   }
   std::vector<std::byte> buffer(std::min<std::uint64_t>(length, 1U << 20U));

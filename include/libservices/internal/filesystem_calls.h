@@ -59,6 +59,7 @@ Result<OpenFilePtr> Filesystem<Stack>::open(const Context& context, const Locati
     if (flags.truncates()) {
       at.target.inode->attributes.all_changed();
       tree_.count_change();
+      tree_.tell_object(*at.target.inode, 0, UINT64_MAX);
       LIBSERVICES_CHECK_OK(content_.drop_set_id(context, *at.target.inode));
     }
     return content_.keep(flags, std::move(at.target.inode), std::move(opened->file));
@@ -71,7 +72,7 @@ Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& 
   LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
   AttributeChanges changes = asked;
   bool by_path = true;
-  if (location.itself) {
+  if (location.itself && !location.as_path) {
     const OpenFlags flags = location.base->flags();
     if (flags.has(O_PATH)) return Errno{EBADF};
     if (changes.has(AttributeChanges::kSize)) {
@@ -93,6 +94,7 @@ Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& 
     LIBSERVICES_TRY(const Attributes after, stack().setattr(context, inode.node, changes));
     inode.attributes.store_changed(after, ticket, tree_.now());
     tree_.count_change();
+    tree_.tell_object(inode, 0, changes.has(AttributeChanges::kSize) ? UINT64_MAX : 0);
     return {};
   }
   return Errno{EROFS};
@@ -131,7 +133,9 @@ inline Result<void> check_xattr(const Identity& caller, const Attributes& object
 
 // What O_PATH opened is no file to the f-forms.
 inline Result<void> check_has_file(const Location& location) {
-  if (location.itself && location.base->flags().has(O_PATH)) return Errno{EBADF};
+  if (location.itself && !location.as_path && location.base->flags().has(O_PATH)) {
+    return Errno{EBADF};
+  }
   return {};
 }
 
@@ -162,6 +166,7 @@ Result<void> Filesystem<Stack>::setxattr(const Context& context, const Location&
   if constexpr (WritableService<Stack> && OffersXattrs<Stack>) {
     LIBSERVICES_CHECK_OK(stack().setxattr(context, at.target.inode->node, name, value, mode));
     at.target.inode->attributes.content_changed();
+    tree_.tell_attributes(*at.target.inode);
     return {};
   }
   return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
@@ -210,6 +215,7 @@ Result<void> Filesystem<Stack>::removexattr(const Context& context, const Locati
   if constexpr (WritableService<Stack> && OffersXattrs<Stack>) {
     LIBSERVICES_CHECK_OK(stack().removexattr(context, at.target.inode->node, name));
     at.target.inode->attributes.content_changed();
+    tree_.tell_attributes(*at.target.inode);
     return {};
   }
   return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};

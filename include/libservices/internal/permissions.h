@@ -34,11 +34,12 @@ inline Result<void> check_access(const Identity& caller, const Attributes& objec
     if ((bits & X_OK) != 0 && !executable) return Errno{EACCES};
     return {};
   }
+  const unsigned of_group = (object.mode >> 3U) & 7U;
   unsigned granted = object.mode & 7U;
   if (is_owner(caller, object)) {
     granted = (object.mode >> 6U) & 7U;
-  } else if (is_in_group(caller, object)) {
-    granted = (object.mode >> 3U) & 7U;
+  } else if (((granted ^ of_group) & bits) != 0 && is_in_group(caller, object)) {
+    granted = of_group;
   }
   if ((bits & ~granted) != 0) return Errno{EACCES};
   return {};

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "libservices/capabilities.h"
+#include "libservices/change_listener.h"
 #include "libservices/internal/inode.h"
 #include "libservices/internal/name_cache.h"
 #include "libservices/internal/permissions.h"
@@ -135,6 +136,16 @@ class Tree {
 
   // Any change of content or attributes: answers that are under way will not be kept as new.
   void count_change() { changes_.fetch_add(1, std::memory_order_acq_rel); }
+
+  const Coherence& coherence() const { return coherence_; }
+  void set_listener(ChangeListener* listener) { listener_ = listener; }
+  void tell_object(const Object& object, std::uint64_t offset, std::uint64_t length) {
+    if (listener_ != nullptr) listener_->object_changed(object.id, offset, length);
+  }
+  void tell_attributes(const Object& object) { tell_object(object, 0, 0); }
+  void tell_name(const Object& directory, std::string_view name) {
+    if (listener_ != nullptr) listener_->name_changed(directory.id, name);
+  }
   std::uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
 
   std::uint64_t now() const {
@@ -282,6 +293,7 @@ class Tree {
 
   Stack stack_;
   Coherence coherence_;
+  ChangeListener* listener_ = nullptr;
   InodeTable<Node> inodes_;  // outlives every pointer to its objects: root_ and names_ below
   Pointer root_;
   NameCache<Object> names_;

@@ -49,6 +49,7 @@ class TreeChanges {
       Here here = tree_.admit(at.parent.inode, at.name, {std::move(made.node), made.attributes},
                               epoch);
       changed(*at.parent.inode);
+      tree_.tell_name(*at.parent.inode, at.name);
       return NewFile{std::move(here.inode), std::move(made.file)};
     }
     return Errno{EROFS};
@@ -114,6 +115,7 @@ class TreeChanges {
         return tree_.stack().link(context, from.inode->node, to.parent.inode->node, to.name);
       });
       from.inode->attributes.content_changed();
+      tree_.tell_attributes(*from.inode);
       return linked;
     }
     return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
@@ -168,6 +170,7 @@ class TreeChanges {
   void changed(typename T::Object& directory) {
     directory.attributes.content_changed();
     tree_.count_change();
+    tree_.tell_object(directory, 0, UINT64_MAX);
   }
 
   template <class Make>
@@ -185,6 +188,7 @@ class TreeChanges {
     LIBSERVICES_TRY(Entry<Node> made, make_it(fresh));
     tree_.admit(at.parent.inode, at.name, made, epoch);
     changed(*at.parent.inode);
+    tree_.tell_name(*at.parent.inode, at.name);
     return {};
   }
 
@@ -211,7 +215,9 @@ class TreeChanges {
       }
       tree_.forget_name(at.parent.inode, at.name);
       now.inode->attributes.content_changed();
+      tree_.tell_attributes(*now.inode);
       changed(*at.parent.inode);
+      tree_.tell_name(*at.parent.inode, at.name);
       return {};
     }
     return Errno{EROFS};
@@ -281,6 +287,8 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
                          replaced->inode == moved.inode;
     tree_.drop_name(from.parent.inode, from.name);
     tree_.drop_name(to.parent.inode, to.name);
+    tree_.tell_name(*from.parent.inode, from.name);
+    tree_.tell_name(*to.parent.inode, to.name);
     if (!renamed.ok()) return renamed;  // it may have been done in part
     if (replaced.ok() && mode != RenameMode::kExchange && replaced->attributes.is_directory()) {
       std::unique_lock places(tree_.places_mutex());
@@ -293,7 +301,11 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
       tree_.place(replaced->inode, from.parent.inode, from.name);
     }
     moved.inode->attributes.content_changed();
-    if (replaced.ok()) replaced->inode->attributes.content_changed();
+    tree_.tell_attributes(*moved.inode);
+    if (replaced.ok()) {
+      replaced->inode->attributes.content_changed();
+      tree_.tell_attributes(*replaced->inode);
+    }
     changed(*from.parent.inode);
     changed(*to.parent.inode);
     return {};

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/fuse/mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "src/host/error_status.h"
+
+extern char** environ;
+
+namespace libservices::fuse {
+namespace {
+
+using host::Descriptor;
+
+// Options that are flags of mount(2); the rest is the filesystem's own text.
+constexpr std::pair<std::string_view, std::pair<unsigned long, bool>> kFlags[] = {
+    {"ro", {MS_RDONLY, true}},       {"rw", {MS_RDONLY, false}},
+    {"nodev", {MS_NODEV, true}},     {"dev", {MS_NODEV, false}},
+    {"nosuid", {MS_NOSUID, true}},   {"suid", {MS_NOSUID, false}},
+    {"noexec", {MS_NOEXEC, true}},   {"exec", {MS_NOEXEC, false}},
+    {"noatime", {MS_NOATIME, true}}, {"atime", {MS_NOATIME, false}},
+    {"nodiratime", {MS_NODIRATIME, true}}, {"diratime", {MS_NODIRATIME, false}},
+    {"sync", {MS_SYNCHRONOUS, true}}, {"async", {MS_SYNCHRONOUS, false}},
+    {"dirsync", {MS_DIRSYNC, true}},
+};
+
+bool take_flag(std::string_view option, unsigned long& flags) {
+  for (const auto& [name, change] : kFlags) {
+    if (name != option) continue;
+    flags = change.second ? flags | change.first : flags & ~change.first;
+    return true;
+  }
+  return false;
+}
+
+// What fusermount3 sends when it has mounted.
+Descriptor receive_descriptor(int socket) {
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (::recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return {};
+  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  int number = -1;
+  if (header != nullptr) std::memcpy(&number, CMSG_DATA(header), sizeof number);
+  return Descriptor(number);
+}
+
+// Runs it to its end: its exit status, -1 when it is not there.
+int run_helper(const std::vector<std::string>& arguments, int socket) {
+  std::vector<char*> words;
+  for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
+  words.push_back(nullptr);
+  std::vector<char*> environment;
+  std::string descriptor = fmt::format("_FUSE_COMMFD={}", socket);
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    environment.push_back(*variable);
+  }
+  if (socket >= 0) environment.push_back(descriptor.data());
+  environment.push_back(nullptr);
+  pid_t child = -1;
+  if (::posix_spawnp(&child, words.front(), nullptr, nullptr, words.data(), environment.data()) !=
+      0) {
+    return -1;
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return 0;  // somebody else waits for our children
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
+                                             const std::vector<std::string>& options) {
+  int sockets[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) != 0) {
+    return host::error_status(errno, fmt::format("socketpair: {} (raise the limit of open files)",
+                                                 std::strerror(errno)));
+  }
+  const Descriptor ours(sockets[0]);
+  Descriptor theirs(sockets[1]);
+  ::fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
+  std::vector<std::string> all = options;
+  all.push_back(fmt::format("fsname={}", words.source));
+  all.push_back("subtype=libservices");
+  if (words.read_only) all.push_back("ro");
+  if (words.allow_other) all.push_back("allow_other");
+  all.push_back("default_permissions");
+  const int status = run_helper(
+      {"fusermount3", "-o", fmt::format("{}", fmt::join(all, ",")), "--", words.path},
+      theirs.get());
+  theirs.reset();
+  if (status < 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("mount of {}: this user may not, and there is no fusermount3 that might "
+                    "(install fuse3, or run the service as root)",
+                    words.path));
+  }
+  Descriptor device = status == 0 ? receive_descriptor(ours.get()) : Descriptor();
+  if (!device.ok()) {
+    return absl::PermissionDeniedError(
+        fmt::format("mount of {}: fusermount3 has refused it (see what it wrote{})", words.path,
+                    words.allow_other ? "; allow_other needs user_allow_other in /etc/fuse.conf"
+                                      : ""));
+  }
+  return device;
+}
+
+}  // namespace
+
+bool is_stale(const std::string& path) {
+  struct stat seen {};
+  return ::stat(path.c_str(), &seen) != 0 && errno == ENOTCONN;
+}
+
+bool unmount(const std::string& path) {
+  if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return true;
+  if (errno != EPERM) return false;
+  if (run_helper({"fusermount3", "-u", "-z", "-q", "--", path}, -1) == 0) return true;
+  errno = EPERM;
+  return false;
+}
+
+absl::StatusOr<Descriptor> mount(const MountWords& words) {
+  if (is_stale(words.path) && !unmount(words.path)) {
+    return host::error_status(
+        errno, fmt::format("{}: the mount of a service that has died cannot be taken away: {} "
+                           "(unmount it: umount -l {})",
+                           words.path, std::strerror(errno), words.path));
+  }
+  struct stat seen {};
+  if (::stat(words.path.c_str(), &seen) != 0 || !S_ISDIR(seen.st_mode)) {
+    const int why = errno;
+    return absl::FailedPreconditionError(
+        fmt::format("{}: {} (make the directory that the filesystem shall be mounted on)",
+                    words.path, S_ISDIR(seen.st_mode) || seen.st_mode == 0 ? std::strerror(why)
+                                                                           : "no directory"));
+  }
+  Descriptor device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (!device.ok()) {
+    return host::error_status(
+        errno, fmt::format("/dev/fuse: {} ({})", std::strerror(errno),
+                           errno == ENOENT || errno == ENODEV
+                               ? "load the kernel's module: modprobe fuse"
+                               : "the service must be able to read and write it"));
+  }
+  unsigned long flags = words.read_only ? MS_RDONLY : 0;
+  std::string data = fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions",
+                                 device.get(), S_IFDIR, ::geteuid(), ::getegid());
+  if (words.allow_other) data += ",allow_other";
+  // Without privilege the kernel takes no devices and no set-id programs from us.
+  if (::geteuid() != 0) flags |= MS_NODEV | MS_NOSUID;
+  for (const std::string& option : words.options) {
+    if (!take_flag(option, flags)) data += "," + option;
+  }
+  if (::mount(words.source.c_str(), words.path.c_str(), "fuse.libservices", flags,
+              data.c_str()) == 0) {
+    return device;
+  }
+  if (errno == EPERM) return mount_with_helper(words, words.options);
+  return host::error_status(
+      errno, fmt::format("mount of {}: {} ({})", words.path, std::strerror(errno),
+                         errno == EINVAL ? "an option is unknown to the kernel"
+                                         : "see the kernel's log"));
+}
+
+}  // namespace libservices::fuse

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Mounting and unmounting at the kernel: mount(2) where this process may, else the helper
+// `fusermount3`, which may for everybody.
+#ifndef LIBSERVICES_SRC_FUSE_MOUNT_H_
+#define LIBSERVICES_SRC_FUSE_MOUNT_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "src/host/descriptor.h"
+
+namespace libservices::fuse {
+
+struct MountWords {
+  std::string path;    // an existing directory
+  std::string source;  // what mount(8) shows as the device
+  bool allow_other = false;
+  bool read_only = false;
+  // As in fstab, for the kernel: nodev, nosuid, noexec, noatime, nodiratime, sync, dirsync, context=…
+  std::vector<std::string> options;
+};
+
+// The descriptor of /dev/fuse that serves it. What stands at the path, left by a service that died, is
+// taken away first. ERRORS: for a person to read.
+absl::StatusOr<host::Descriptor> mount(const MountWords& words);
+
+// Whatever still uses it keeps it until it lets go. False: it is not mounted, or may not be unmounted
+// (errno).
+bool unmount(const std::string& path);
+
+// Whether a FUSE filesystem without a service stands there: every call on it gives ENOTCONN.
+bool is_stale(const std::string& path);
+
+}  // namespace libservices::fuse
+
+#endif  // LIBSERVICES_SRC_FUSE_MOUNT_H_

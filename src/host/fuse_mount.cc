@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/host/fuse_mount.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "src/fuse/mount.h"
+#include "src/host/error_status.h"
+
+namespace libservices::host {
+namespace {
+
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+}  // namespace
+
+FuseMount::FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem)
+    : path_(mount.path),
+      source_(mount.fuse->source.empty() ? mount.spec : mount.fuse->source),
+      options_(*mount.fuse),
+      session_(filesystem, {.writeback = mount.fuse->writeback}) {}
+
+absl::Status FuseMount::make_path() {
+  if (exists(path_) || fuse::is_stale(path_)) return absl::OkStatus();
+  for (std::size_t end = path_.find('/', 1);; end = path_.find('/', end + 1)) {
+    const std::string part = path_.substr(0, end);
+    if (!exists(part)) {
+      if (::mkdir(part.c_str(), 0755) != 0) {
+        return error_status(errno, fmt::format("{}: cannot be made to mount on: {} (make {})", part,
+                                               std::strerror(errno), path_));
+      }
+      if (made_.empty()) made_ = part;
+    }
+    if (end == std::string::npos) return absl::OkStatus();
+  }
+}
+
+// From the mount point up to what was made first, as far as nobody has put something there.
+void FuseMount::remove_path() {
+  if (made_.empty()) return;
+  for (std::string at = path_; at.size() >= made_.size(); at.resize(at.rfind('/'))) {
+    if (::rmdir(at.c_str()) != 0) break;
+  }
+  made_.clear();
+}
+
+absl::Status FuseMount::start() {
+  if (absl::Status made = make_path(); !made.ok()) return made;
+  absl::StatusOr<Descriptor> descriptor = fuse::mount({.path = path_,
+                                                       .source = source_,
+                                                       .allow_other = options_.allow_other,
+                                                       .read_only = options_.read_only,
+                                                       .options = options_.mount_options});
+  if (!descriptor.ok()) {
+    remove_path();
+    return descriptor.status();
+  }
+  device_ = std::make_unique<fuse::Device>(session_, *std::move(descriptor),
+                                           fuse::Device::Options{.on_end = options_.on_end});
+  struct stat root {};
+  if (!device_->start() || ::stat(path_.c_str(), &root) != 0) {
+    const int why = errno;
+    stop();
+    return error_status(why, fmt::format("{}: its mount does not answer: {} (see the kernel's log)",
+                                         path_, std::strerror(why)));
+  }
+  number_ = root.st_dev;
+  return absl::OkStatus();
+}
+
+void FuseMount::stop() {
+  if (device_ == nullptr) return;
+  // Held while the mount is detached, if it is there still: the way to wake who waits for requests.
+  Descriptor root;
+  if (device_->is_mounted()) {
+    struct stat seen {};
+    root = Descriptor(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (root.ok() && (::fstat(root.get(), &seen) != 0 || seen.st_dev != number_)) root.reset();
+    if (root.ok()) (void)fuse::unmount(path_);
+  }
+  device_->stop(root);
+  root.reset();
+  session_.end();
+  device_.reset();
+  remove_path();
+}
+
+nlohmann::json FuseMount::status() const {
+  using nlohmann::json;
+  const fuse::Session::Counts counts = session_.counts();
+  json requests = json::object();
+  for (std::uint32_t opcode = 0; opcode < fuse::kForms; ++opcode) {
+    if (counts.requests[opcode] != 0) {
+      requests[std::string(fuse::form_of(opcode)->name)] = counts.requests[opcode];
+    }
+  }
+  return {{"mounted", device_ != nullptr && device_->is_mounted()},
+          {"protocol", fmt::format("7.{}", counts.minor)},
+          {"transport", "device"},
+          {"writeback", options_.writeback},
+          {"nodes", counts.nodes},
+          {"open_files", counts.handles},
+          {"requests_by_operation", std::move(requests)},
+          {"errors", counts.errors},
+          {"notices", counts.notices}};
+}
+
+}  // namespace libservices::host
