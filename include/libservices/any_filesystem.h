@@ -116,11 +116,12 @@ class AnyFilesystem {
   // Drops what a process that is gone has left: its record locks on every file.
   virtual void forget_process(std::uint64_t process) = 0;
 
-  virtual Result<Reference> refer(const Context&, const Location&) = 0;
+  // What a mount at the kernel needs; a filesystem that is never mounted does without.
+  virtual Result<Reference> refer(const Context&, const Location&) { return Errno{EOPNOTSUPP}; }
   // One, for as long as the filesystem runs. Before any call; null: none.
-  virtual void set_listener(ChangeListener*) = 0;
+  virtual void set_listener(ChangeListener*) {}
   // How long answers about names and attributes stay true.
-  virtual Coherence coherence() const = 0;
+  virtual Coherence coherence() const { return {}; }
 
   // The path of an open directory from the root of the instance ("/" for the root itself).
   // ERRORS: ENOENT when it was removed.

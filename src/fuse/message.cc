@@ -73,12 +73,14 @@ constexpr auto kByOpcode = [] {
   return table;
 }();
 
-// Only an attribute's name may have a '/' in it, and a link's target, which comes second.
+// Attributes' names may have a '/' in them, and a link's target, which comes second.
 bool may_have_slash(const Form& form, std::size_t index) {
   switch (form.opcode) {
     case FUSE_SETXATTR:
     case FUSE_GETXATTR:
     case FUSE_REMOVEXATTR:
+      return true;
+    case FUSE_TMPFILE:  // the kernel gives what has no name one that none has
       return true;
     case FUSE_SYMLINK:
       return index == 1;

@@ -387,6 +387,14 @@ int idmapped(const std::string& directory, const ShownIds& ids) {
 
 }  // namespace
 
+void on_directory(const std::string& directory, const std::function<void(Subject&)>& work) {
+  std::thread([&] {
+    if (unshare(CLONE_FS) != 0) abort();
+    KernelSubject subject(directory);
+    work(subject);
+  }).join();
+}
+
 void on_fresh_tmpfs(const std::function<void(Subject&)>& work) {
   const std::string directory = fresh_directory();
   const int root = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -43,6 +43,8 @@ class KernelSubject final : public Subject {
 std::string why_kernel_cannot();
 ScriptOptions what_kernel_has();
 
+// Runs `work` in a thread that has the directory as its root during each call of the subject.
+void on_directory(const std::string& directory, const std::function<void(Subject&)>& work);
 // Runs `work` in a thread whose root is a fresh directory of tmpfs, and removes that afterwards.
 void on_fresh_tmpfs(const std::function<void(Subject&)>& work);
 

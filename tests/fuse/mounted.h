@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A filesystem of this process, mounted at the kernel while this object is there.
+#ifndef LIBSERVICES_TESTS_FUSE_MOUNTED_H_
+#define LIBSERVICES_TESTS_FUSE_MOUNTED_H_
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "libservices/any_filesystem.h"
+#include "src/fuse/device.h"
+#include "src/fuse/mount.h"
+#include "src/fuse/session.h"
+
+namespace libservices::testing {
+
+// Empty, or why this machine has no mounts for this process.
+inline std::string why_no_mounts() {
+  if (::geteuid() != 0) return "mounting takes the superuser's rights";
+  if (::access("/dev/fuse", R_OK | W_OK) != 0) return "there is no /dev/fuse";
+  return "";
+}
+
+class Mounted {
+ public:
+  // Of a filesystem that is started. On a new directory.
+  explicit Mounted(AnyFilesystem& filesystem, fuse::Session::Options options = {})
+      : session_(filesystem, options) {
+    REQUIRE(::mkdtemp(path_.data()) != nullptr);
+    auto descriptor = fuse::mount({.path = path_, .source = "test", .allow_other = true,
+                                   .read_only = false, .options = {}});
+    REQUIRE_MESSAGE(descriptor.ok(), std::string(descriptor.status().message()));
+    device_ = std::make_unique<fuse::Device>(session_, *std::move(descriptor),
+                                             fuse::Device::Options{});
+    REQUIRE(device_->start());
+  }
+  ~Mounted() {
+    host::Descriptor root(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    CHECK(root.ok());
+    CHECK(fuse::unmount(path_));
+    device_->stop(root);
+    session_.end();
+    CHECK(::rmdir(path_.c_str()) == 0);
+  }
+  Mounted(const Mounted&) = delete;
+  Mounted& operator=(const Mounted&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  fuse::Session& session() { return session_; }
+
+ private:
+  std::string path_ = "/tmp/libservices-mount-XXXXXX";
+  fuse::Session session_;
+  std::unique_ptr<fuse::Device> device_;
+};
+
+}  // namespace libservices::testing
+
+#endif  // LIBSERVICES_TESTS_FUSE_MOUNTED_H_
