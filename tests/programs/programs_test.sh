@@ -2,17 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # One script of common programs, run in a plain directory and in a union of two directories through
-# the preload library: what is printed, the exit status and the tree left behind are the same.
-# A directory's link count is not compared: a union has none of its own.
-# usage: programs_test.sh LIBSERVICES PRELOAD_LIBRARY SCRIPT
+# the preload library or the kernel's mount: what is printed, the exit status and the tree left behind
+# are the same. A directory's link count is not compared: a union has none of its own.
+# usage: programs_test.sh LIBSERVICES PRELOAD_LIBRARY SCRIPT preload|mount
 set -u
 libservices=$(realpath "$1")
 LIBSERVICES_PRELOAD=$(realpath "$2")
 export LIBSERVICES_PRELOAD
 here=$(dirname "$(realpath "$0")")
 script=$(realpath "$3")
+way=$4
 export LC_ALL=C TZ=UTC HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1
-mount=/mnt/libservices-programs
+mount=/mnt/libservices-programs-$way-$(basename "$script" .sh)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -21,8 +22,31 @@ mkdir "$work/plain" "$work/lower" "$work/upper"
 cp -a "$work/lower/." "$work/plain"
 cp -a "$work/lower" "$work/lower.before"
 
+if [ "$way" = mount ] && { [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; }; then
+  echo "SKIPPED: there are no mounts for this user"
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 0
+fi
 serve() {
+  if [ "$way" = mount ]; then
+    serve_mount "$@"
+    return
+  fi
   timeout 120 "$libservices" with --mount "$mount=union(local:$work/upper, local:$work/lower)" -- "$@"
+}
+serve_mount() {  # the program is not preloaded: it comes through the kernel
+  local ready service status
+  mkfifo "$work/ready"
+  "$libservices" serve --fuse --run-directory "$work/run" --ready 3 \
+    --mount "$mount=union(local:$work/upper, local:$work/lower)" 3>"$work/ready" &
+  service=$!
+  read -r ready <"$work/ready"
+  rm "$work/ready"
+  "$@"
+  status=$?
+  kill $service
+  wait $service || echo "the service ended with status $?"
+  return $status
 }
 run() {  # run DIRECTORY: in it, the script; what it prints has no trace of where it ran
   cd "$1" && umask 022 && timeout 120 bash "$script" 2>&1 </dev/null
