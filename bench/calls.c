@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -126,6 +127,15 @@ static void call_read_large(void) {
   if (pread(big, buffer, kLarge, offset) != kLarge) fail("read of 1 MiB");
 }
 
+static void call_map(void) {
+  const off_t offset = (off_t)(next_random() % (kBigBytes / kLarge)) * kLarge;
+  char* const mapped = mmap(NULL, kLarge, PROT_READ, MAP_PRIVATE, big, offset);
+  if (mapped == MAP_FAILED) fail("mmap of 1 MiB");
+  unsigned sum = 0;
+  for (int i = 0; i < kLarge; i += kSmall) sum += (unsigned char)mapped[i];
+  if (sum == ~0u || munmap(mapped, kLarge) != 0) fail("munmap");
+}
+
 static void call_write_small(void) {
   if (written_at == kWrittenBytes) {
     if (lseek(written, 0, SEEK_SET) != 0) fail("lseek");
@@ -152,6 +162,7 @@ static const struct Call {
     {"readdir1000+stat", call_readdir},
     {"read4K", call_read_small},
     {"read1M", call_read_large},
+    {"mmap1M", call_map},
     {"write4K", call_write_small},
     {"create+unlink", call_create_unlink},
 };

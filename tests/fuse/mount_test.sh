@@ -1,0 +1,228 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The mount of a service at the kernel: who can use it, what it shares with preloaded programs, and
+# what becomes of it when the service or the mount ends.
+# usage: mount_test.sh LIBSERVICES PRELOAD_LIBRARY
+set -u
+if [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; then
+  echo "SKIPPED: there are no mounts for this user"
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 0
+fi
+work=$(mktemp -d /tmp/libservices-mount-test.XXXXXX)
+chmod 755 "$work"
+cp "$1" "$work/libservices" || exit 1
+cp "$2" "$work/preload.so" || exit 1
+libservices=$work/libservices
+export LIBSERVICES_PRELOAD=$work/preload.so LC_ALL=C
+mount=$work/mount
+passed=0
+failed=0
+service=0
+cleanup() {
+  [ $service = 0 ] || kill -9 $service 2>/dev/null
+  umount -l "$mount" 2>/dev/null
+  rm -rf "$work"
+}
+trap cleanup EXIT
+cd / || exit 1
+
+check() {  # check WHAT COMMAND...
+  local what=$1
+  shift
+  local limit=(timeout 30)
+  [ "$(type -t "$1")" != function ] || limit=()
+  if "${limit[@]}" "$@" >"$work/out" 2>&1; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'FAILED: %s\n' "$what"
+    sed 's/^/    /' "$work/out"
+  fi
+}
+same() { [ "$1" = "$2" ] || { echo "'$1' instead of '$2'"; return 1; }; }
+serve() {  # serve SPEC OPTION...: in the background, ready when it returns
+  local spec=$1 ready=
+  shift
+  rm -f "$work/ready"
+  mkfifo "$work/ready"
+  "$libservices" serve --fuse --run-directory "$work/run" --ready 3 --mount "$mount=$spec" "$@" \
+    3>"$work/ready" 2>"$work/serve.err" &
+  service=$!
+  read -r ready <"$work/ready" || true
+}
+ends() {  # ends [SIGNAL]: the service, within 20 s; its status
+  kill -"${1:-TERM}" $service
+  ( sleep 20; kill -9 $service 2>/dev/null ) & local watchdog=$!
+  wait $service 2>/dev/null
+  local status=$?
+  kill $watchdog 2>/dev/null
+  wait $watchdog 2>/dev/null
+  service=0
+  return $status
+}
+keep_busy() {  # a process that has a file of the mount open
+  sleep 300 <"$mount/d/file" &
+  busy=$!
+  until readlink /proc/$busy/fd/0 | grep -q "d/file"; do sleep 0.05; done
+}
+stop_busy() {
+  kill $busy
+  wait $busy 2>/dev/null
+}
+preloaded() { "$libservices" run --run-directory "$work/run" -- "$@"; }
+export -f same preloaded
+export libservices work mount
+
+mkdir "$work/upper" "$work/lower" "$work/lower/d"
+echo lower >"$work/lower/d/file"
+spec="union(local:$work/upper, local:$work/lower)"
+
+# ---- programs that cannot be preloaded
+serve "$spec"
+check "the mount is there, and its directory was made" mountpoint -q "$mount"
+check "it says what it is" grep -q "^$work/mount\|$mount fuse.libservices" /proc/mounts
+cat >"$work/static.c" <<'C'
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+int main(int argc, char** argv) {
+  char path[4096];
+  (void)argc;
+  snprintf(path, sizeof path, "%s/from-static", argv[1]);
+  const int fd = open(path, O_CREAT | O_RDWR, 0600);
+  if (fd < 0 || write(fd, "static", 6) != 6) return 1;
+  char* const mapped = mmap(NULL, 6, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (mapped == MAP_FAILED || memcmp(mapped, "static", 6) != 0) return 2;
+  mapped[0] = 'S';
+  return msync(mapped, 6, MS_SYNC) == 0 && close(fd) == 0 ? 0 : 3;
+}
+C
+gcc -static -o "$work/static" "$work/static.c" || exit 1
+check "a static program writes and maps a file" "$work/static" "$mount"
+check "a preloaded one sees what it has written" bash -c 'same "$(preloaded cat "$mount/from-static")" Static'
+cp "$work/static" "$mount/d/static"
+check "a program on the mount is executed" "$mount/d/static" "$mount"
+chmod 4711 "$mount/d/static"
+check "a program that may only be executed is, by others" \
+  setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '"$mount/d/static" /nonexistent; [ $? = 1 ]'
+
+# ---- both halves
+check "a name made past the mount is seen at once" \
+  bash -c '! [ -e "$mount/new" ] && preloaded touch "$mount/new" && [ -e "$mount/new" ]'
+check "and one that was removed there is gone" bash -c 'preloaded rm "$mount/new"; ! [ -e "$mount/new" ]'
+check "a change of the content is seen by who has the file open" bash -c '
+  exec 5<"$mount/d/file"; read -r first <&5
+  preloaded sh -c "echo more >>\"$mount/d/file\""
+  read -r second <&5 && same "$first $second" "lower more"'
+check "what is mapped through the mount changes with it" timeout 60 python3 - <<'PYTHON'
+import mmap, os, subprocess
+mount = os.environ["mount"]
+path = mount + "/mapped"
+with open(path, "wb") as file:
+    file.write(b"a" * 8192)
+with open(path, "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 8192, prot=mmap.PROT_READ)
+    assert mapped[5000:5001] == b"a"
+    subprocess.run([os.environ["libservices"], "run", "--run-directory", os.environ["work"] + "/run", "--", "sh", "-c",
+                    f"printf b | dd of={path} bs=1 seek=5000 conv=notrunc status=none"], check=True)
+    assert mapped[4999:5002] == b"aba", mapped[4999:5002]
+PYTHON
+check "appends of both halves do not overwrite each other" bash -c '
+  : >"$mount/log"
+  for i in $(seq 100); do echo "mount $i" >>"$mount/log"; done &
+  preloaded bash -c "for i in \$(seq 100); do echo \"past \$i\" >>\"$mount/log\"; done"
+  wait
+  same "$(sort -u "$mount/log" | wc -l)" 200'
+check "a removed file stays with who has it open, on the other side too" bash -c '
+  echo kept >"$mount/open"; exec 5<"$mount/open"
+  preloaded rm "$mount/open"; ! [ -e "$mount/open" ] && same "$(cat <&5)" kept'
+check "record locks and flock are those of both halves" timeout 60 python3 - <<'PYTHON'
+import fcntl, os, subprocess
+mount = os.environ["mount"]
+run = [os.environ["libservices"], "run", "--run-directory", os.environ["work"] + "/run", "--", "python3", "-c"]
+def other(how):
+    return subprocess.run(run + [f"import fcntl\nf = open('{mount}/lock', 'r+')\n"
+                                 f"fcntl.{how}(f, fcntl.LOCK_EX | fcntl.LOCK_NB)"], stderr=subprocess.DEVNULL).returncode
+with open(mount + "/lock", "w+") as file:
+    for how in ("lockf", "flock"):
+        lock = getattr(fcntl, how)
+        assert other(how) == 0
+        lock(file, fcntl.LOCK_EX)
+        assert other(how) == 1, how
+        lock(file, fcntl.LOCK_UN)
+        assert other(how) == 0
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    with open(mount + "/lock"):
+        pass  # closing any descriptor of the file drops the process's locks
+    assert other("lockf") == 0
+PYTHON
+check "who waits for a lock gets it when the other half lets go, and can be interrupted" timeout 60 python3 - <<'PYTHON'
+import fcntl, os, signal, subprocess, time
+mount = os.environ["mount"]
+holder = subprocess.Popen([os.environ["libservices"], "run", "--run-directory", os.environ["work"] + "/run", "--", "python3",
+                           "-c", f"import fcntl, sys\nf = open('{mount}/lock', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX)\n"
+                                 "print('held', flush=True)\nsys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+assert holder.stdout.readline() == b"held\n"
+class Interrupted(Exception):
+    pass
+def interrupt(*_):
+    raise Interrupted
+signal.signal(signal.SIGALRM, interrupt)
+with open(mount + "/lock", "r+") as file:
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    begun = time.monotonic()
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        raise SystemExit("it was not interrupted")
+    except Interrupted:
+        assert time.monotonic() - begun < 5
+    holder.stdin.close()
+    fcntl.lockf(file, fcntl.LOCK_EX)
+holder.wait()
+PYTHON
+check "others' groups count" bash -c '
+  mkdir "$mount/group" && chgrp 4242 "$mount/group" && chmod 770 "$mount/group" &&
+  setpriv --reuid 65534 --regid 65534 --groups 4242 touch "$mount/group/by-member" &&
+  ! setpriv --reuid 65534 --regid 65534 --clear-groups touch "$mount/group/by-stranger" 2>/dev/null'
+
+# ---- ends
+check "status tells of the mount" bash -c '"$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": true"'
+keep_busy
+check "the service ends while the mount is in use" ends
+stop_busy
+check "and leaves neither a mount nor the directory" bash -c '! [ -e "$mount" ]'
+
+serve "$spec"
+keep_busy
+ends KILL
+check "a killed service leaves a mount that answers ENOTCONN" bash -c '! ls "$mount" 2>/dev/null && ls "$mount" 2>&1 | grep -q "not connected"'
+serve "$spec"
+check "the next one takes its place" bash -c 'same "$(head -1 "$mount/d/file")" lower && same "$(preloaded head -1 "$mount/d/file")" lower'
+stop_busy
+check "the mount can be taken away by hand" umount "$mount"
+check "and the service goes on without it" bash -c '
+  preloaded test -e "$mount/d/file" && "$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": false"'
+check "and ends" ends
+umount -l "$mount" 2>/dev/null
+rmdir "$mount" 2>/dev/null
+
+# ---- wrong ones
+echo >"$work/mount"
+serve "$spec"
+wait $service
+service=0
+check "a file is nothing to mount on" grep -q "no directory" "$work/serve.err"
+rm "$work/mount"
+serve "$spec" -o nonsense
+wait $service
+service=0
+check "an unknown option is told" grep -q "unknown to the kernel" "$work/serve.err"
+serve memory -o ro
+check "a read-only mount is" bash -c '! touch "$mount/x" 2>/dev/null && [ -d "$mount" ]'
+check "and ends as well" ends
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed = 0 ]
