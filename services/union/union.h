@@ -32,7 +32,13 @@
 #include "services/union/branches.h"
 #include "services/union/changes.h"
 #include "services/union/copy_up.h"
+#include "services/union/drafts.h"
+#include "services/union/link_index.h"
+#include "services/union/lower_content.h"
+#include "services/union/partial_files.h"
 #include "services/union/union_file.h"
+#include "services/union/upper_marks.h"
+#include "services/union/whiteouts.h"
 
 namespace libservices {
 
@@ -47,10 +53,7 @@ class Union {
   using C = const Context&;
 
  public:
-  enum class MarkForm : std::uint8_t {
-    kOverlay,  // character devices and attributes
-    kFiles,    // `.wh.NAME` and `.wh..wh..opq`, as AUFS and OCI layers have them
-  };
+  using MarkForm = union_internal::WhiteoutForm;
   struct Config {
     typename Upper::Config upper;
     std::vector<typename Lower::Config> lowers;  // from the top
@@ -73,10 +76,14 @@ class Union {
   explicit Union(Config config)
       : branches_(std::move(config.upper), std::move(config.lowers), config.without_upper,
                   config.index && OffersLink<Upper>),
-        partials_(branches_, config.durable),
-        copy_up_(branches_, partials_,
+        marks_(branches_.upper()),
+        drafts_(branches_.upper()),
+        index_(branches_, marks_),
+        lower_content_(branches_.lowers()),
+        partials_(branches_.upper(), lower_content_, marks_, config.durable),
+        copy_up_(branches_, marks_, drafts_, index_,
                  {config.durable, config.range_bytes, config.metacopy && config.range_bytes != 0}),
-        changes_(branches_, copy_up_, partials_, config.marks == MarkForm::kFiles),
+        changes_(branches_, marks_, drafts_, copy_up_, config.marks),
         durable_(config.durable),
         redirect_(config.redirect),
         range_bytes_(config.range_bytes) {}
@@ -121,7 +128,7 @@ class Union {
     std::shared_lock lock(state.mutex);
     if (!state.upper) return Errno{EBADF};
     if (in_part(state)) {
-      return partials_.write(context, *state.record->upper(), *state.partial, state.sources,
+      return partials_.write(context, *state.record->upper(), *state.partial, state.lower_files,
                              *state.upper, offset, from);
     }
     return upper().write(context, *state.upper, offset, from);
@@ -156,7 +163,7 @@ class Union {
     std::shared_lock lock(state.mutex);
     if (!state.upper) return Errno{EBADF};
     if (in_part(state)) {
-      return partials_.fallocate(context, *state.record->upper(), *state.partial, state.sources,
+      return partials_.fallocate(context, *state.record->upper(), *state.partial, state.lower_files,
                                  *state.upper, mode, offset, length);
     }
     return upper().fallocate(context, *state.upper, mode, offset, length);
@@ -168,11 +175,11 @@ class Union {
     auto& state = *file.state;
     std::shared_lock lock(state.mutex);
     if (!state.upper) {
-      return partials_.seek_lower(context, state.record->lowers, state.sources, state.size, offset,
-                                  target);
+      return lower_content_.seek(context, state.record->lowers, state.lower_files, state.size,
+                                 offset, target);
     }
     if (in_part(state)) {
-      return partials_.seek(context, *state.partial, state.sources, *state.upper, offset, target);
+      return partials_.seek(context, *state.partial, state.lower_files, *state.upper, offset, target);
     }
     return upper().seek(context, *state.upper, offset, target);
   }
@@ -313,6 +320,10 @@ class Union {
                            const Node& new_directory, std::string_view new_name, RenameMode mode);
 
   Internal branches_;
+  union_internal::UpperMarks<Upper> marks_;
+  union_internal::Drafts<Upper> drafts_;
+  union_internal::LinkIndex<Upper, Lower> index_;
+  union_internal::LowerContent<Lower> lower_content_;
   union_internal::PartialFiles<Upper, Lower> partials_;
   CopyUp copy_up_;
   Changes changes_;

@@ -70,19 +70,14 @@ absl::Status Union<Upper, Lower>::check_config() {
 template <CanBeUpper Upper, ReadableService Lower>
 absl::Status Union<Upper, Lower>::choose_marks() {
   const Context context;
-  auto staging = upper().staging(context, Staging::kDrafts);
+  auto staging = drafts_.directory(context);
   if (!staging.ok()) {
     return absl::ErrnoToStatus(staging.error().value,
                                "union: the upper has no room for its work directory (name one on "
                                "the same volume with work=PATH)");
   }
-  Result<void> marked;
-  for (const std::string_view prefix : {union_internal::kTrusted, union_internal::kUser}) {
-    partials_.use_marks(prefix);
-    constexpr std::array<std::byte, 1> kTried{std::byte{'n'}};
-    marked = partials_.set(context, *staging, union_internal::kOpaque, kTried);
-    if (marked.ok()) return absl::OkStatus();
-  }
+  const auto marked = marks_.choose(context, *staging);
+  if (marked.ok()) return absl::OkStatus();
   return absl::ErrnoToStatus(marked.error().value,
                              "union: the upper takes no extended attributes (use a volume that has "
                              "trusted.* or user.* attributes)");
@@ -170,7 +165,7 @@ auto Union<Upper, Lower>::open_lower(C context, const Node& node, OpenFlags flag
   made.state->record = node;
   made.state->flags = flags;
   made.state->size = opened.attributes.size;
-  made.state->sources.set_first(std::move(opened.file));
+  made.state->lower_files.set_first(std::move(opened.file));
   return Opened<File>{std::move(made), branches_.shown(*node, opened.attributes)};
 }
 
@@ -200,10 +195,10 @@ Result<std::size_t> Union<Upper, Lower>::read(C context, File& file, std::uint64
   std::shared_lock lock(state.mutex);
   const auto& lowers = state.record->lowers;
   if (!state.upper) {
-    return partials_.read_lower(context, lowers, state.sources, state.size, offset, into);
+    return lower_content_.read(context, lowers, state.lower_files, state.size, offset, into);
   }
   if (in_part(state)) {
-    return partials_.read(context, *state.partial, state.sources, *state.upper, offset, into);
+    return partials_.read(context, *state.partial, state.lower_files, *state.upper, offset, into);
   }
   return upper().read(context, *state.upper, offset, into);
 }
@@ -216,7 +211,7 @@ Result<void> Union<Upper, Lower>::close(C context, File& file) {
   if (state.upper) closed = upper().close(context, *state.upper);
   state.upper.reset();
   const auto& parts = state.partial != nullptr ? state.partial->sources : state.record->lowers;
-  auto below = state.sources.close(context, branches_.lowers(), parts);
+  auto below = lower_content_.close(context, parts, state.lower_files);
   if (closed.ok()) closed = below;
   std::lock_guard listing(state.listing_mutex);
   if (state.listing) {
@@ -260,7 +255,7 @@ Result<void> Union<Upper, Lower>::prepare_link(C context, const Node& node,
                                                const Node& directory) {
   if (!node->marked.load()) return {};
   LIBSERVICES_CHECK_OK(copy_up_.ensure(context, directory));
-  return copy_up_.set_impure(context, *directory);
+  return marks_.set_impure(context, *directory);
 }
 
 template <CanBeUpper Upper, ReadableService Lower>

@@ -84,7 +84,7 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
     inside = std::unique_lock(now.record->entries);
     LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, now.record));
     if (!empty) return Errno{ENOTEMPTY};
-  } else if (copy_up_.will_be_indexed(*now.record, now.attributes)) {
+  } else if (index_.will_have(*now.record, now.attributes)) {
     copy_up_.ensure_indexed(context, now.record);
   }
   // No copy-up puts it back meanwhile, or in the way of the whiteout.
@@ -106,9 +106,9 @@ void Union<Upper, Lower>::gone(C context, const Node& directory, std::string_vie
   was.record->removed.store(was.record->is_directory());
   // If the count cannot be kept on storage, the object stays in the index: no name leads to it.
   if (was.record->is_directory() || !was.in_upper) {
-    (void)copy_up_.hide_name(context, *was.record);
+    (void)index_.hide_name(context, *was.record);
   } else {
-    (void)copy_up_.lost_name(context, *was.record);
+    (void)index_.lost_name(context, *was.record);
   }
 }
 
@@ -180,7 +180,7 @@ Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
       replaced = std::unique_lock(to.record->entries);
       LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, to.record));
       if (!empty) return Errno{ENOTEMPTY};
-    } else if (copy_up_.will_be_indexed(*to.record, to.attributes)) {
+    } else if (index_.will_have(*to.record, to.attributes)) {
       copy_up_.ensure_indexed(context, to.record);
     }
   }
