@@ -15,6 +15,8 @@
 #include <string_view>
 
 #include "services/union/copy_up.h"
+#include "services/union/lookup.h"
+#include "services/union/places.h"
 #include "services/union/whiteouts.h"
 
 namespace libservices::union_internal {
@@ -23,18 +25,19 @@ template <class Upper, class Lower>
 class Changes {
  public:
   using B = Branches<Upper, Lower>;
-  using Found = typename B::Found;
+  using Found = FoundName<typename B::R>;
   using R = typename B::R;
   using Pointer = typename B::Pointer;
   using UpperNode = typename Upper::Node;
 
-  Changes(B& branches, UpperMarks<Upper>& marks, Drafts<Upper>& drafts,
+  Changes(Lookup<Upper, Lower>& lookup, UpperMarks<Upper>& marks, Drafts<Upper>& drafts,
           CopyUp<Upper, Lower>& copy_up, WhiteoutForm form)
-      : branches_(branches),
+      : branches_(lookup.branches()),
+        lookup_(lookup),
         marks_(marks),
         drafts_(drafts),
         copy_up_(copy_up),
-        whiteouts_(branches.upper(), marks, drafts, form) {}
+        whiteouts_(lookup.branches().upper(), marks, drafts, form) {}
 
   // A new entry of `record`, whose upper part is `directory`. `make(node, name)` makes it in a
   // directory of the upper.
@@ -69,7 +72,7 @@ class Changes {
   // Makes the union's entry vanish. `directory` is the record, which may not be in the upper yet.
   Result<void> remove(const Context& context, const Pointer& directory, std::string_view name,
                       const Found& now) {
-    LIBSERVICES_TRY(const bool in_lowers, branches_.in_lowers(context, *directory, name));
+    LIBSERVICES_TRY(const bool in_lowers, lookup_.in_lowers(context, *directory, name));
     const bool is_directory = now.record->is_directory();
     if (!in_lowers || whiteouts_.are_files()) {
       if (in_lowers) LIBSERVICES_CHECK_OK(leave_mark(context, directory, name));
@@ -92,7 +95,7 @@ class Changes {
   Result<void> move(const Context& context, const Side& from, const Side& to) {
     const AddingName adding(to.directory->upper_names, to.name);
     LIBSERVICES_TRY(const bool leaves_lower,
-                    branches_.in_lowers(context, *from.directory, from.name));
+                    lookup_.in_lowers(context, *from.directory, from.name));
     LIBSERVICES_CHECK_OK(prepare(context, from, to));
     if (leaves_lower && whiteouts_.are_files()) {
       LIBSERVICES_CHECK_OK(leave_mark(context, from.directory, from.name));
@@ -147,13 +150,13 @@ class Changes {
       LIBSERVICES_CHECK_OK(marks_.set_impure(context, *to.directory));
       return set_redirect(context, from.now.record);
     }
-    LIBSERVICES_TRY(const bool covers, branches_.in_lowers(context, *to.directory, to.name));
+    LIBSERVICES_TRY(const bool covers, lookup_.in_lowers(context, *to.directory, to.name));
     return covers ? whiteouts_.set_opaque(context, *record.upper()) : Result<void>();
   }
 
   // Its lower parts stay where they are.
   Result<void> set_redirect(const Context& context, const Pointer& record) {
-    const std::string path = branches_.lower_path_of(record);
+    const std::string path = lower_path_of(branches_.root(), record);
     if (path.empty()) return Errno{ENOENT};
     if (path.size() > kLongestRedirect) return Errno{EXDEV};
     LIBSERVICES_CHECK_OK(
@@ -230,6 +233,7 @@ class Changes {
   static constexpr std::size_t kLongestRedirect = 3000;  // ext4 has no room for much longer ones
 
   B& branches_;
+  Lookup<Upper, Lower>& lookup_;
   UpperMarks<Upper>& marks_;
   Drafts<Upper>& drafts_;
   CopyUp<Upper, Lower>& copy_up_;

@@ -30,6 +30,28 @@ class LinkIndex {
 
   LinkIndex(B& branches, UpperMarks<Upper>& marks) : branches_(branches), marks_(marks) {}
 
+  // A copy, with its marks.
+  struct Indexed {
+    Entry<UpperNode> entry;
+    Marks marks;
+  };
+  // The copy of the lower object of that origin and type (S_IFMT), if it is in the index.
+  Result<std::optional<Indexed>> find(const Context& context, const Origin& origin,
+                                      std::uint32_t type) {
+    using Answer = std::optional<Indexed>;
+    LIBSERVICES_TRY(const auto kept, branches_.upper().staging(context, Staging::kKept));
+    auto entry = branches_.upper().lookup(context, kept, index_name(origin));
+    if (!entry.ok()) {
+      return entry.error() == Errno{ENOENT} ? Result<Answer>(Answer()) : entry.error();
+    }
+    LIBSERVICES_TRY(Marks marks, marks_of(context, branches_.upper(), entry->node));
+    if (!marks.origin || marks.origin->ctime != origin.ctime ||
+        (entry->attributes.mode & S_IFMT) != type) {
+      return Answer();  // of another file that once had the number
+    }
+    return Answer(Indexed{*std::move(entry), std::move(marks)});
+  }
+
   // Whether a lower object that has the attributes `seen` will be in it after its copy-up.
   bool will_have(const R& record, const Attributes& seen) const {
     return branches_.keeps_index() && OffersLink<Upper> && !record.has_upper() &&
@@ -43,7 +65,7 @@ class LinkIndex {
     if constexpr (OffersLink<Upper>) {
       if (!branches_.keeps_index() || !origin || origin->links <= 1) return false;
       LIBSERVICES_TRY(const auto kept, branches_.upper().staging(context, Staging::kKept));
-      const std::string name = B::index_name(*origin);
+      const std::string name = index_name(*origin);
       (void)branches_.upper().unlink(context, kept, name);  // of another file
       auto linked = branches_.upper().link(context, node, kept, name);
       if (!linked.ok()) return linked.error();
@@ -53,7 +75,7 @@ class LinkIndex {
   }
   Result<void> remove(const Context& context, const Origin& origin) {
     LIBSERVICES_TRY(const auto kept, branches_.upper().staging(context, Staging::kKept));
-    return branches_.upper().unlink(context, kept, B::index_name(origin));
+    return branches_.upper().unlink(context, kept, index_name(origin));
   }
 
   // One of the names that the lowers have of an indexed object is not taken from there any more.
@@ -77,6 +99,15 @@ class LinkIndex {
   }
 
  private:
+  static std::string index_name(const Origin& origin) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string name;
+    for (const std::uint64_t word : {origin.branch, origin.inode}) {
+      for (int shift = 60; shift >= 0; shift -= 4) name += kDigits[word >> shift & 15U];
+    }
+    return name;
+  }
+
   Result<void> drop_if_last(const Context& context, R& record, const UpperNode& node,
                             const Origin& origin) {
     LIBSERVICES_TRY(const Attributes seen, branches_.upper().getattr(context, node));

@@ -26,7 +26,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/hash/hash.h"
-#include "services/union/branches.h"
+#include "services/union/lookup.h"
 
 namespace libservices::union_internal {
 
@@ -40,8 +40,8 @@ class UnionListing {
   enum class Purpose : std::uint8_t { kEntries, kNames };  // kNames: inode numbers are 0
 
   // REQUIRES: with kEntries the record's `entries` are not held while it lists.
-  UnionListing(B& branches, Pointer record, Purpose purpose = Purpose::kEntries)
-      : branches_(&branches), record_(std::move(record)), purpose_(purpose) {}
+  UnionListing(Lookup<Upper, Lower>& lookup, Pointer record, Purpose purpose = Purpose::kEntries)
+      : lookup_(&lookup), branches_(&lookup.branches()), record_(std::move(record)), purpose_(purpose) {}
 
   // ERRORS: of the first branch that fails; nothing is left out instead.
   Result<void> list(C context, std::uint64_t after, Listing wanted, EntrySink sink) {
@@ -290,7 +290,7 @@ class UnionListing {
     if (entry.type == DT_DIR && (!record_->lowers.empty() || record_->impure.load())) {
       // A merged directory has the number of its topmost lower part.
       std::shared_lock lock(record_->entries);
-      LIBSERVICES_TRY(const auto found, branches_->find(context, record_, entry.name));
+      LIBSERVICES_TRY(const auto found, lookup_->find(context, record_, entry.name));
       if (found.record) return found.record->inode;
     }
     const BranchKey key{0, device_, entry.inode};
@@ -303,6 +303,7 @@ class UnionListing {
     absl::flat_hash_set<std::uint64_t> marks;  // those of them that are files `.wh.NAME`
   };
 
+  Lookup<Upper, Lower>* lookup_;
   B* branches_;
   Pointer record_;
   Purpose purpose_;
@@ -324,10 +325,10 @@ class UnionListing {
 
 // Whether callers see nothing in the directory. REQUIRES: its `entries` are held.
 template <class Upper, class Lower>
-Result<bool> is_empty(const Context& context, Branches<Upper, Lower>& branches,
-                      const typename Branches<Upper, Lower>::Pointer& record) {
+Result<bool> is_empty(const Context& context, Lookup<Upper, Lower>& lookup,
+                      const typename Lookup<Upper, Lower>::Pointer& record) {
   using Entries = UnionListing<Upper, Lower>;
-  Entries entries(branches, record, Entries::Purpose::kNames);
+  Entries entries(lookup, record, Entries::Purpose::kNames);
   bool empty = true;
   auto listed = entries.list(context, 0, Listing::kNames, [&](const DirEntry& entry) {
     empty = entry.name == "." || entry.name == "..";

@@ -23,6 +23,7 @@
 #include "services/union/branches.h"
 #include "services/union/content_copy.h"
 #include "services/union/partial_marks.h"
+#include "services/union/places.h"
 
 namespace libservices::union_internal {
 
@@ -120,7 +121,7 @@ class ObjectCopy {
       return {};
     }
     if (stays_below(old, content)) {
-      const std::string below = branches_.lower_path_of(record);
+      const std::string below = lower_path_of(branches_.root(), record);
       // Without a name a start could not find it again.
       if (!below.empty()) return leave_below(context, *record, old, to.node, below, made);
     }

@@ -34,6 +34,7 @@
 #include "services/union/copy_up.h"
 #include "services/union/drafts.h"
 #include "services/union/link_index.h"
+#include "services/union/lookup.h"
 #include "services/union/lower_content.h"
 #include "services/union/partial_files.h"
 #include "services/union/union_file.h"
@@ -79,11 +80,12 @@ class Union {
         marks_(branches_.upper()),
         drafts_(branches_.upper()),
         index_(branches_, marks_),
+        lookup_(branches_, index_),
         lower_content_(branches_.lowers()),
         partials_(branches_.upper(), lower_content_, marks_, config.durable),
         copy_up_(branches_, marks_, drafts_, index_,
                  {config.durable, config.range_bytes, config.metacopy && config.range_bytes != 0}),
-        changes_(branches_, marks_, drafts_, copy_up_, config.marks),
+        changes_(lookup_, marks_, drafts_, copy_up_, config.marks),
         durable_(config.durable),
         redirect_(config.redirect),
         range_bytes_(config.range_bytes) {}
@@ -102,7 +104,7 @@ class Union {
   Result<Entry<Node>> lookup(C context, const Node& directory, std::string_view name) {
     if (!directory->is_directory()) return Errno{ENOTDIR};
     std::shared_lock lock(directory->entries);
-    LIBSERVICES_TRY(auto found, branches_.find(context, directory, name));
+    LIBSERVICES_TRY(auto found, lookup_.find(context, directory, name));
     if (!found.record) return Errno{ENOENT};
     return Entry<Node>{std::move(found.record), found.attributes};
   }
@@ -288,6 +290,7 @@ class Union {
   using CopyUp = union_internal::CopyUp<Upper, Lower>;
   using Changes = union_internal::Changes<Upper, Lower>;
   using Content = typename CopyUp::Content;
+  using Found = typename union_internal::Lookup<Upper, Lower>::Found;
 
   using State = typename File::State;
 
@@ -312,9 +315,9 @@ class Union {
 
   Result<void> raise(C context, const Node& record);
   Result<void> give_name(C context, const Node& directory, std::string_view name,
-                         typename Internal::Found& found);
+                         Found& found);
   void gone(C context, const Node& directory, std::string_view name,
-            const typename Internal::Found& was);
+            const Found& was);
   // As rename, or EAGAIN when what moves was replaced meanwhile.
   Result<void> rename_once(C context, const Node& directory, std::string_view name,
                            const Node& new_directory, std::string_view new_name, RenameMode mode);
@@ -323,6 +326,7 @@ class Union {
   union_internal::UpperMarks<Upper> marks_;
   union_internal::Drafts<Upper> drafts_;
   union_internal::LinkIndex<Upper, Lower> index_;
+  union_internal::Lookup<Upper, Lower> lookup_;
   union_internal::LowerContent<Lower> lower_content_;
   union_internal::PartialFiles<Upper, Lower> partials_;
   CopyUp copy_up_;

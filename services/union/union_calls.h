@@ -228,7 +228,7 @@ Result<void> Union<Upper, Lower>::readdir(C context, File& directory, std::uint6
   auto& state = *directory.state;
   if (!state.record->is_directory()) return Errno{ENOTDIR};
   std::lock_guard listing(state.listing_mutex);
-  if (!state.listing) state.listing.emplace(branches_, state.record);
+  if (!state.listing) state.listing.emplace(lookup_, state.record);
   return state.listing->list(context, after, wanted, sink);
 }
 

@@ -7,6 +7,7 @@
 
 #include <unordered_set>
 
+#include "services/union/places.h"
 #include "services/union/union.h"
 
 namespace libservices {
@@ -19,9 +20,9 @@ auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view
   if (union_internal::is_mark_file(name)) return Errno{EINVAL};  // it would hide something
   LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
   std::unique_lock lock(directory->entries);
-  typename Internal::Found now;
+  Found now;
   const auto look = [&]() -> Result<void> {
-    LIBSERVICES_TRY(now, branches_.find(context, directory, name));
+    LIBSERVICES_TRY(now, lookup_.find(context, directory, name));
     return now.record ? Result<void>(Errno{EEXIST}) : Result<void>();
   };
   const auto change = [&] {
@@ -36,7 +37,7 @@ auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view
   }
   LIBSERVICES_TRY(const auto made, std::move(tried));
   Node record = known_upper(made);
-  Internal::place(record, directory, name);
+  union_internal::place(record, directory, name);
   const Attributes seen = branches_.shown(*record, made.attributes);
   return Entry<Node>{std::move(record), seen};
 }
@@ -76,13 +77,13 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
   if (!directory->is_directory()) return Errno{ENOTDIR};
   if (!branches_.has_upper()) return Errno{EROFS};
   std::unique_lock lock(directory->entries);
-  LIBSERVICES_TRY(const auto now, branches_.find(context, directory, name));
+  LIBSERVICES_TRY(const auto now, lookup_.find(context, directory, name));
   if (!now.record) return Errno{ENOENT};
   if (is_directory != now.record->is_directory()) return Errno{is_directory ? ENOTDIR : EISDIR};
   std::unique_lock<std::shared_mutex> inside;
   if (is_directory) {
     inside = std::unique_lock(now.record->entries);
-    LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, now.record));
+    LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, lookup_, now.record));
     if (!empty) return Errno{ENOTEMPTY};
   } else if (index_.will_have(*now.record, now.attributes)) {
     copy_up_.ensure_indexed(context, now.record);
@@ -97,12 +98,12 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
 // The name is not there any more.
 template <CanBeUpper Upper, ReadableService Lower>
 void Union<Upper, Lower>::gone(C context, const Node& directory, std::string_view name,
-                               const typename Internal::Found& was) {
+                               const Found& was) {
   const bool last = was.record->is_directory() || !was.in_upper || was.in_upper->links <= 1;
   if (was.in_upper && last) {
     branches_.table().forget({0, was.in_upper->device, was.in_upper->inode});
   }
-  Internal::unplace(was.record, directory, name);
+  union_internal::unplace(was.record, directory, name);
   was.record->removed.store(was.record->is_directory());
   // If the count cannot be kept on storage, the object stays in the index: no name leads to it.
   if (was.record->is_directory() || !was.in_upper) {
@@ -155,30 +156,30 @@ Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
     first.lock();
   } else {
     renaming.lock();
-    if (Internal::is_within(directory, new_directory)) first.swap(second);
+    if (union_internal::is_within(directory, new_directory)) first.swap(second);
     first.lock();
     second.lock();
   }
-  LIBSERVICES_TRY(auto from, branches_.find(context, directory, name));
-  LIBSERVICES_TRY(auto to, branches_.find(context, new_directory, new_name));
+  LIBSERVICES_TRY(auto from, lookup_.find(context, directory, name));
+  LIBSERVICES_TRY(auto to, lookup_.find(context, new_directory, new_name));
   if (!from.record) return Errno{ENOENT};
   if (from.record != source.node) return Errno{EAGAIN};
   if (mode == RenameMode::kNoReplace && to.record) return Errno{EEXIST};
   if (mode == RenameMode::kExchange && !to.record) return Errno{ENOENT};
   if (mode == RenameMode::kExchange && to.record != rising.back()) return Errno{EAGAIN};
   if (from.record == to.record) return {};
-  if (Internal::is_within(new_directory, from.record)) return Errno{EINVAL};
+  if (union_internal::is_within(new_directory, from.record)) return Errno{EINVAL};
   std::unique_lock<std::shared_mutex> replaced;  // nothing is made in it meanwhile
   if (to.record && mode == RenameMode::kExchange) {
-    if (Internal::is_within(directory, to.record)) return Errno{EINVAL};
+    if (union_internal::is_within(directory, to.record)) return Errno{EINVAL};
   } else if (to.record) {
     if (from.record->is_directory() != to.record->is_directory()) {
       return Errno{from.record->is_directory() ? ENOTDIR : EISDIR};
     }
     if (to.record->is_directory()) {
-      if (Internal::is_within(directory, to.record)) return Errno{ENOTEMPTY};
+      if (union_internal::is_within(directory, to.record)) return Errno{ENOTEMPTY};
       replaced = std::unique_lock(to.record->entries);
-      LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, to.record));
+      LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, lookup_, to.record));
       if (!empty) return Errno{ENOTEMPTY};
     } else if (index_.will_have(*to.record, to.attributes)) {
       copy_up_.ensure_indexed(context, to.record);
@@ -192,12 +193,12 @@ Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
   const typename Changes::Side new_side{new_directory, new_name, to};
   if (mode == RenameMode::kExchange) {
     LIBSERVICES_CHECK_OK(changes_.exchange(context, old_side, new_side));
-    Internal::place(to.record, directory, name);
+    union_internal::place(to.record, directory, name);
   } else {
     LIBSERVICES_CHECK_OK(changes_.move(context, old_side, new_side));
     if (to.record) gone(context, new_directory, new_name, to);
   }
-  Internal::place(from.record, new_directory, new_name);
+  union_internal::place(from.record, new_directory, new_name);
   return {};
 }
 
@@ -205,10 +206,10 @@ Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
 template <CanBeUpper Upper, ReadableService Lower>
 Result<void> Union<Upper, Lower>::give_name(C context, const Node& directory,
                                             std::string_view name,
-                                            typename Internal::Found& found) {
+                                            Found& found) {
   if (found.in_upper) return {};
   LIBSERVICES_CHECK_OK(copy_up_.give_name(context, directory, name, found.record));
-  LIBSERVICES_TRY(found, branches_.find(context, directory, name));
+  LIBSERVICES_TRY(found, lookup_.find(context, directory, name));
   return found.in_upper ? Result<void>() : Errno{EIO};
 }
 
@@ -235,7 +236,7 @@ Result<void> Union<Upper, Lower>::for_each_partial(
     for (const std::string& name : names) {
       if (stop.stop_requested()) return Errno{EINTR};
       std::shared_lock lock(directory->entries);
-      LIBSERVICES_TRY(const auto found, branches_.find(context, directory, name));
+      LIBSERVICES_TRY(const auto found, lookup_.find(context, directory, name));
       lock.unlock();
       if (!found.record || !found.in_upper) continue;
       if (found.record->is_directory()) {
