@@ -32,7 +32,6 @@ class CopyUp {
   using R = typename B::R;
   using Pointer = typename B::Pointer;
   using UpperNode = typename Upper::Node;
-  using Content = CopiedContent;
 
   CopyUp(B& branches, UpperMarks<Upper>& marks, Drafts<Upper>& drafts,
          LinkIndex<Upper, Lower>& index, CopyOptions options)
@@ -44,13 +43,13 @@ class CopyUp {
 
   // The object in the upper. ERRORS: ENOSPC and the branches'; the lower stays as it is.
   Result<UpperNode> ensure(const Context& context, const Pointer& record,
-                           Content content = Content::kUnchanged) {
+                           CopiedContent content = CopiedContent::kUnchanged) {
     return ensure(context, record, content, true);
   }
   // As ensure, of a file with several names, in the index alone: so it is known later which of them
   // are gone. If that cannot be, this instance knows.
   void ensure_indexed(const Context& context, const Pointer& record) {
-    (void)ensure(context, record, Content::kUnchanged, false);
+    (void)ensure(context, record, CopiedContent::kUnchanged, false);
   }
 
   // A name that the lowers have of an indexed object is to be in the upper, too.
@@ -76,7 +75,7 @@ class CopyUp {
   }
 
  private:
-  Result<UpperNode> ensure(const Context& context, const Pointer& record, Content content,
+  Result<UpperNode> ensure(const Context& context, const Pointer& record, CopiedContent content,
                            bool with_name) {
     if (record->removed.load() && !record->has_upper()) return Errno{ENOENT};
     if (auto node = record->upper()) return *std::move(node);
