@@ -126,9 +126,9 @@ Result<std::size_t> Union<Upper, Lower>::write(C context, File& file, std::uint6
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
-Result<std::uint64_t> Union<Upper, Lower>::append(
-    C context, File& file, std::span<const std::byte> from,
-    std::size_t& written)
+Result<std::uint64_t> Union<Upper, Lower>::append(C context, File& file,
+                                                  std::span<const std::byte> from,
+                                                  std::size_t& written)
   requires OffersAppend<Upper>
 {
   auto& state = *file.state;
