@@ -2,12 +2,13 @@
 #include "ipc/topology.h"
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+
+#include "tests/support/scratch_directory.h"
 
 namespace libservices::ipc {
 namespace {
@@ -15,13 +16,7 @@ namespace {
 // A made-up /sys/devices/system/cpu.
 class FakeCpus {
  public:
-  FakeCpus() {
-    char name[] = "/tmp/libservices-topology-XXXXXX";
-    REQUIRE(::mkdtemp(name) != nullptr);
-    path_ = name;
-  }
-  ~FakeCpus() { std::filesystem::remove_all(path_); }
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return scratch_.path(); }
 
   void cache(int cpu, int index, const char* type, const std::string& shared) {
     write(cpu, "cache/index" + std::to_string(index), "type", type);
@@ -33,11 +28,11 @@ class FakeCpus {
 
  private:
   void write(int cpu, const std::string& folder, const char* file, const std::string& text) {
-    const std::string where = path_ + "/cpu" + std::to_string(cpu) + "/" + folder;
-    std::filesystem::create_directories(where);
+    const std::string where = scratch_.directory("cpu" + std::to_string(cpu) + "/" + folder);
     std::ofstream(where + "/" + file) << text << "\n";
   }
-  std::string path_;
+
+  const testing::ScratchDirectory scratch_;
 };
 
 std::vector<int> up_to(int count) {

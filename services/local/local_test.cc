@@ -18,6 +18,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/scratch_directory.h"
+
 namespace libservices {
 namespace {
 
@@ -53,9 +55,6 @@ class Bench {
  public:
   explicit Bench(std::size_t most_descriptors = 0, bool exclusive = false) {
     ::umask(0);
-    std::string name = "/dev/shm/local-test-XXXXXX";
-    top_ = ::mkdtemp(name.data());
-    files::create_directory(path());
     local = std::make_unique<Local>(Local::Config{.directory = path(),
                                                   .work = {},
                                                   .exclusive = exclusive,
@@ -65,8 +64,6 @@ class Bench {
   }
   ~Bench() {
     if (local) CHECK(local->stop().ok());
-    std::error_code ignored;
-    files::remove_all(top_, ignored);
   }
 
   void start() {
@@ -75,9 +72,9 @@ class Bench {
     root = local->root(kRoot)->node;
   }
   std::string path(const std::string& below = {}) const {
-    return top_ + "/tree" + (below.empty() ? "" : "/" + below);
+    return tree_ + (below.empty() ? "" : "/" + below);
   }
-  const std::string& top() const { return top_; }
+  const std::string& top() const { return scratch_.path(); }
 
   Local::Node make(std::string_view name, const NewNode& fresh = {.mode = 0644}) {
     auto made = local->create(kRoot, root, name, fresh, {O_RDWR});
@@ -111,7 +108,8 @@ class Bench {
   Local::Node root;
 
  private:
-  std::string top_;
+  const testing::ScratchDirectory scratch_{testing::kTmpfs};
+  const std::string tree_ = scratch_.directory("tree");
 };
 
 TEST_CASE("a directory that cannot be used is refused in words") {

@@ -2,22 +2,22 @@
 //
 // The changes of a union's tree. Each is one atomic step in the upper branch as callers see it,
 // so that no moment and no crash brings a deleted lower file back: what must be made in several
-// steps is made in the staging directory and then put into place by one rename.
+// steps is made among the drafts (drafts.h) and then put into place by one rename. Where whiteouts
+// are files, the mark always comes first: it hides what is below, and the object beside it counts.
 //
-// With marks that are files, a mark and an object of its name may stand beside each other: the
-// object counts, and the mark hides what is below. So the mark always comes first.
-//
-// Every function is called with the directories' `entries` held exclusively.
+// REQUIRES, of every function: the directories' `entries` are held exclusively.
 #ifndef LIBSERVICES_SERVICES_UNION_CHANGES_H_
 #define LIBSERVICES_SERVICES_UNION_CHANGES_H_
 
-#include <array>
+#include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "services/union/copy_up.h"
+#include "services/union/lookup.h"
+#include "services/union/places.h"
+#include "services/union/whiteouts.h"
 
 namespace libservices::union_internal {
 
@@ -25,18 +25,19 @@ template <class Upper, class Lower>
 class Changes {
  public:
   using B = Branches<Upper, Lower>;
-  using C = CopyUp<Upper, Lower>;
-  using Found = typename B::Found;
+  using Found = FoundName<typename B::R>;
   using R = typename B::R;
   using Pointer = typename B::Pointer;
   using UpperNode = typename Upper::Node;
 
-  // `marks_are_files`: whiteouts and opaque directories are written as AUFS and OCI layers do.
-  Changes(B& branches, C& copy_up, PartialFiles<Upper, Lower>& partials, bool marks_are_files)
-      : branches_(branches),
+  Changes(Lookup<Upper, Lower>& lookup, UpperMarks<Upper>& marks, Drafts<Upper>& drafts,
+          CopyUp<Upper, Lower>& copy_up, WhiteoutForm form)
+      : branches_(lookup.branches()),
+        lookup_(lookup),
+        marks_(marks),
+        drafts_(drafts),
         copy_up_(copy_up),
-        partials_(partials),
-        marks_are_files_(marks_are_files) {}
+        whiteouts_(lookup.branches().upper(), marks, drafts, form) {}
 
   // A new entry of `record`, whose upper part is `directory`. `make(node, name)` makes it in a
   // directory of the upper.
@@ -46,12 +47,13 @@ class Changes {
                                Make&& make) {
     const AddingName adding(record.upper_names, name);
     if (!now.whiteout_in_upper) return make(directory, name);
-    LIBSERVICES_TRY(const auto staging, drafts(context));
-    const std::string temporary = copy_up_.next_name();
+    LIBSERVICES_TRY(const auto staging, drafts_.directory(context));
+    const std::string temporary = drafts_.next_name();
     LIBSERVICES_TRY(Entry<UpperNode> made, make(staging, temporary));
     Result<void> placed;
     if (is_directory) {
-      placed = set_opaque(context, made.node);  // the lower directory of that name stays hidden
+      // The lower directory of that name stays hidden.
+      placed = whiteouts_.set_opaque(context, made.node);
       if (placed.ok()) {
         placed = branches_.upper().rename(context, staging, temporary, directory, name,
                                           RenameMode::kExchange);
@@ -62,7 +64,7 @@ class Changes {
                                         RenameMode::kReplace);
       if (placed.ok()) return made;
     }
-    copy_up_.discard(context, staging, temporary, is_directory);
+    drafts_.discard(context, staging, temporary, is_directory);
     if (!placed.ok()) return placed.error();
     return made;
   }
@@ -70,17 +72,17 @@ class Changes {
   // Makes the union's entry vanish. `directory` is the record, which may not be in the upper yet.
   Result<void> remove(const Context& context, const Pointer& directory, std::string_view name,
                       const Found& now) {
-    LIBSERVICES_TRY(const bool in_lowers, branches_.in_lowers(context, *directory, name));
+    LIBSERVICES_TRY(const bool in_lowers, lookup_.in_lowers(context, *directory, name));
     const bool is_directory = now.record->is_directory();
-    if (!in_lowers || marks_are_files_) {
+    if (!in_lowers || whiteouts_.are_files()) {
       if (in_lowers) LIBSERVICES_CHECK_OK(leave_mark(context, directory, name));
       if (!now.in_upper) return {};
       return take_away(context, *directory, name, is_directory);
     }
     LIBSERVICES_TRY(const UpperNode node, copy_up_.ensure(context, directory));
     const AddingName adding(directory->upper_names, name);
-    if (!now.in_upper) return make_whiteout(context, node, name);
-    return put_whiteout_over(context, node, name, is_directory);
+    if (!now.in_upper) return whiteouts_.make(context, node, name);
+    return whiteouts_.put_over(context, node, name, is_directory);
   }
 
   struct Side {
@@ -93,12 +95,12 @@ class Changes {
   Result<void> move(const Context& context, const Side& from, const Side& to) {
     const AddingName adding(to.directory->upper_names, to.name);
     LIBSERVICES_TRY(const bool leaves_lower,
-                    branches_.in_lowers(context, *from.directory, from.name));
+                    lookup_.in_lowers(context, *from.directory, from.name));
     LIBSERVICES_CHECK_OK(prepare(context, from, to));
-    if (leaves_lower && marks_are_files_) {
+    if (leaves_lower && whiteouts_.are_files()) {
       LIBSERVICES_CHECK_OK(leave_mark(context, from.directory, from.name));
     }
-    const bool whiteout = leaves_lower && !marks_are_files_;
+    const bool whiteout = leaves_lower && !whiteouts_.are_files();
     auto moved = from.now.record->is_directory() ? move_directory(context, from, to, whiteout)
                                                  : move_file(context, from, to, whiteout);
     if (moved.ok() && !leaves_lower) from.directory->upper_names.erase(from.name);
@@ -113,36 +115,11 @@ class Changes {
                                     *to.directory->upper(), to.name, RenameMode::kExchange);
   }
 
-  Result<void> set_opaque(const Context& context, const UpperNode& node) {
-    if (marks_are_files_) return make_mark(context, node, std::string(kOpaqueFiles[0]));
-    constexpr std::array<std::byte, 1> kYes{std::byte{'y'}};
-    return partials_.set(context, node, kOpaque, kYes);
-  }
-
  private:
-  Result<UpperNode> drafts(const Context& context) {
-    return branches_.upper().staging(context, Staging::kDrafts);
-  }
-
-  Result<void> make_whiteout(const Context& context, const UpperNode& directory,
-                             std::string_view name) {
-    const NewNode device{.mode = S_IFCHR, .uid = 0, .gid = 0, .special_device = 0};
-    auto made = branches_.upper().mknod(context, directory, name, device);
-    if (!made.ok()) return made.error();
-    return {};
-  }
-  // The empty file that is a mark. It may be there already.
-  Result<void> make_mark(const Context& context, const UpperNode& directory,
-                         const std::string& mark) {
-    const NewNode file{.mode = S_IFREG | 0600, .uid = 0, .gid = 0, .special_device = 0};
-    auto made = branches_.upper().mknod(context, directory, mark, file);
-    if (!made.ok() && made.error() != Errno{EEXIST}) return made.error();
-    return {};
-  }
   Result<void> leave_mark(const Context& context, const Pointer& directory,
                           std::string_view name) {
     LIBSERVICES_TRY(const UpperNode node, copy_up_.ensure(context, directory));
-    return make_mark(context, node, std::string(kWhiteoutFile).append(name));
+    return whiteouts_.make_file_for(context, node, name);
   }
 
   // Of a name that no lower has.
@@ -154,52 +131,36 @@ class Changes {
         is_directory ? upper.rmdir(context, node, name) : upper.unlink(context, node, name);
     if (is_directory && !removed.ok() && removed.error() == Errno{ENOTEMPTY}) {
       // It holds marks, and nothing else: out of sight at once, then cleared.
-      LIBSERVICES_TRY(const auto staging, drafts(context));
-      const std::string aside = copy_up_.next_name();
+      LIBSERVICES_TRY(const auto staging, drafts_.directory(context));
+      const std::string aside = drafts_.next_name();
       removed = upper.rename(context, node, name, staging, aside, RenameMode::kNoReplace);
-      if (removed.ok()) clear(context, staging, aside);
+      if (removed.ok()) drafts_.clear(context, staging, aside);
     }
     if (removed.ok()) directory.upper_names.erase(name);
     return removed;
-  }
-
-  Result<void> put_whiteout_over(const Context& context, const UpperNode& node,
-                                 std::string_view name, bool is_directory) {
-    LIBSERVICES_TRY(const auto staging, drafts(context));
-    const std::string temporary = copy_up_.next_name();
-    LIBSERVICES_CHECK_OK(make_whiteout(context, staging, temporary));
-    auto placed = branches_.upper().rename(
-        context, staging, temporary, node, name,
-        is_directory ? RenameMode::kExchange : RenameMode::kReplace);
-    if (!placed.ok()) {
-      copy_up_.discard(context, staging, temporary, false);
-    } else if (is_directory) {
-      clear(context, staging, temporary);
-    }
-    return placed;
   }
 
   // What must be true of an object before it comes to the other side.
   Result<void> prepare(const Context& context, const Side& from, const Side& to) {
     R& record = *from.now.record;
     if (!record.is_directory()) {
-      return record.marked.load() ? copy_up_.set_impure(context, *to.directory) : Result<void>();
+      return record.marked.load() ? marks_.set_impure(context, *to.directory) : Result<void>();
     }
     if (!record.lowers.empty()) {
-      LIBSERVICES_CHECK_OK(copy_up_.set_impure(context, *to.directory));
+      LIBSERVICES_CHECK_OK(marks_.set_impure(context, *to.directory));
       return set_redirect(context, from.now.record);
     }
-    LIBSERVICES_TRY(const bool covers, branches_.in_lowers(context, *to.directory, to.name));
-    return covers ? set_opaque(context, *record.upper()) : Result<void>();
+    LIBSERVICES_TRY(const bool covers, lookup_.in_lowers(context, *to.directory, to.name));
+    return covers ? whiteouts_.set_opaque(context, *record.upper()) : Result<void>();
   }
 
   // Its lower parts stay where they are.
   Result<void> set_redirect(const Context& context, const Pointer& record) {
-    const std::string path = branches_.lower_path_of(record);
+    const std::string path = lower_path_of(branches_.root(), record);
     if (path.empty()) return Errno{ENOENT};
     if (path.size() > kLongestRedirect) return Errno{EXDEV};
-    LIBSERVICES_CHECK_OK(partials_.set(context, *record->upper(), kRedirect,
-                                       std::as_bytes(std::span(path))));
+    LIBSERVICES_CHECK_OK(
+        marks_.set(context, *record->upper(), kRedirect, std::as_bytes(std::span(path))));
     std::lock_guard lock(record->mutex);
     record->redirect = path;
     return {};
@@ -217,16 +178,16 @@ class Changes {
     if (moved.ok() || moved.error() != Errno{EINVAL}) return moved;
     if constexpr (OffersLink<Upper>) {
       // First the new name, then a whiteout over the old one: at no moment is the file gone.
-      LIBSERVICES_TRY(const auto staging, drafts(context));
-      const std::string second = copy_up_.next_name();
+      LIBSERVICES_TRY(const auto staging, drafts_.directory(context));
+      const std::string second = drafts_.next_name();
       auto linked = upper.link(context, *from.now.record->upper(), staging, second);
       if (!linked.ok()) return linked.error();
       moved = upper.rename(context, staging, second, to_node, to.name, RenameMode::kReplace);
       if (!moved.ok()) {
-        copy_up_.discard(context, staging, second, false);
+        drafts_.discard(context, staging, second, false);
         return moved;
       }
-      return put_whiteout_over(context, from_node, from.name, false);
+      return whiteouts_.put_over(context, from_node, from.name, false);
     }
     return Errno{EXDEV};
   }
@@ -246,61 +207,37 @@ class Changes {
       auto moved = upper.rename(context, from_node, from.name, to_node, to.name,
                                 RenameMode::kLeaveWhiteout);
       if (moved.ok() || moved.error() != Errno{EINVAL}) return moved;
-      LIBSERVICES_CHECK_OK(make_whiteout(context, to_node, to.name));
+      LIBSERVICES_CHECK_OK(whiteouts_.make(context, to_node, to.name));
       return upper.rename(context, from_node, from.name, to_node, to.name, RenameMode::kExchange);
     }
     const bool directory_there = at_target->attributes.is_directory();
     // At the old name, it shall not merge with what is below.
-    if (directory_there && whiteout) LIBSERVICES_CHECK_OK(set_opaque(context, at_target->node));
+    if (directory_there && whiteout) {
+      LIBSERVICES_CHECK_OK(whiteouts_.set_opaque(context, at_target->node));
+    }
     LIBSERVICES_CHECK_OK(
         upper.rename(context, from_node, from.name, to_node, to.name, RenameMode::kExchange));
     if (!directory_there) {
       if (!whiteout) (void)upper.unlink(context, from_node, from.name);  // it hides nothing
       return {};
     }
-    if (whiteout) return put_whiteout_over(context, from_node, from.name, true);
-    LIBSERVICES_TRY(const auto staging, drafts(context));
-    const std::string aside = copy_up_.next_name();
+    if (whiteout) return whiteouts_.put_over(context, from_node, from.name, true);
+    LIBSERVICES_TRY(const auto staging, drafts_.directory(context));
+    const std::string aside = drafts_.next_name();
     LIBSERVICES_CHECK_OK(
         upper.rename(context, from_node, from.name, staging, aside, RenameMode::kNoReplace));
-    clear(context, staging, aside);
+    drafts_.clear(context, staging, aside);
     return {};
-  }
-
-  // Removes what lies aside: a whiteout, or a directory that holds nothing but marks. What cannot
-  // be removed is out of sight, and goes at the next start.
-  void clear(const Context& context, const UpperNode& staging, std::string_view name) {
-    Upper& upper = branches_.upper();
-    auto entry = upper.lookup(context, staging, name);
-    if (!entry.ok()) return;
-    if (!entry->attributes.is_directory()) {
-      (void)upper.unlink(context, staging, name);
-      return;
-    }
-    auto opened = upper.open(context, entry->node, OpenFlags{O_RDONLY | O_DIRECTORY});
-    if (!opened.ok()) return;
-    std::vector<std::string> names;
-    (void)upper.readdir(context, opened->file, 0, Listing::kNames, [&](const DirEntry& inside) {
-      if (inside.name != "." && inside.name != "..") names.emplace_back(inside.name);
-      return true;
-    });
-    (void)upper.close(context, opened->file);
-    for (const std::string& inside : names) {
-      auto mark = upper.lookup(context, entry->node, inside);
-      if (mark.ok() && (is_mark_file(inside) || is_whiteout(mark->attributes) ||
-                        mark->attributes.size == 0)) {
-        (void)upper.unlink(context, entry->node, inside);
-      }
-    }
-    (void)upper.rmdir(context, staging, name);
   }
 
   static constexpr std::size_t kLongestRedirect = 3000;  // ext4 has no room for much longer ones
 
   B& branches_;
-  C& copy_up_;
-  PartialFiles<Upper, Lower>& partials_;
-  const bool marks_are_files_;
+  Lookup<Upper, Lower>& lookup_;
+  UpperMarks<Upper>& marks_;
+  Drafts<Upper>& drafts_;
+  CopyUp<Upper, Lower>& copy_up_;
+  Whiteouts<Upper> whiteouts_;
 };
 
 }  // namespace libservices::union_internal

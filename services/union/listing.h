@@ -2,31 +2,27 @@
 //
 // `UnionListing`: the entries of a directory of a union, branch after branch.
 //
-// A part's entries are handed on as its branch lists them, less what is hidden. What is hidden is
-// known by 64-bit hashes of the names in the parts above, and looked up there when a hash is met
-// again: memory grows by 8 to 18 bytes with each name above the last part, and with nothing else.
-// Those hashes are taken when the part is listed, so an entry that is copied up meanwhile is still
-// listed once.
+// A part's entries are handed on as its branch lists them, less what is hidden (hidden_entries.h).
+// The names above are noted when their part is listed, so an entry that is copied up meanwhile is
+// still listed once. Cookies count the entries, and lead back to any of them (listing_places.h).
 //
-// Cookies count the entries that were handed out. Where each of the last 65,536 lies in its branch
-// is kept, so a listing can go back to any of them; further back it goes on from the nearest of
-// the places kept, one in 1,024, and counts.
 // THREADS: one at a time.
 #ifndef LIBSERVICES_SERVICES_UNION_LISTING_H_
 #define LIBSERVICES_SERVICES_UNION_LISTING_H_
 
 #include <dirent.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <string>
-#include <string_view>
+#include <shared_mutex>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
-#include "absl/hash/hash.h"
-#include "services/union/branches.h"
+#include "services/union/hidden_entries.h"
+#include "services/union/listing_places.h"
+#include "services/union/lookup.h"
 
 namespace libservices::union_internal {
 
@@ -40,8 +36,11 @@ class UnionListing {
   enum class Purpose : std::uint8_t { kEntries, kNames };  // kNames: inode numbers are 0
 
   // REQUIRES: with kEntries the record's `entries` are not held while it lists.
-  UnionListing(B& branches, Pointer record, Purpose purpose = Purpose::kEntries)
-      : branches_(&branches), record_(std::move(record)), purpose_(purpose) {}
+  UnionListing(Lookup<Upper, Lower>& lookup, Pointer record, Purpose purpose = Purpose::kEntries)
+      : lookup_(&lookup),
+        branches_(&lookup.branches()),
+        record_(std::move(record)),
+        purpose_(purpose) {}
 
   // ERRORS: of the first branch that fails; nothing is left out instead.
   Result<void> list(C context, std::uint64_t after, Listing wanted, EntrySink sink) {
@@ -51,7 +50,7 @@ class UnionListing {
     if (parts() == 1) {
       place_ = after;
       part_ = 0;
-    } else if (after != handed_out_) {
+    } else if (after != places_.handed_out()) {
       LIBSERVICES_CHECK_OK(go_back(context, after));
     }
     while (part_ < parts()) {
@@ -76,14 +75,6 @@ class UnionListing {
   }
 
  private:
-  static constexpr std::uint64_t kExact = 65536;
-  static constexpr std::uint64_t kEvery = 1024;
-
-  struct Place {
-    std::uint32_t part = 0;
-    std::uint64_t cookie = 0;
-  };
-
   std::size_t parts() const {
     return record_->removed.load() ? 0 : record_->lowers.size() + (has_upper_ ? 1 : 0);
   }
@@ -94,37 +85,22 @@ class UnionListing {
     has_upper_ = record_->has_upper();
     part_ = 0;
     place_ = 0;
-    handed_out_ = 0;
-    above_.assign(parts(), {});
+    places_ = {};
+    hidden_.emplace(*branches_, record_, parts(), has_upper_);
     listed_.assign(parts(), false);
-    exact_from_ = 0;
-    recent_ = {};
-    marked_.assign(1, Place{});
     return {};
   }
 
   // To behind the entry of cookie `after`.
   Result<void> go_back(C context, std::uint64_t after) {
-    std::uint64_t skip = 0;
-    Place to;
-    if (after < handed_out_ && after > exact_from_ && handed_out_ - after < kExact) {
-      to = recent_[(after - 1) % kExact];
-    } else {
-      const std::uint64_t mark = std::min<std::uint64_t>(after / kEvery, marked_.size() - 1);
-      to = marked_[mark];
-      skip = after - mark * kEvery;
-      after = mark * kEvery;
-      exact_from_ = after;
-    }
-    part_ = to.part;
-    place_ = to.cookie;
-    handed_out_ = after;
-    if (skip == 0) return {};
+    auto back = places_.go_back(after);
+    part_ = back.from.part;
+    place_ = back.from.cookie;
+    if (back.skip == 0) return {};
+    const auto skip = [&](const DirEntry&) { return back.skip != 0 && back.skip-- != 0; };
     while (part_ < parts()) {
       bool more = true;
-      LIBSERVICES_CHECK_OK(list_part(
-          context, Listing::kNames, [&](const DirEntry&) { return skip != 0 && skip-- != 0; },
-          more));
+      LIBSERVICES_CHECK_OK(list_part(context, Listing::kNames, skip, more));
       if (!more) return {};
       ++part_;
       place_ = 0;
@@ -136,8 +112,8 @@ class UnionListing {
     if (has_upper_ && part_ == 0) {
       const auto node = record_->upper();
       if (!upper_file_) {
-        LIBSERVICES_TRY(auto opened, branches_->upper().open(context, *node,
-                                                             OpenFlags{O_RDONLY | O_DIRECTORY}));
+        LIBSERVICES_TRY(auto opened,
+                        branches_->upper().open(context, *node, OpenFlags{O_RDONLY | O_DIRECTORY}));
         upper_file_ = std::move(opened.file);
         device_ = opened.attributes.device;
       }
@@ -157,8 +133,8 @@ class UnionListing {
       open_branch_ = part.branch;
       device_ = opened.attributes.device;
     }
-    return list_branch(context, part.branch, branch, part.node, *lower_file_,
-                       part.whiteouts_inside, wanted, sink, more);
+    return list_branch(context, part.branch, branch, part.node, *lower_file_, part.whiteouts_inside,
+                       wanted, sink, more);
   }
 
   template <class Branch>
@@ -169,16 +145,15 @@ class UnionListing {
     const bool is_last = part_ + 1 == parts();
     const bool first_time = !listed_[part_];
     auto listed = branch.readdir(context, file, place_, wanted, [&](const DirEntry& entry) {
-      auto shown = shows(context, branch, node, whiteouts_inside, entry);
+      auto shown = hidden_->shows(context, part_, branch, node, whiteouts_inside, entry);
       if (!shown.ok()) {
         failed = shown.error();
         return false;
       }
       if (*shown) {
-        const Place here{static_cast<std::uint32_t>(part_), entry.cookie};
         Attributes attributes;
-        DirEntry out{entry.name, 0, entry.type, parts() == 1 ? entry.cookie : handed_out_ + 1,
-                     nullptr};
+        DirEntry out{entry.name, 0, entry.type,
+                     parts() == 1 ? entry.cookie : places_.handed_out() + 1, nullptr};
         if (purpose_ == Purpose::kEntries) {
           failed = identify(context, number, branch, node, entry, out, attributes);
           if (!failed.ok()) return false;
@@ -187,10 +162,10 @@ class UnionListing {
           more = false;
           return false;
         }
-        if (parts() != 1) remember(here);
+        if (parts() != 1) places_.add({static_cast<std::uint32_t>(part_), entry.cookie});
       }
       place_ = entry.cookie;
-      if (!is_last && first_time) note(entry.name);
+      if (!is_last && first_time) hidden_->add(part_, entry.name);
       return true;
     });
     if (!failed.ok()) return failed;
@@ -198,70 +173,9 @@ class UnionListing {
     return listed;
   }
 
-  void remember(const Place& here) {
-    const std::uint64_t index = handed_out_++ % kExact;
-    if (index >= recent_.size()) recent_.resize(index + 1);
-    recent_[index] = here;
-    if (handed_out_ % kEvery == 0 && handed_out_ / kEvery == marked_.size()) {
-      marked_.push_back(here);
-    }
-  }
-
-  static std::uint64_t hash_of(std::string_view name) {
-    return absl::HashOf(name);
-  }
-  // In the parts below, the name is hidden.
-  void note(std::string_view name) {
-    if (is_mark_file(name)) {
-      name.remove_prefix(kWhiteoutFile.size());
-      above_[part_].marks.insert(hash_of(name));
-    }
-    above_[part_].names.insert(hash_of(name));
-  }
-
-  // False: it is a mark, or hidden by a part above.
-  template <class Branch>
-  Result<bool> shows(C context, Branch& branch, const typename Branch::Node& node,
-                     bool whiteouts_inside, const DirEntry& entry) {
-    if (is_mark_file(entry.name)) return false;
-    const bool may_be_white = entry.type == DT_CHR || entry.type == DT_UNKNOWN ||
-                              (whiteouts_inside && entry.type == DT_REG);
-    if (may_be_white) {
-      auto found = branch.lookup(context, node, entry.name);
-      if (!found.ok() && found.error() != Errno{ENOENT}) return found.error();
-      if (!found.ok() || is_whiteout(found->attributes)) return false;
-      if (whiteouts_inside && found->attributes.is_regular() && found->attributes.size == 0) {
-        LIBSERVICES_TRY(const Marks marks, marks_of(context, branch, found->node));
-        if (marks.whiteout) return false;
-      }
-    }
-    if (part_ == 0) return true;
-    const std::uint64_t hash = hash_of(entry.name);
-    for (std::size_t i = 0; i < part_; ++i) {
-      if (!above_[i].names.contains(hash)) continue;
-      LIBSERVICES_TRY(const bool is_there, is_above(context, i, entry.name,
-                                                    above_[i].marks.contains(hash)));
-      if (is_there) return false;
-    }
-    return true;
-  }
-
-  // Whether part `i` really has the name, or a mark for it.
-  Result<bool> is_above(C context, std::size_t i, std::string_view name, bool mark) {
-    const auto has = [&](auto& branch, const auto& node) -> Result<bool> {
-      LIBSERVICES_TRY(const bool found, has_name(context, branch, node, std::string(name)));
-      if (found || !mark) return found;
-      return has_name(context, branch, node, std::string(kWhiteoutFile).append(name));
-    };
-    if (has_upper_ && i == 0) return has(branches_->upper(), *record_->upper());
-    const auto& part = record_->lowers[i - (has_upper_ ? 1 : 0)];
-    return has(branches_->lower(part.branch), part.node);
-  }
-
   // The number, and the attributes if the branch gave them and they are the union's.
   template <class Branch>
-  Result<void> identify(C context, std::uint32_t number, Branch&,
-                        const typename Branch::Node& node,
+  Result<void> identify(C context, std::uint32_t number, Branch&, const typename Branch::Node& node,
                         const DirEntry& entry, DirEntry& out, Attributes& attributes) {
     if constexpr (std::is_same_v<Branch, Upper>) {
       if (number == 0) {
@@ -290,7 +204,7 @@ class UnionListing {
     if (entry.type == DT_DIR && (!record_->lowers.empty() || record_->impure.load())) {
       // A merged directory has the number of its topmost lower part.
       std::shared_lock lock(record_->entries);
-      LIBSERVICES_TRY(const auto found, branches_->find(context, record_, entry.name));
+      LIBSERVICES_TRY(const auto found, lookup_->find(context, record_, entry.name));
       if (found.record) return found.record->inode;
     }
     const BranchKey key{0, device_, entry.inode};
@@ -298,11 +212,7 @@ class UnionListing {
     return branches_->number_in_upper(context, *record_, node, entry.name, device_, entry.inode);
   }
 
-  struct Above {
-    absl::flat_hash_set<std::uint64_t> names;  // what is hidden below
-    absl::flat_hash_set<std::uint64_t> marks;  // those of them that are files `.wh.NAME`
-  };
-
+  Lookup<Upper, Lower>* lookup_;
   B* branches_;
   Pointer record_;
   Purpose purpose_;
@@ -311,23 +221,20 @@ class UnionListing {
   std::optional<typename Upper::File> upper_file_;
   std::optional<typename Lower::File> lower_file_;
   std::uint32_t open_branch_ = 0;
-  std::uint64_t device_ = 0;       // of the part that is being listed
-  std::size_t part_ = 0;           // where the listing is
-  std::uint64_t place_ = 0;        // the branch's cookie in that part
-  std::uint64_t handed_out_ = 0;   // entries, and so the last cookie
-  std::vector<Above> above_;       // by part
-  std::vector<bool> listed_;       // the part was listed to its end, so `above_` is whole
-  std::uint64_t exact_from_ = 0;   // `recent_` is right for the cookies behind this one
-  std::vector<Place> recent_;      // by cookie - 1 modulo kExact
-  std::vector<Place> marked_;      // of every kEvery-th cookie; the first is the start
+  std::uint64_t device_ = 0;  // of the part that is being listed
+  std::size_t part_ = 0;      // where the listing is
+  std::uint64_t place_ = 0;   // the branch's cookie in that part
+  ListingPlaces places_;
+  std::optional<HiddenEntries<Upper, Lower>> hidden_;  // once it has started
+  std::vector<bool> listed_;  // the part was listed to its end, so its names are known to hidden_
 };
 
 // Whether callers see nothing in the directory. REQUIRES: its `entries` are held.
 template <class Upper, class Lower>
-Result<bool> is_empty(const Context& context, Branches<Upper, Lower>& branches,
-                      const typename Branches<Upper, Lower>::Pointer& record) {
+Result<bool> is_empty(const Context& context, Lookup<Upper, Lower>& lookup,
+                      const typename Lookup<Upper, Lower>::Pointer& record) {
   using Entries = UnionListing<Upper, Lower>;
-  Entries entries(branches, record, Entries::Purpose::kNames);
+  Entries entries(lookup, record, Entries::Purpose::kNames);
   bool empty = true;
   auto listed = entries.list(context, 0, Listing::kNames, [&](const DirEntry& entry) {
     empty = entry.name == "." || entry.name == "..";

@@ -8,7 +8,7 @@
 //
 // A chunk that was brought here since the last fsync is *unsynced*. In another data epoch
 // (capabilities.h) than the one of the map its mark is in doubt: after a power cut the chunk's
-// bytes may not have reached storage although the mark has. partial.h looks what is there then.
+// bytes may not have reached storage although the mark has: chunk_copy_up.h looks what is there.
 // What fsync acknowledged is synced, and always here.
 //
 // On disk (little endian): version 1, log2 of the chunk size, 6 bytes 0, limit, epoch, Stamp, then

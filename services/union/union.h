@@ -15,7 +15,7 @@
 // a change to them from outside may or may not be seen, as overlayfs says of itself.
 // THREADS: all operations at once. Lock order: rename_mutex_ → entries of directories, a parent's
 // before its child's → Record::copy_up, from a child to its parents → Record::mutex, the record
-// table. Those of open files: partial.h.
+// table. Those of open files: partial_files.h.
 #ifndef LIBSERVICES_SERVICES_UNION_UNION_H_
 #define LIBSERVICES_SERVICES_UNION_UNION_H_
 
@@ -32,7 +32,14 @@
 #include "services/union/branches.h"
 #include "services/union/changes.h"
 #include "services/union/copy_up.h"
+#include "services/union/drafts.h"
+#include "services/union/link_index.h"
+#include "services/union/lookup.h"
+#include "services/union/lower_content.h"
+#include "services/union/partial_files.h"
 #include "services/union/union_file.h"
+#include "services/union/upper_marks.h"
+#include "services/union/whiteouts.h"
 
 namespace libservices {
 
@@ -47,10 +54,7 @@ class Union {
   using C = const Context&;
 
  public:
-  enum class MarkForm : std::uint8_t {
-    kOverlay,  // character devices and attributes
-    kFiles,    // `.wh.NAME` and `.wh..wh..opq`, as AUFS and OCI layers have them
-  };
+  using MarkForm = union_internal::WhiteoutForm;
   struct Config {
     typename Upper::Config upper;
     std::vector<typename Lower::Config> lowers;  // from the top
@@ -73,10 +77,15 @@ class Union {
   explicit Union(Config config)
       : branches_(std::move(config.upper), std::move(config.lowers), config.without_upper,
                   config.index && OffersLink<Upper>),
-        partials_(branches_, config.durable),
-        copy_up_(branches_, partials_,
+        marks_(branches_.upper()),
+        drafts_(branches_.upper()),
+        index_(branches_, marks_),
+        lookup_(branches_, index_),
+        lower_content_(branches_.lowers()),
+        partials_(branches_.upper(), lower_content_, marks_, config.durable),
+        copy_up_(branches_, marks_, drafts_, index_,
                  {config.durable, config.range_bytes, config.metacopy && config.range_bytes != 0}),
-        changes_(branches_, copy_up_, partials_, config.marks == MarkForm::kFiles),
+        changes_(lookup_, marks_, drafts_, copy_up_, config.marks),
         durable_(config.durable),
         redirect_(config.redirect),
         range_bytes_(config.range_bytes) {}
@@ -95,7 +104,7 @@ class Union {
   Result<Entry<Node>> lookup(C context, const Node& directory, std::string_view name) {
     if (!directory->is_directory()) return Errno{ENOTDIR};
     std::shared_lock lock(directory->entries);
-    LIBSERVICES_TRY(auto found, branches_.find(context, directory, name));
+    LIBSERVICES_TRY(auto found, lookup_.find(context, directory, name));
     if (!found.record) return Errno{ENOENT};
     return Entry<Node>{std::move(found.record), found.attributes};
   }
@@ -116,114 +125,32 @@ class Union {
   Result<void> readdir(C context, File& directory, std::uint64_t after, Listing wanted,
                        EntrySink sink);
   Result<std::size_t> write(C context, File& file, std::uint64_t offset,
-                            std::span<const std::byte> from) {
-    auto& state = *file.state;
-    std::shared_lock lock(state.mutex);
-    if (!state.upper) return Errno{EBADF};
-    if (in_part(state)) {
-      return partials_.write(context, *state.record->upper(), *state.partial, state.sources,
-                             *state.upper, offset, from);
-    }
-    return upper().write(context, *state.upper, offset, from);
-  }
-  Result<void> fsync(C context, File& file, SyncScope scope) {
-    auto& state = *file.state;
-    std::shared_lock lock(state.mutex);
-    if (!state.upper || !durable_) return {};  // a lower's content never changed
-    if (in_part(state)) {
-      return partials_.sync(context, *state.record->upper(), *state.partial, *state.upper, scope);
-    }
-    return upper().fsync(context, *state.upper, scope);
-  }
+                            std::span<const std::byte> from);
+  Result<void> fsync(C context, File& file, SyncScope scope);
   Result<std::uint64_t> append(C context, File& file, std::span<const std::byte> from,
                                std::size_t& written)
-    requires OffersAppend<Upper>
-  {
-    auto& state = *file.state;
-    std::shared_lock lock(state.mutex);
-    if (!state.upper) return Errno{EBADF};
-    if (in_part(state)) {
-      return partials_.append(context, *state.record->upper(), *state.partial, *state.upper, from,
-                              written);
-    }
-    return upper().append(context, *state.upper, from, written);
-  }
+    requires OffersAppend<Upper>;
   Result<void> fallocate(C context, File& file, int mode, std::uint64_t offset,
                          std::uint64_t length)
-    requires OffersFallocate<Upper>
-  {
-    auto& state = *file.state;
-    std::shared_lock lock(state.mutex);
-    if (!state.upper) return Errno{EBADF};
-    if (in_part(state)) {
-      return partials_.fallocate(context, *state.record->upper(), *state.partial, state.sources,
-                                 *state.upper, mode, offset, length);
-    }
-    return upper().fallocate(context, *state.upper, mode, offset, length);
-  }
+    requires OffersFallocate<Upper>;
   Result<std::uint64_t> seek(C context, File& file, std::uint64_t offset, SeekTarget target)
-    requires OffersSeek<Upper> && OffersSeek<Lower>
-  {
-    LIBSERVICES_CHECK_OK(follow_copy_up(context, file));
-    auto& state = *file.state;
-    std::shared_lock lock(state.mutex);
-    if (!state.upper) {
-      return partials_.seek_lower(context, state.record->lowers, state.sources, state.size, offset,
-                                  target);
-    }
-    if (in_part(state)) {
-      return partials_.seek(context, *state.partial, state.sources, *state.upper, offset, target);
-    }
-    return upper().seek(context, *state.upper, offset, target);
-  }
+    requires OffersSeek<Upper> && OffersSeek<Lower>;
 
   Result<Created<Node, File>> create(C context, const Node& directory, std::string_view name,
                                      const NewNode& fresh, OpenFlags flags);
   Result<Created<Node, File>> tmpfile(C context, const Node& directory, const NewNode& fresh,
                                       OpenFlags flags)
-    requires OffersTmpfile<Upper>
-  {
-    LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
-    LIBSERVICES_TRY(auto made, upper().tmpfile(context, node, fresh, flags));
-    Node record = known_upper(Entry<typename Upper::Node>{made.node, made.attributes});
-    const Attributes seen = branches_.shown(*record, made.attributes);
-    return Created<Node, File>{record, upper_file(record, flags, std::move(made.file)), seen};
-  }
+    requires OffersTmpfile<Upper>;
   Result<Entry<Node>> mkdir(C context, const Node& directory, std::string_view name,
-                            const NewNode& fresh) {
-    return add(context, directory, name, true, [&](const auto& in, std::string_view as) {
-      return upper().mkdir(context, in, as, fresh);
-    });
-  }
+                            const NewNode& fresh);
   Result<Entry<Node>> symlink(C context, const Node& directory, std::string_view name,
                               std::string_view target, const NewNode& fresh)
-    requires OffersSymlink<Upper> && OffersReadlink<Lower>
-  {
-    return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
-      return upper().symlink(context, in, as, target, fresh);
-    });
-  }
+    requires OffersSymlink<Upper> && OffersReadlink<Lower>;
   Result<Entry<Node>> mknod(C context, const Node& directory, std::string_view name,
-                            const NewNode& fresh) {
-    // It would be a whiteout, and hide itself.
-    if (S_ISCHR(fresh.mode) && fresh.special_device == 0) return Errno{EPERM};
-    return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
-      return upper().mknod(context, in, as, fresh);
-    });
-  }
+                            const NewNode& fresh);
   Result<Entry<Node>> link(C context, const Node& node, const Node& directory,
                            std::string_view name)
-    requires OffersLink<Upper>
-  {
-    if (node->is_directory()) return Errno{EPERM};
-    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
-    LIBSERVICES_CHECK_OK(prepare_link(context, node, directory));
-    LIBSERVICES_TRY(auto linked,
-                    add(context, directory, name, false, [&](const auto& in, std::string_view as) {
-                      return upper().link(context, upper_node, in, as);
-                    }));
-    return linked;
-  }
+    requires OffersLink<Upper>;
   Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes);
 
   Result<void> unlink(C context, const Node& directory, std::string_view name);
@@ -250,69 +177,63 @@ class Union {
   // The marks of overlayfs itself are not the callers' to see or to set.
   Result<std::size_t> getxattr(C context, const Node& node, std::string_view name,
                                std::span<std::byte> into)
-    requires OffersXattrs<Lower>
-  {
-    if (union_internal::is_overlay_name(name)) return Errno{ENODATA};
-    if (auto upper_node = node->upper()) return upper().getxattr(context, *upper_node, name, into);
-    const auto& part = node->lowers.front();
-    return branches_.lower(part.branch).getxattr(context, part.node, name, into);
-  }
+    requires OffersXattrs<Lower>;
   Result<void> setxattr(C context, const Node& node, std::string_view name,
                         std::span<const std::byte> value, XattrMode mode)
-    requires OffersXattrs<Lower>
-  {
-    if (union_internal::is_overlay_name(name)) return Errno{EPERM};
-    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
-    return upper().setxattr(context, upper_node, name, value, mode);
-  }
+    requires OffersXattrs<Lower>;
   Result<std::size_t> listxattr(C context, const Node& node, std::span<char> into)
     requires OffersXattrs<Lower>;
   Result<void> removexattr(C context, const Node& node, std::string_view name)
-    requires OffersXattrs<Lower>
-  {
-    if (union_internal::is_overlay_name(name)) return Errno{ENODATA};
-    LIBSERVICES_TRY(const std::size_t size, getxattr(context, node, name, {}));
-    (void)size;  // what is not there is no reason to copy the file
-    LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
-    return upper().removexattr(context, upper_node, name);
-  }
+    requires OffersXattrs<Lower>;
 
  private:
   using CopyUp = union_internal::CopyUp<Upper, Lower>;
   using Changes = union_internal::Changes<Upper, Lower>;
-  using Content = typename CopyUp::Content;
+  using Content = union_internal::CopiedContent;
+  using Found = typename union_internal::Lookup<Upper, Lower>::Found;
 
   using State = typename File::State;
 
+  // union_start.h
+  absl::Status check_config();
+  absl::Status choose_marks();
+
+  // union_content.h
   static bool in_part(const State& state) {
     return state.partial != nullptr && !state.partial->whole.load(std::memory_order_acquire);
   }
-  Node known_upper(const Entry<typename Upper::Node>& entry);
   File upper_file(Node record, OpenFlags flags, typename Upper::File file);
   Result<typename Upper::File> open_upper(C context, const Node& node, OpenFlags flags,
                                           Attributes& seen);
-  Result<void> prepare_link(C context, const Node& node, const Node& directory);
-  absl::Status choose_marks();
-  absl::Status check_config();
-  Result<void> follow_copy_up(C context, File& file);
   Result<Opened<File>> open_lower(C context, const Node& node, OpenFlags flags);
+  Result<void> follow_copy_up(C context, File& file);
+
+  // union_tree.h
   template <class Make>
   Result<Entry<Node>> add(C context, const Node& directory, std::string_view name,
                           bool is_directory, Make&& make);
-  Result<void> for_each_partial(C context, const std::stop_token& stop,
-                                const std::function<Result<void>(const Node&)>& take);
+  Node known_upper(const Entry<typename Upper::Node>& entry);
+  Result<void> prepare_link(C context, const Node& node, const Node& directory);
   Result<void> remove(C context, const Node& directory, std::string_view name, bool is_directory);
+  void gone(C context, const Node& directory, std::string_view name, const Found& was);
 
-  Result<void> raise(C context, const Node& record);
-  Result<void> give_name(C context, const Node& directory, std::string_view name,
-                         typename Internal::Found& found);
-  void gone(C context, const Node& directory, std::string_view name,
-            const typename Internal::Found& was);
+  // union_rename.h
   // As rename, or EAGAIN when what moves was replaced meanwhile.
   Result<void> rename_once(C context, const Node& directory, std::string_view name,
                            const Node& new_directory, std::string_view new_name, RenameMode mode);
+  Result<void> raise(C context, const Node& record);
+  Result<void> give_name(C context, const Node& directory, std::string_view name, Found& found);
+
+  // union_completion.h
+  Result<void> for_each_partial(C context, const std::stop_token& stop,
+                                const std::function<Result<void>(const Node&)>& take);
 
   Internal branches_;
+  union_internal::UpperMarks<Upper> marks_;
+  union_internal::Drafts<Upper> drafts_;
+  union_internal::LinkIndex<Upper, Lower> index_;
+  union_internal::Lookup<Upper, Lower> lookup_;
+  union_internal::LowerContent<Lower> lower_content_;
   union_internal::PartialFiles<Upper, Lower> partials_;
   CopyUp copy_up_;
   Changes changes_;
@@ -324,7 +245,11 @@ class Union {
 
 }  // namespace libservices
 
-#include "services/union/union_calls.h"  // IWYU pragma: export
-#include "services/union/union_tree.h"   // IWYU pragma: export
+#include "services/union/union_attributes.h"  // IWYU pragma: export
+#include "services/union/union_completion.h"  // IWYU pragma: export
+#include "services/union/union_content.h"     // IWYU pragma: export
+#include "services/union/union_rename.h"      // IWYU pragma: export
+#include "services/union/union_start.h"       // IWYU pragma: export
+#include "services/union/union_tree.h"        // IWYU pragma: export
 
 #endif  // LIBSERVICES_SERVICES_UNION_UNION_H_

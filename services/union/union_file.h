@@ -13,7 +13,7 @@
 
 #include "services/union/branches.h"
 #include "services/union/listing.h"
-#include "services/union/partial.h"
+#include "services/union/lower_content.h"
 
 namespace libservices::union_internal {
 
@@ -29,7 +29,7 @@ class UnionFile {
     std::shared_mutex mutex;
     std::optional<typename Upper::File> upper;
     std::shared_ptr<typename B::Partial> partial;  // while it counts
-    Sources<Lower> sources;
+    LowerFiles<Lower> lower_files;
     std::uint64_t size = 0;     // of a lower file when it was opened: it never changes
     std::mutex listing_mutex;   // guards listing
     std::optional<UnionListing<Upper, Lower>> listing;

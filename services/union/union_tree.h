@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The calls of `Union` that change the tree: what they check and lock; changes.h does it. Included
-// by union.h alone.
+// The calls of `Union` that add and remove names: what they check and lock; changes.h does it.
+// Included by union.h alone.
 #ifndef LIBSERVICES_SERVICES_UNION_UNION_TREE_H_
 #define LIBSERVICES_SERVICES_UNION_UNION_TREE_H_
 
-#include <unordered_set>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <utility>
 
+#include "services/union/places.h"
 #include "services/union/union.h"
 
 namespace libservices {
@@ -19,9 +23,9 @@ auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view
   if (union_internal::is_mark_file(name)) return Errno{EINVAL};  // it would hide something
   LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
   std::unique_lock lock(directory->entries);
-  typename Internal::Found now;
+  Found now;
   const auto look = [&]() -> Result<void> {
-    LIBSERVICES_TRY(now, branches_.find(context, directory, name));
+    LIBSERVICES_TRY(now, lookup_.find(context, directory, name));
     return now.record ? Result<void>(Errno{EEXIST}) : Result<void>();
   };
   const auto change = [&] {
@@ -36,9 +40,23 @@ auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view
   }
   LIBSERVICES_TRY(const auto made, std::move(tried));
   Node record = known_upper(made);
-  Internal::place(record, directory, name);
+  union_internal::place(record, directory, name);
   const Attributes seen = branches_.shown(*record, made.attributes);
   return Entry<Node>{std::move(record), seen};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) -> Node {
+  using R = typename Internal::R;
+  const Attributes& seen = entry.attributes;
+  const union_internal::BranchKey key{0, seen.device, seen.inode};
+  return branches_.table().intern(key, std::nullopt, branches_.table().number_of(key),
+                                  seen.mode & S_IFMT, [&](std::uint64_t number) {
+                                    auto record = std::make_shared<R>(number, seen);
+                                    record->upper_node = entry.node;
+                                    record->in_upper = true;
+                                    return record;
+                                  });
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
@@ -61,6 +79,70 @@ auto Union<Upper, Lower>::create(C context, const Node& directory, std::string_v
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::mkdir(C context, const Node& directory, std::string_view name,
+                                const NewNode& fresh) -> Result<Entry<Node>> {
+  return add(context, directory, name, true, [&](const auto& in, std::string_view as) {
+    return upper().mkdir(context, in, as, fresh);
+  });
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::symlink(C context, const Node& directory, std::string_view name,
+                                  std::string_view target, const NewNode& fresh)
+    -> Result<Entry<Node>>
+  requires OffersSymlink<Upper> && OffersReadlink<Lower>
+{
+  return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
+    return upper().symlink(context, in, as, target, fresh);
+  });
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::mknod(C context, const Node& directory, std::string_view name,
+                                const NewNode& fresh) -> Result<Entry<Node>> {
+  // It would be a whiteout, and hide itself.
+  if (S_ISCHR(fresh.mode) && fresh.special_device == 0) return Errno{EPERM};
+  return add(context, directory, name, false, [&](const auto& in, std::string_view as) {
+    return upper().mknod(context, in, as, fresh);
+  });
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::tmpfile(C context, const Node& directory, const NewNode& fresh,
+                                  OpenFlags flags) -> Result<Created<Node, File>>
+  requires OffersTmpfile<Upper>
+{
+  LIBSERVICES_TRY(const auto node, copy_up_.ensure(context, directory));
+  LIBSERVICES_TRY(auto made, upper().tmpfile(context, node, fresh, flags));
+  Node record = known_upper(Entry<typename Upper::Node>{made.node, made.attributes});
+  const Attributes seen = branches_.shown(*record, made.attributes);
+  return Created<Node, File>{record, upper_file(record, flags, std::move(made.file)), seen};
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
+auto Union<Upper, Lower>::link(C context, const Node& node, const Node& directory,
+                               std::string_view name) -> Result<Entry<Node>>
+  requires OffersLink<Upper>
+{
+  if (node->is_directory()) return Errno{EPERM};
+  LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
+  LIBSERVICES_CHECK_OK(prepare_link(context, node, directory));
+  LIBSERVICES_TRY(auto linked,
+                  add(context, directory, name, false, [&](const auto& in, std::string_view as) {
+                    return upper().link(context, upper_node, in, as);
+                  }));
+  return linked;
+}
+
+// A further name in `directory` must be looked at like the first.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::prepare_link(C context, const Node& node, const Node& directory) {
+  if (!node->marked.load()) return {};
+  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, directory));
+  return marks_.set_impure(context, *directory);
+}
+
+template <CanBeUpper Upper, ReadableService Lower>
 Result<void> Union<Upper, Lower>::unlink(C context, const Node& directory, std::string_view name) {
   return remove(context, directory, name, false);
 }
@@ -76,15 +158,15 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
   if (!directory->is_directory()) return Errno{ENOTDIR};
   if (!branches_.has_upper()) return Errno{EROFS};
   std::unique_lock lock(directory->entries);
-  LIBSERVICES_TRY(const auto now, branches_.find(context, directory, name));
+  LIBSERVICES_TRY(const auto now, lookup_.find(context, directory, name));
   if (!now.record) return Errno{ENOENT};
   if (is_directory != now.record->is_directory()) return Errno{is_directory ? ENOTDIR : EISDIR};
   std::unique_lock<std::shared_mutex> inside;
   if (is_directory) {
     inside = std::unique_lock(now.record->entries);
-    LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, now.record));
+    LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, lookup_, now.record));
     if (!empty) return Errno{ENOTEMPTY};
-  } else if (copy_up_.will_be_indexed(*now.record, now.attributes)) {
+  } else if (index_.will_have(*now.record, now.attributes)) {
     copy_up_.ensure_indexed(context, now.record);
   }
   // No copy-up puts it back meanwhile, or in the way of the whiteout.
@@ -97,177 +179,19 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
 // The name is not there any more.
 template <CanBeUpper Upper, ReadableService Lower>
 void Union<Upper, Lower>::gone(C context, const Node& directory, std::string_view name,
-                               const typename Internal::Found& was) {
+                               const Found& was) {
   const bool last = was.record->is_directory() || !was.in_upper || was.in_upper->links <= 1;
   if (was.in_upper && last) {
     branches_.table().forget({0, was.in_upper->device, was.in_upper->inode});
   }
-  Internal::unplace(was.record, directory, name);
+  union_internal::unplace(was.record, directory, name);
   was.record->removed.store(was.record->is_directory());
   // If the count cannot be kept on storage, the object stays in the index: no name leads to it.
   if (was.record->is_directory() || !was.in_upper) {
-    (void)copy_up_.hide_name(context, *was.record);
+    (void)index_.hide_name(context, *was.record);
   } else {
-    (void)copy_up_.lost_name(context, *was.record);
+    (void)index_.lost_name(context, *was.record);
   }
-}
-
-template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::rename(C context, const Node& directory, std::string_view name,
-                                         const Node& new_directory, std::string_view new_name,
-                                         RenameMode mode) {
-  constexpr int kMostTimes = 100;  // what moves can be replaced by others between two looks
-  for (int times = 1;; ++times) {
-    auto renamed = rename_once(context, directory, name, new_directory, new_name, mode);
-    if (renamed.ok() || renamed.error() != Errno{EAGAIN} || times == kMostTimes) return renamed;
-  }
-}
-
-// What is to be renamed comes up first, without the directories' locks.
-template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::raise(C context, const Node& record) {
-  if (record->is_directory() && !record->lowers.empty() && !redirect_) return Errno{EXDEV};
-  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, record));
-  return {};
-}
-
-template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
-                                              std::string_view name, const Node& new_directory,
-                                              std::string_view new_name, RenameMode mode) {
-  if (!directory->is_directory() || !new_directory->is_directory()) return Errno{ENOTDIR};
-  if (mode == RenameMode::kLeaveWhiteout) return Errno{EINVAL};
-  if (union_internal::is_mark_file(new_name)) return Errno{EINVAL};
-  LIBSERVICES_TRY(const auto source, lookup(context, directory, name));
-  std::vector<Node> rising{source.node};
-  if (mode == RenameMode::kExchange) {
-    LIBSERVICES_TRY(const auto other, lookup(context, new_directory, new_name));
-    rising.push_back(other.node);
-  }
-  for (const Node& record : rising) LIBSERVICES_CHECK_OK(raise(context, record));
-  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, directory));
-  LIBSERVICES_CHECK_OK(copy_up_.ensure(context, new_directory));
-  // Parents before children, as rmdir does; only one rename at a time holds two directories.
-  std::unique_lock<std::mutex> renaming(rename_mutex_, std::defer_lock);
-  std::unique_lock first(directory->entries, std::defer_lock);
-  std::unique_lock second(new_directory->entries, std::defer_lock);
-  if (directory == new_directory) {
-    first.lock();
-  } else {
-    renaming.lock();
-    if (Internal::is_within(directory, new_directory)) first.swap(second);
-    first.lock();
-    second.lock();
-  }
-  LIBSERVICES_TRY(auto from, branches_.find(context, directory, name));
-  LIBSERVICES_TRY(auto to, branches_.find(context, new_directory, new_name));
-  if (!from.record) return Errno{ENOENT};
-  if (from.record != source.node) return Errno{EAGAIN};
-  if (mode == RenameMode::kNoReplace && to.record) return Errno{EEXIST};
-  if (mode == RenameMode::kExchange && !to.record) return Errno{ENOENT};
-  if (mode == RenameMode::kExchange && to.record != rising.back()) return Errno{EAGAIN};
-  if (from.record == to.record) return {};
-  if (Internal::is_within(new_directory, from.record)) return Errno{EINVAL};
-  std::unique_lock<std::shared_mutex> replaced;  // nothing is made in it meanwhile
-  if (to.record && mode == RenameMode::kExchange) {
-    if (Internal::is_within(directory, to.record)) return Errno{EINVAL};
-  } else if (to.record) {
-    if (from.record->is_directory() != to.record->is_directory()) {
-      return Errno{from.record->is_directory() ? ENOTDIR : EISDIR};
-    }
-    if (to.record->is_directory()) {
-      if (Internal::is_within(directory, to.record)) return Errno{ENOTEMPTY};
-      replaced = std::unique_lock(to.record->entries);
-      LIBSERVICES_TRY(const bool empty, union_internal::is_empty(context, branches_, to.record));
-      if (!empty) return Errno{ENOTEMPTY};
-    } else if (copy_up_.will_be_indexed(*to.record, to.attributes)) {
-      copy_up_.ensure_indexed(context, to.record);
-    }
-  }
-  LIBSERVICES_CHECK_OK(give_name(context, directory, name, from));
-  if (mode == RenameMode::kExchange) {
-    LIBSERVICES_CHECK_OK(give_name(context, new_directory, new_name, to));
-  }
-  const typename Changes::Side old_side{directory, name, from};
-  const typename Changes::Side new_side{new_directory, new_name, to};
-  if (mode == RenameMode::kExchange) {
-    LIBSERVICES_CHECK_OK(changes_.exchange(context, old_side, new_side));
-    Internal::place(to.record, directory, name);
-  } else {
-    LIBSERVICES_CHECK_OK(changes_.move(context, old_side, new_side));
-    if (to.record) gone(context, new_directory, new_name, to);
-  }
-  Internal::place(from.record, new_directory, new_name);
-  return {};
-}
-
-// What is renamed is in the upper by its name: one of several that a lower file has may not be.
-template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::give_name(C context, const Node& directory,
-                                            std::string_view name,
-                                            typename Internal::Found& found) {
-  if (found.in_upper) return {};
-  LIBSERVICES_CHECK_OK(copy_up_.give_name(context, directory, name, found.record));
-  LIBSERVICES_TRY(found, branches_.find(context, directory, name));
-  return found.in_upper ? Result<void>() : Errno{EIO};
-}
-
-template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::for_each_partial(
-    C context, const std::stop_token& stop, const std::function<Result<void>(const Node&)>& take) {
-  if (!branches_.has_upper()) return {};
-  std::vector<Node> directories{branches_.root()};
-  while (!directories.empty()) {
-    const Node directory = std::move(directories.back());
-    directories.pop_back();
-    std::vector<std::string> names;
-    LIBSERVICES_TRY(auto opened, upper().open(context, *directory->upper(),
-                                              OpenFlags{O_RDONLY | O_DIRECTORY}));
-    auto listed = upper().readdir(
-        context, opened.file, 0, Listing::kNames, [&](const DirEntry& entry) {
-          const bool content = entry.type == DT_REG || entry.type == DT_DIR ||
-                               entry.type == DT_UNKNOWN;
-          if (content && entry.name != "." && entry.name != "..") names.emplace_back(entry.name);
-          return true;
-        });
-    (void)upper().close(context, opened.file);
-    LIBSERVICES_CHECK_OK(listed);
-    for (const std::string& name : names) {
-      if (stop.stop_requested()) return Errno{EINTR};
-      std::shared_lock lock(directory->entries);
-      LIBSERVICES_TRY(const auto found, branches_.find(context, directory, name));
-      lock.unlock();
-      if (!found.record || !found.in_upper) continue;
-      if (found.record->is_directory()) {
-        directories.push_back(found.record);
-      } else if (found.record->partial()) {
-        LIBSERVICES_CHECK_OK(take(found.record));
-      }
-    }
-  }
-  return {};
-}
-
-template <CanBeUpper Upper, ReadableService Lower>
-Result<std::uint64_t> Union<Upper, Lower>::partial_files(C context, std::stop_token stop) {
-  std::unordered_set<std::uint64_t> found;  // each once, whatever names it has
-  LIBSERVICES_CHECK_OK(for_each_partial(context, stop, [&](const Node& node) {
-    found.insert(node->inode);
-    return Result<void>();
-  }));
-  return std::uint64_t{found.size()};
-}
-
-template <CanBeUpper Upper, ReadableService Lower>
-Result<void> Union<Upper, Lower>::complete(C context, std::uint64_t& completed) {
-  return for_each_partial(context, {}, [&](const Node& node) -> Result<void> {
-    const auto partial = node->partial();
-    if (!partial) return {};
-    LIBSERVICES_CHECK_OK(partials_.settle(context, *node->upper(), *partial));
-    LIBSERVICES_CHECK_OK(partials_.complete(context, *node->upper(), *partial));
-    ++completed;
-    return {};
-  });
 }
 
 }  // namespace libservices

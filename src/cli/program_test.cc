@@ -3,7 +3,6 @@
 
 #include <doctest/doctest.h>
 #include <elf.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "tests/support/scratch_directory.h"
+
 namespace libservices::cli {
 namespace {
 
@@ -23,12 +24,9 @@ bool contains(std::string_view text, std::string_view part) {
 
 class Directory {
  public:
-  Directory() {
-    char name[] = "/tmp/libservices-program-test.XXXXXX";
-    path_ = ::mkdtemp(name);
+  std::string operator/(std::string_view name) const {
+    return scratch_.path() + '/' + std::string(name);
   }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  std::string operator/(std::string_view name) const { return path_ + '/' + std::string(name); }
   std::string file(std::string_view name, std::string_view text, mode_t mode) const {
     const std::string path = *this / name;
     std::ofstream(path, std::ios::binary) << text;
@@ -37,7 +35,7 @@ class Directory {
   }
 
  private:
-  std::string path_;
+  const testing::ScratchDirectory scratch_;
 };
 
 std::string elf_without_interpreter(Elf64_Half machine = EM_X86_64) {

@@ -183,18 +183,26 @@ long get_volume(const Place& place, Rest* rest, struct statfs* into) {
                [&](Request& request) { to_statfs(request.answer<VolumeInfo>(), into); });
 }
 
-}  // namespace
-
-long fstatat(int directory, const char* path, struct stat* into, int flags) {
+// As at_path(): of an object of ours `tell` gets the attributes.
+template <class Tell, class Kernel>
+long attributes_at(int directory, const char* path, int flags, Tell&& tell, Kernel&& kernel) {
   return at_path(
       directory, path, flags,
       [&](const Place& place, Rest& rest) {
         Attributes attributes;
-        const long result =
-            get_attributes(place, (flags & AT_SYMLINK_NOFOLLOW) == 0, &rest, attributes);
-        if (result == 0) to_stat(attributes, into);
+        const bool follow = (flags & AT_SYMLINK_NOFOLLOW) == 0;
+        const long result = get_attributes(place, follow, &rest, attributes);
+        if (result == 0) tell(attributes);
         return result;
       },
+      kernel);
+}
+
+}  // namespace
+
+long fstatat(int directory, const char* path, struct stat* into, int flags) {
+  return attributes_at(
+      directory, path, flags, [&](const Attributes& attributes) { to_stat(attributes, into); },
       [&](int at, const char* name) {
         return raw::syscall(SYS_newfstatat, at, name, into, flags);
       });
@@ -215,15 +223,8 @@ long fstat(int descriptor, struct stat* into) {
 }
 
 long statx(int directory, const char* path, int flags, unsigned mask, struct statx* into) {
-  return at_path(
-      directory, path, flags,
-      [&](const Place& place, Rest& rest) {
-        Attributes attributes;
-        const long result =
-            get_attributes(place, (flags & AT_SYMLINK_NOFOLLOW) == 0, &rest, attributes);
-        if (result == 0) to_statx(attributes, into);
-        return result;
-      },
+  return attributes_at(
+      directory, path, flags, [&](const Attributes& attributes) { to_statx(attributes, into); },
       [&](int at, const char* name) {
         return raw::syscall(SYS_statx, at, name, flags, mask, into);
       });

@@ -4,7 +4,6 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include <thread>
 
 #include "src/host/descriptor.h"
+#include "tests/support/scratch_directory.h"
 
 namespace libservices::host {
 namespace {
@@ -23,21 +23,16 @@ namespace {
 class MountTableTest {
  protected:
   MountTableTest() {
-    char name[] = "/tmp/libservices-mount-table-test.XXXXXX";
-    directory_ = ::mkdtemp(name);
     file_ = std::make_unique<MountTableFile>(directory_);
     REQUIRE(file_->create({.placeholder_device = 77}).ok());
-  }
-  ~MountTableTest() {
-    file_.reset();
-    std::filesystem::remove_all(directory_);
   }
 
   protocol::MountMatch find(std::string_view path) const {
     return protocol::find_mount(*file_->table(), path.data(), static_cast<unsigned>(path.size()));
   }
 
-  std::string directory_;
+  const testing::ScratchDirectory scratch_;
+  const std::string& directory_ = scratch_.path();
   std::unique_ptr<MountTableFile> file_;
 };
 
@@ -122,15 +117,14 @@ TEST_CASE_FIXTURE(MountTableTest, "a reader during changes sees the old table or
 }
 
 TEST_CASE("the file goes with its owner") {
-  char name[] = "/tmp/libservices-mount-table-test.XXXXXX";
-  const std::string directory = ::mkdtemp(name);
+  const testing::ScratchDirectory scratch;
+  const std::string& directory = scratch.path();
   {
     MountTableFile file(directory);
     REQUIRE(file.create({.placeholder_device = 0}).ok());
     CHECK(std::filesystem::exists(directory + "/mounts"));
   }
   CHECK(std::filesystem::is_empty(directory));
-  std::filesystem::remove_all(directory);
 }
 
 TEST_CASE("a directory that cannot be written is told with its name") {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -9,6 +8,7 @@
 #include <string_view>
 
 #include "libservices/catalog.h"
+#include "tests/support/scratch_directory.h"
 
 namespace libservices {
 namespace {
@@ -17,15 +17,10 @@ namespace {
 class StandardCatalogTest {
  protected:
   StandardCatalogTest() {
-    char name[] = "/tmp/libservices-catalog-test.XXXXXX";
-    directory_ = ::mkdtemp(name);
-    for (const char* below : {"/upper", "/lower/sub", "/lower2"}) {
-      std::filesystem::create_directories(directory_ + below);
-    }
+    for (const char* below : {"upper", "lower/sub", "lower2"}) (void)scratch_.directory(below);
     std::ofstream(directory_ + "/lower/file") << "text";
     std::ofstream(directory_ + "/lower/sub/inner") << "text";
   }
-  ~StandardCatalogTest() { std::filesystem::remove_all(directory_); }
 
   std::string here(std::string spec) const {
     for (std::size_t at; (at = spec.find('@')) != std::string::npos;) {
@@ -44,7 +39,8 @@ class StandardCatalogTest {
   bool told(std::string_view part) const { return message_.find(part) != std::string::npos; }
 
   const Catalog catalog_ = standard_catalog();
-  std::string directory_;
+  const testing::ScratchDirectory scratch_;
+  const std::string& directory_ = scratch_.path();
   std::string message_;
 };
 

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/falloc.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -102,14 +101,7 @@ std::string pattern(std::uint32_t seed, std::uint64_t offset, std::uint64_t leng
 }
 
 Branches::Branches() {
-  REQUIRE(mkdtemp(top_.data()) != nullptr);
-  for (const char* name : {"low1", "low2", "upper", "work", "small"})
-    host::create_directory(path(name));
-}
-
-Branches::~Branches() {
-  std::error_code ignored;
-  host::remove_all(top_, ignored);
+  for (const char* name : {"low1", "low2", "upper", "work", "small"}) (void)top_.directory(name);
 }
 
 void Branches::add(std::string_view path, std::string_view content) const {

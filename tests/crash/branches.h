@@ -14,6 +14,7 @@
 #include "libservices/layers/faulty.h"
 #include "services/local/local.h"
 #include "services/union/union.h"
+#include "tests/support/scratch_directory.h"
 
 namespace libservices::testing {
 
@@ -32,11 +33,8 @@ std::string pattern(std::uint32_t seed, std::uint64_t offset, std::uint64_t leng
 class Branches {
  public:
   Branches();
-  ~Branches();
-  Branches(const Branches&) = delete;
-  Branches& operator=(const Branches&) = delete;
 
-  std::string path(std::string_view name) const { return top_ + "/" + std::string(name); }
+  std::string path(std::string_view name) const { return top_.path() + "/" + std::string(name); }
   // A file of a lower; its directories are made.
   void add(std::string_view path, std::string_view content) const;
   // After the last add(): gives everything in the lowers its time.
@@ -52,7 +50,7 @@ class Branches {
   Stack::Config config(std::shared_ptr<FaultPlan> plan = nullptr) const;
 
  private:
-  std::string top_ = "/dev/shm/libservices-crash-XXXXXX";
+  const ScratchDirectory top_{kTmpfs};
   std::string upper_ = "upper";
   std::string work_ = "work";
 };

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -25,6 +24,7 @@
 #include "tests/differential/kernel_subject.h"
 #include "tests/differential/script.h"
 #include "tests/differential/seeds.h"
+#include "tests/support/scratch_directory.h"
 
 namespace libservices::testing {
 namespace {
@@ -42,22 +42,6 @@ void run_on(typename Stack::Config config, const std::function<void(Subject&)>& 
   REQUIRE(fs.stop().ok());
 }
 
-// A directory of tmpfs that is gone with this object.
-class Scratch {
- public:
-  Scratch() {
-    REQUIRE(mkdtemp(path_.data()) != nullptr);
-    for (const char* name : {"root", "lower", "work"}) {
-      REQUIRE(::mkdir((path_ + "/" + name).c_str(), 0755) == 0);
-    }
-  }
-  ~Scratch() { std::filesystem::remove_all(path_); }
-  std::string operator/(const char* name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_ = "/dev/shm/libservices-differential-XXXXXX";
-};
-
 struct OverMemory {
   static constexpr const char* kName = "memory";
   static void with_fresh(const std::function<void(Subject&)>& work) { run_on<Memory>({}, work); }
@@ -67,10 +51,10 @@ template <bool kExclusive>
 struct OverLocal {
   static constexpr const char* kName = kExclusive ? "exclusive local" : "shared local";
   static void with_fresh(const std::function<void(Subject&)>& work) {
-    const Scratch scratch;
+    const ScratchDirectory scratch(kTmpfs);
     Local::Config config;
-    config.directory = scratch / "root";
-    config.work = scratch / "work";
+    config.directory = scratch.directory("root");
+    config.work = scratch.directory("work");
     config.exclusive = kExclusive;
     run_on<Local>(config, work);
   }
@@ -100,12 +84,12 @@ struct OverUnionOfLocal {
   static constexpr const char* kName = "union of local";
   static void with_fresh(const std::function<void(Subject&)>& work) {
     using Stack = Union<Local, Local>;
-    const Scratch scratch;
+    const ScratchDirectory scratch(kTmpfs);
     Stack::Config config;
-    config.upper.directory = scratch / "root";
-    config.upper.work = scratch / "work";
+    config.upper.directory = scratch.directory("root");
+    config.upper.work = scratch.directory("work");
     config.lowers.resize(1);
-    config.lowers[0].directory = scratch / "lower";
+    config.lowers[0].directory = scratch.directory("lower");
     config.durable = false;
     run_on<Stack>(std::move(config), work);
   }
@@ -198,11 +182,11 @@ TEST_CASE("IdMap answers every script as an idmapped mount of tmpfs does") {
   compare_scripts(
       "idmap", [](const auto& work) { on_idmapped_tmpfs(kIds, prepare, work); },
       [](const std::function<void(Subject&)>& work) {
-        const Scratch scratch;
-        prepare(scratch / "root");
+        const ScratchDirectory scratch(kTmpfs);
+        prepare(scratch.directory("root"));
         IdMap<Local>::Config config;
-        config.lower.directory = scratch / "root";
-        config.lower.work = scratch / "work";
+        config.lower.directory = scratch.directory("root");
+        config.lower.work = scratch.directory("work");
         config.lower.exclusive = true;
         config.uids = config.gids = {{kIds.stored, 0, kIds.count}};
         run_on<IdMap<Local>>(std::move(config), [&](Subject& subject) {
@@ -286,14 +270,15 @@ void make_like(const std::string& directory, const std::string& model) {
 }
 
 void layers_of_local(const std::function<void(Subject&)>& work) {
-  const Scratch scratch;
+  const ScratchDirectory scratch(kTmpfs);
+  const std::string root = scratch.directory("root");
+  const auto directory_of = [&](int of) { return root + "-" + std::to_string(of); };
   std::optional<Running<Local>> lowest;
   std::optional<Running<Union<Local, Local>>> stacked;
   OnLayers subject([&](int layer) -> Subject& {
-    const auto directory_of = [&](int of) { return (scratch / "root") + "-" + std::to_string(of); };
     lowest.reset();
     stacked.reset();
-    make_like(directory_of(layer), layer == 0 ? scratch / "root" : directory_of(layer - 1));
+    make_like(directory_of(layer), layer == 0 ? root : directory_of(layer - 1));
     if (layer == 0) {
       Local::Config config;
       config.directory = directory_of(0);

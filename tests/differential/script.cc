@@ -7,35 +7,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <initializer_list>
-#include <random>
-
 #include "libservices/open_flags.h"
+#include "tests/differential/choices.h"
 
 namespace libservices::testing {
 namespace {
 
-class Generator {
+class Generator : Choices {
  public:
-  Generator(std::uint64_t seed, const ScriptOptions& options) : random_(seed), options_(options) {}
+  Generator(std::uint64_t seed, const ScriptOptions& options) : Choices(seed), options_(options) {}
 
   Operation next();
 
  private:
-  // std::uniform_int_distribution gives other numbers with another library.
-  std::uint64_t below(std::uint64_t bound) { return random_() % bound; }
-  bool one_in(std::uint64_t n) { return below(n) == 0; }
-  template <class T>
-  T pick(std::initializer_list<T> choices) {
-    return choices.begin()[below(choices.size())];
-  }
-
   std::string name();
   std::string path();
   Call call();
   int open_flags();
 
-  std::mt19937_64 random_;
   ScriptOptions options_;
 };
 
@@ -59,11 +48,7 @@ std::string Generator::path() {
 }
 
 Call Generator::call() {
-  struct Weight {
-    Call call;
-    unsigned weight;
-  };
-  static constexpr Weight kWeights[] = {
+  return pick_call({
       {Call::kOpen, 22},      {Call::kAccess, 3},   {Call::kMkdir, 12},    {Call::kMknod, 3},
       {Call::kSymlink, 8},    {Call::kReadlink, 3}, {Call::kLink, 7},      {Call::kUnlink, 7},
       {Call::kRmdir, 4},      {Call::kRename, 14},  {Call::kList, 4},      {Call::kStat, 12},
@@ -71,15 +56,7 @@ Call Generator::call() {
       {Call::kClose, 3},      {Call::kRead, 7},     {Call::kPread, 4},     {Call::kWrite, 10},
       {Call::kPwrite, 5},     {Call::kSeek, 5},     {Call::kFallocate, 3}, {Call::kCopyRange, 3},
       {Call::kSync, 1},       {Call::kGetxattr, 2}, {Call::kSetxattr, 4},  {Call::kListxattr, 2},
-      {Call::kRemovexattr, 1}};
-  unsigned total = 0;
-  for (const Weight& w : kWeights) total += w.weight;
-  std::uint64_t at = below(total);
-  for (const Weight& w : kWeights) {
-    if (at < w.weight) return w.call;
-    at -= w.weight;
-  }
-  return Call::kStat;
+      {Call::kRemovexattr, 1}});
 }
 
 int Generator::open_flags() {
@@ -164,9 +141,7 @@ Operation Generator::next() {
     case Call::kGetxattr:
     case Call::kSetxattr:
     case Call::kRemovexattr:
-      op.other_path = pick({"user.a", "user.b"});
-      op.length = below(40);
-      op.flags = static_cast<int>(below(3));
+      pick_attribute(op);
       break;
     default:
       break;

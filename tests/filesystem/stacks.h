@@ -4,10 +4,10 @@
 #ifndef LIBSERVICES_TESTS_FILESYSTEM_STACKS_H_
 #define LIBSERVICES_TESTS_FILESYSTEM_STACKS_H_
 
-#include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include <filesystem>
+#include <memory>
 #include <string>
 
 #include "libservices/filesystem_of.h"
@@ -15,32 +15,17 @@
 #include "services/local/local.h"
 #include "services/union/union.h"
 #include "tests/filesystem/fixture.h"
+#include "tests/support/scratch_directory.h"
 
 namespace libservices::testing {
 
 // A fresh directory on tmpfs. Those of this process go when it ends.
-class Directories {
- public:
-  static std::string fresh() {
-    static Directories all;
-    ::umask(0);
-    const std::string made =
-        all.top_ + "/" + std::to_string(all.count_++);
-    std::filesystem::create_directories(made);
-    ::chmod(made.c_str(), 0755);
-    return made;
-  }
-
- private:
-  Directories() {
-    std::string name = "/dev/shm/libservices-test-XXXXXX";
-    top_ = ::mkdtemp(name.data());
-  }
-  ~Directories() { std::filesystem::remove_all(top_); }
-
-  std::string top_;
-  int count_ = 0;
-};
+inline std::string fresh_directory() {
+  static const ScratchDirectory all(kTmpfs);
+  static int count = 0;
+  ::umask(0);
+  return all.directory(std::to_string(count++));
+}
 
 inline bool is_root() { return ::geteuid() == 0; }
 
@@ -57,7 +42,7 @@ struct OverLocal {
   static std::unique_ptr<AnyFilesystem> make() {
     if (!is_root()) return nullptr;
     return std::make_unique<FilesystemOf<Local>>(
-        Local::Config{.directory = Directories::fresh(), .work = {}, .exclusive = true});
+        Local::Config{.directory = fresh_directory(), .work = {}, .exclusive = true});
   }
 };
 
@@ -66,7 +51,7 @@ struct OverSharedLocal {
   static std::unique_ptr<AnyFilesystem> make() {
     if (!is_root()) return nullptr;
     return std::make_unique<FilesystemOf<Local>>(
-        Local::Config{.directory = Directories::fresh(), .work = {}, .most_descriptors = 16});
+        Local::Config{.directory = fresh_directory(), .work = {}, .most_descriptors = 16});
   }
 };
 
@@ -86,9 +71,9 @@ struct OverUnionOfLocal {
     if (!is_root()) return nullptr;
     using Stack = Union<Local, Local>;
     Stack::Config config;
-    config.upper.directory = Directories::fresh();
-    config.lowers.push_back({.directory = Directories::fresh(), .work = {}});
-    config.lowers.push_back({.directory = Directories::fresh(), .work = {}});
+    config.upper.directory = fresh_directory();
+    config.lowers.push_back({.directory = fresh_directory(), .work = {}});
+    config.lowers.push_back({.directory = fresh_directory(), .work = {}});
     return std::make_unique<FilesystemOf<Stack>>(std::move(config));
   }
 };

@@ -6,39 +6,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <initializer_list>
-#include <random>
 #include <string>
 #include <utility>
 
+#include "tests/differential/choices.h"
 #include "tests/union/lockstep.h"
 #include "tests/union/merge.h"
 
 namespace libservices::testing {
 namespace {
 
-class Generator {
+class Generator : Choices {
  public:
   Generator(std::uint64_t seed, const Expect& expect, const ScriptOptions& options, Subject& model)
-      : random_(seed), expect_(expect), options_(options), model_(model) {}
+      : Choices(seed), expect_(expect), options_(options), model_(model) {}
 
   std::vector<Operation> make(Course course);
 
  private:
-  // std::uniform_int_distribution gives other numbers with another library.
-  std::uint64_t below(std::uint64_t bound) { return random_() % bound; }
-  bool one_in(std::uint64_t n) { return below(n) == 0; }
-  template <class T>
-  T pick(std::initializer_list<T> choices) {
-    return choices.begin()[below(choices.size())];
-  }
-  // One of the calls, each as often as its weight says.
-  struct Weight {
-    Call call;
-    unsigned weight;
-  };
-  Call pick_call(std::initializer_list<Weight> weights);
-
   std::string any_path();
   // Mostly where something is, of those in the list; where nothing is, in a directory.
   std::string old_path(const std::vector<std::string>& among);
@@ -66,7 +51,6 @@ class Generator {
   void replace_directory();
   void on_name(Operation op);
 
-  std::mt19937_64 random_;
   const Expect expect_;
   const ScriptOptions options_;
   bool in_layer_ = true;
@@ -75,17 +59,6 @@ class Generator {
   std::vector<std::string> directories_;  // of the model, but for the root
   std::vector<std::string> others_;
 };
-
-Call Generator::pick_call(std::initializer_list<Weight> weights) {
-  unsigned total = 0;
-  for (const Weight& w : weights) total += w.weight;
-  std::uint64_t at = below(total);
-  for (const Weight& w : weights) {
-    if (at < w.weight) return w.call;
-    at -= w.weight;
-  }
-  return weights.begin()->call;
-}
 
 std::string Generator::any_path() {
   std::string made;
@@ -192,9 +165,7 @@ Operation Generator::fresh(Call call) {
     case Call::kGetxattr:
     case Call::kSetxattr:
     case Call::kRemovexattr:
-      op.other_path = pick({"user.a", "user.b"});
-      op.length = below(40);
-      op.flags = static_cast<int>(below(3));
+      pick_attribute(op);
       break;
     default:
       break;

@@ -118,7 +118,7 @@ OnLayers::OnLayers(const std::string& volume) : place_(volume) {
 }
 
 std::string OnLayers::next_layer() {
-  layers_.push_back(place_ / fmt::format("layer{}", layers_.size()));
+  layers_.push_back(place_.directory(fmt::format("layer{}", layers_.size())));
   return layers_.back();
 }
 
@@ -156,8 +156,8 @@ std::vector<std::string> OnLayers::layers_from_top() const {
 
 std::unique_ptr<Subject> Model::enter(Call) {
   if (tree_.empty()) {
-    tree_ = place() / "merged";
-    merge_layers(layers_from_top(), tree_, place() / "hidden");
+    tree_ = place().directory("merged");
+    merge_layers(layers_from_top(), tree_, place().directory("hidden"));
   }
   return std::make_unique<KernelSubject>(tree_);
 }
@@ -170,7 +170,7 @@ std::unique_ptr<Subject> OnBranches::enter(Call call) {
   if (now_ == Implementation::kOurs) {
     Union<Local, Local>::Config config;
     config.upper.directory = layers.front();
-    config.upper.work = place() / "work";
+    config.upper.work = place().directory("work");
     for (std::size_t i = 1; i < layers.size(); ++i) {
       config.lowers.emplace_back().directory = layers[i];
     }
@@ -181,10 +181,10 @@ std::unique_ptr<Subject> OnBranches::enter(Call call) {
   std::string lowers;
   for (std::size_t i = 1; i < layers.size(); ++i) lowers += (i > 1 ? ":" : "") + layers[i];
   return std::make_unique<Overlayfs>(
-      place() / "mount",
+      place().directory("mount"),
       fmt::format("lowerdir={},upperdir={},workdir={},redirect_dir={},index={},metacopy=off,"
                   "xino=auto",
-                  lowers, layers.front(), place() / "work", on_or_off(expect_.directory_renames),
+                  lowers, layers.front(), place().directory("work"), on_or_off(expect_.directory_renames),
                   on_or_off(expect_.hard_links_survive)),
       expect_);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/differential/operation.h"
+#include "tests/support/scratch_directory.h"
 #include "tests/union/expect.h"
 #include "tests/union/volume.h"
 
@@ -31,13 +32,13 @@ class OnLayers : public Subject {
   // std::runtime_error where that does not start.
   virtual std::unique_ptr<Subject> enter(Call) = 0;
   std::vector<std::string> layers_from_top() const;
-  const FreshDirectory& place() const { return place_; }
+  const ScratchDirectory& place() const { return place_; }
   void leave() { subject_.reset(); }
 
  private:
   std::string next_layer();
 
-  const FreshDirectory place_;
+  const ScratchDirectory place_;
   std::vector<std::string> layers_;  // from the bottom
   bool entered_ = false;
   std::unique_ptr<Subject> subject_;

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <thread>
 
 #include "tests/support/scratch_directory.h"
@@ -50,30 +49,15 @@ std::string mount_ext4(const std::string& directory) {
 }
 
 std::string why_overlayfs_cannot(const std::string& directory) {
-  const FreshDirectory branches(directory);
-  const std::string options =
-      fmt::format("lowerdir={},upperdir={},workdir={},redirect_dir=on,index=on,metacopy=off",
-                  branches / "lower", branches / "upper", branches / "work");
-  const std::string merged = branches / "merged";
+  const ScratchDirectory branches(directory);
+  const std::string options = fmt::format(
+      "lowerdir={},upperdir={},workdir={},redirect_dir=on,index=on,metacopy=off",
+      branches.directory("lower"), branches.directory("upper"), branches.directory("work"));
+  const std::string merged = branches.directory("merged");
   if (mount("overlay", merged.c_str(), "overlay", 0, options.c_str()) != 0) {
     return reason("mounting an overlayfs");
   }
   return umount(merged.c_str()) == 0 ? "" : reason("unmounting an overlayfs");
-}
-
-FreshDirectory::FreshDirectory(const std::string& volume) : path_(volume + "/XXXXXX") {
-  if (mkdtemp(path_.data()) == nullptr || chmod(path_.c_str(), 0755) != 0) abort();
-}
-
-FreshDirectory::~FreshDirectory() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
-std::string FreshDirectory::operator/(const std::string& name) const {
-  const std::string path = path_ + "/" + name;
-  if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) abort();
-  return path;
 }
 
 }  // namespace libservices::testing

@@ -23,21 +23,6 @@ std::string mount_ext4(const std::string& directory);
 // Why overlayfs cannot be mounted over directories in `directory`; empty if it can.
 std::string why_overlayfs_cannot(const std::string& directory);
 
-// A directory in `volume`, gone with everything in it when this object is.
-class FreshDirectory {
- public:
-  explicit FreshDirectory(const std::string& volume);
-  ~FreshDirectory();
-  FreshDirectory(const FreshDirectory&) = delete;
-  FreshDirectory& operator=(const FreshDirectory&) = delete;
-
-  // The path of `name` in it; a directory of that name is made if there is none.
-  std::string operator/(const std::string& name) const;
-
- private:
-  std::string path_;
-};
-
 }  // namespace libservices::testing
 
 #endif  // LIBSERVICES_TESTS_UNION_VOLUME_H_
