@@ -118,6 +118,9 @@ class AnyFilesystem {
 
   // What a mount at the kernel needs; a filesystem that is never mounted does without.
   virtual Result<Reference> refer(const Context&, const Location&) { return Errno{EOPNOTSUPP}; }
+  // What has the bytes of an open file, while it is open. Who asks may read there, and write if the
+  // file is open for that, without a call here. ERRORS: EOPNOTSUPP when there is no such descriptor.
+  virtual Result<Backing> backing(const Context&, OpenFile&) { return Errno{EOPNOTSUPP}; }
   // One, for as long as the filesystem runs. Before any call; null: none.
   virtual void set_listener(ChangeListener*) {}
   // How long answers about names and attributes stay true.

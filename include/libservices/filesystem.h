@@ -172,6 +172,9 @@ class Filesystem {
     const std::uint64_t object = at.target.inode->id;
     return Reference{content_.refer(std::move(at.target.inode)), object, now};
   }
+  Result<Backing> backing(const Context& context, OpenFile& file) {
+    return content_.backing(context, file);
+  }
   void set_listener(ChangeListener* listener) { tree_.set_listener(listener); }
   Coherence coherence() const { return tree_.coherence(); }
 

@@ -107,6 +107,7 @@ class FilesystemOf final : public AnyFilesystem {
   }
   void forget_process(std::uint64_t process) override { fs_.forget_process(process); }
   Result<Reference> refer(C c, L at) override { return fs_.refer(c, at); }
+  Result<Backing> backing(C c, OpenFile& file) override { return fs_.backing(c, file); }
   void set_listener(ChangeListener* listener) override { fs_.set_listener(listener); }
   Coherence coherence() const override { return fs_.coherence(); }
   Result<std::string> path_of(C c, OpenFile& file) override { return fs_.path_of(c, file); }

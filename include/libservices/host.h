@@ -35,6 +35,8 @@ struct HostConfig {
     bool read_only = false;
     // The kernel gathers writes. Who looks through shared memory sees them when it writes them out.
     bool writeback = false;
+    // Reads, writes and mappings go straight to the host's files where kernel and stack can.
+    bool passthrough = true;
     std::string source;  // what mount(8) shows as the device; empty: the spec
     std::vector<std::string> mount_options;  // of mount(8): nodev, nosuid, noatime, …
     std::function<void()> on_end;            // the mount is gone, by whoever

@@ -120,6 +120,8 @@ class Union {
   }
 
   Result<Opened<File>> open(C context, const Node& node, OpenFlags flags);
+  Result<Backing> backing(C context, File& file)
+    requires(OffersBacking<Upper> && OffersBacking<Lower>);
   Result<std::size_t> read(C context, File& file, std::uint64_t offset, std::span<std::byte> into);
   Result<void> close(C context, File& file);
   Result<void> readdir(C context, File& directory, std::uint64_t after, Listing wanted,

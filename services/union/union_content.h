@@ -95,6 +95,28 @@ Result<void> Union<Upper, Lower>::follow_copy_up(C context, File& file) {
   return {};
 }
 
+// Only what no copy-up will replace: a whole file of the upper, or any if there is no upper.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<Backing> Union<Upper, Lower>::backing(C context, File& file)
+  requires(OffersBacking<Upper> && OffersBacking<Lower>)
+{
+  auto& state = *file.state;
+  if (state.record->is_directory()) return Errno{EISDIR};
+  LIBSERVICES_CHECK_OK(follow_copy_up(context, file));
+  std::shared_lock lock(state.mutex);
+  if (state.upper) {
+    return in_part(state) ? Result<Backing>(Errno{EOPNOTSUPP})
+                          : upper().backing(context, *state.upper);
+  }
+  const auto& lowers = state.record->lowers;
+  if (branches_.has_upper() || lowers.size() != 1 || lowers.front().ranges) {
+    return Errno{EOPNOTSUPP};
+  }
+  LIBSERVICES_TRY(typename Lower::File* const opened,
+                  state.lower_files.file(context, branches_.lowers(), lowers, 0));
+  return branches_.lower(lowers.front().branch).backing(context, *opened);
+}
+
 template <CanBeUpper Upper, ReadableService Lower>
 Result<std::size_t> Union<Upper, Lower>::read(C context, File& file, std::uint64_t offset,
                                               std::span<std::byte> into) {

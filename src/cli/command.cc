@@ -70,8 +70,8 @@ void add_fuse(CLI::App& verb, Words& words) {
                     "mount the filesystems at the kernel, too, for programs that cannot be "
                     "preloaded: static ones, set-user-id ones, Go's");
   verb.add_option("-o,--fuse-options", words.fuse_options,
-                  "of those mounts: ro, allow_other (usual for root), allow_self, writeback, and "
-                  "mount(8)'s nodev, nosuid, noexec, noatime, ...")
+                  "of those mounts: ro, allow_other (usual for root), allow_self, writeback, "
+                  "nopassthrough, and mount(8)'s nodev, nosuid, noexec, noatime, ...")
       ->type_name("OPTION,...")
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -141,6 +141,8 @@ HostConfig::Fuse fuse_of(const std::vector<std::string>& options) {
       fuse.allow_other = option == "allow_other";
     } else if (option == "writeback") {
       fuse.writeback = true;
+    } else if (option == "passthrough" || option == "nopassthrough") {
+      fuse.passthrough = option == "passthrough";
     } else if (!option.empty()) {
       fuse.mount_options.push_back(option);
     }

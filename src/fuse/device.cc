@@ -155,4 +155,15 @@ bool Device::notify(int code, std::span<const std::byte> fixed, std::string_view
   return ::writev(descriptor_.get(), parts, std::size(parts)) == static_cast<ssize_t>(size);
 }
 
+std::int32_t Device::announce(int descriptor) {
+  abi::BackingMap map{descriptor, 0, 0};
+  const int number = ::ioctl(descriptor_.get(), abi::kIocBackingOpen, &map);
+  return number < 0 ? -errno : number;
+}
+
+void Device::withdraw(std::int32_t number) {
+  auto id = static_cast<std::uint32_t>(number);
+  (void)::ioctl(descriptor_.get(), abi::kIocBackingClose, &id);
+}
+
 }  // namespace libservices::fuse

@@ -44,6 +44,8 @@ class Device final : public Carrier {
   bool send(std::uint64_t unique, int error, std::span<const std::byte> fixed,
             std::span<const std::byte> payload) override;
   bool notify(int code, std::span<const std::byte> fixed, std::string_view name) override;
+  std::int32_t announce(int descriptor) override;
+  void withdraw(std::int32_t number) override;
 
  private:
   bool begin_thread();

@@ -21,6 +21,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "libservices/any_filesystem.h"
+#include "src/fuse/passthrough.h"
 
 namespace libservices::fuse {
 
@@ -93,17 +94,20 @@ class Nodes {
 
 // An open file of the kernel.
 struct Handle {
-  explicit Handle(OpenFilePtr file) : file(std::move(file)) {}
-
   OpenFilePtr file;    // until the kernel releases it, after its last request
+  std::uint64_t object = 0;
+  Passthrough::Way way = Passthrough::Way::kNone;
   std::mutex listing;  // held while its offset and a listing are one step
 };
 using HandlePtr = std::shared_ptr<Handle>;
 
 class Handles {
  public:
-  std::uint64_t add(OpenFilePtr file) {
-    auto handle = std::make_shared<Handle>(std::move(file));
+  std::uint64_t add(OpenFilePtr file, std::uint64_t object, Passthrough::Way way) {
+    auto handle = std::make_shared<Handle>();
+    handle->file = std::move(file);
+    handle->object = object;
+    handle->way = way;
     std::lock_guard lock(mutex_);
     if (free_.empty()) {
       handles_.push_back(std::move(handle));

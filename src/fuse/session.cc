@@ -190,7 +190,11 @@ Result<void> Session::Run::init() {
   } else {
     wanted |= FUSE_AUTO_INVAL_DATA;
   }
-  if (session_.options_.writeback) wanted |= FUSE_WRITEBACK_CACHE;
+  if (session_.options_.writeback) {
+    wanted |= FUSE_WRITEBACK_CACHE;
+  } else if (session_.options_.passthrough) {
+    wanted |= abi::kPassthrough;
+  }
   const std::uint64_t flags = wanted & offered;
   out.minor = std::min(in.minor, abi::kNewestMinor);
   out.max_readahead = in.max_readahead;
@@ -201,6 +205,10 @@ Result<void> Session::Run::init() {
   out.max_write = kMostWrite;
   out.time_gran = 1;
   out.max_pages = kMostWrite / 4096;
+  if ((flags & abi::kPassthrough) != 0) {
+    out.max_stack_depth = 1;  // what it passes through to is no stacked filesystem itself
+    session_.may_pass_.store(true, std::memory_order_relaxed);
+  }
   session_.minor_.store(out.minor, std::memory_order_relaxed);
   reply_.set(out);
   return {};
@@ -380,9 +388,27 @@ OpenFlags Session::Run::flags_of(std::uint32_t bits) const {
 
 Result<void> Session::Run::answer_opened(OpenFilePtr file, OpenFlags flags,
                                          const Reference* created) {
+  const std::uint64_t object =
+      created != nullptr ? created->object : message_.header.nodeid;
   abi::OpenOut out{};
   out.open_flags = open_flags_for_kernel(flags);
-  out.fh = session_.handles_.add(std::move(file));
+  Passthrough::Decision decision{Passthrough::Way::kNone, 0};
+  const bool direct = (out.open_flags & FOPEN_DIRECT_IO) != 0;
+  if (session_.may_pass_.load(std::memory_order_relaxed) && !flags.has(O_DIRECT)) {
+    decision =
+        session_.passthrough_.open(object, [&] { return session_.announce(context_, *file); });
+    // By requests alone it is at odds with nothing.
+    if (direct && decision.way == Passthrough::Way::kPages) {
+      session_.withdraw(object, decision.way);
+      decision.way = Passthrough::Way::kNone;
+    }
+  }
+  if (decision.way == Passthrough::Way::kPassthrough) {
+    (void)filesystem_.backing(context_, *file);  // of each: it may be the one that writes
+    out.open_flags = abi::kOpenPassthrough;
+    out.backing_id = decision.number;
+  }
+  out.fh = session_.handles_.add(std::move(file), object, decision.way);
   reply_.handle = out.fh;
   if (created == nullptr) {
     reply_.set(out);
@@ -412,7 +438,8 @@ Result<void> Session::Run::open() {
   if (!directory) return answer_opened(std::move(file), flags, nullptr);
   abi::OpenOut out{};
   if (keeps_for_ever()) out.open_flags = FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR;
-  out.fh = session_.handles_.add(std::move(file));
+  out.fh = session_.handles_.add(std::move(file), message_.header.nodeid,
+                                 Passthrough::Way::kNone);
   reply_.handle = out.fh;
   reply_.set(out);
   return {};
@@ -498,7 +525,7 @@ Result<void> Session::Run::release() {
     (void)filesystem_.lock(context_, *open->file, unlock);
   }
   context_.process = kOfKernel | in.lock_owner;
-  return filesystem_.close(context_, std::move(open->file));
+  return session_.close(context_, *open);
 }
 
 Result<void> Session::Run::xattr() {
@@ -802,9 +829,32 @@ void Session::run(const Message& message, std::span<std::byte> room, Reply& repl
 void Session::undo(const Reply& reply) {
   for (const std::uint64_t object : reply.told) nodes_.forget(object, 1);
   if (reply.handle == 0) return;
-  if (const HandlePtr open = handles_.remove(reply.handle)) {
-    (void)filesystem_.close(Context{}, std::move(open->file));
-  }
+  if (const HandlePtr open = handles_.remove(reply.handle)) (void)close(Context{}, *open);
+}
+
+// The number of the file's own descriptor at the kernel; 0: none.
+std::int32_t Session::announce(const Context& context, OpenFile& file) {
+  if (carrier_ == nullptr) return 0;
+  const auto now = filesystem_.stat(context, Location(file));
+  // A writer shall take set-id bits away, which it does not if it passes through.
+  if (!now.ok() || (now->mode & (S_ISUID | S_ISGID)) != 0) return 0;
+  const auto backing = filesystem_.backing(context, file);
+  if (!backing.ok()) return 0;
+  const std::int32_t number = carrier_->announce(backing->descriptor);
+  if (number > 0) return number;
+  // Without privilege, never. What lies on a stacked filesystem, not.
+  if (number == -EPERM || number == -EINVAL) may_pass_.store(false, std::memory_order_relaxed);
+  return 0;
+}
+
+void Session::withdraw(std::uint64_t object, Passthrough::Way way) {
+  const std::int32_t number = passthrough_.close(object, way);
+  if (number > 0 && carrier_ != nullptr) carrier_->withdraw(number);
+}
+
+Result<void> Session::close(const Context& context, Handle& open) {
+  withdraw(open.object, open.way);
+  return filesystem_.close(context, std::move(open.file));
 }
 
 void Session::end() {
@@ -815,7 +865,7 @@ void Session::end() {
   }
   if (lock_thread_.joinable()) lock_thread_.join();
   for (const HandlePtr& open : handles_.remove_all()) {
-    if (open != nullptr) (void)filesystem_.close(Context{}, std::move(open->file));
+    if (open != nullptr) (void)close(Context{}, *open);
   }
   nodes_.clear();
 }
@@ -830,6 +880,8 @@ Session::Counts Session::counts() const {
   counts.nodes = nodes_.size();
   counts.handles = handles_.size();
   counts.minor = minor_.load(std::memory_order_relaxed);
+  counts.passthrough = may_pass_.load(std::memory_order_relaxed);
+  counts.passing = passthrough_.passing();
   return counts;
 }
 

@@ -66,6 +66,10 @@ class Carrier {
   virtual bool send(std::uint64_t unique, int error, std::span<const std::byte> fixed,
                     std::span<const std::byte> payload) = 0;
   virtual bool notify(int code, std::span<const std::byte> fixed, std::string_view name) = 0;
+  // Makes the kernel know a descriptor for passthrough: its number there, negative when it does not
+  // want it.
+  virtual std::int32_t announce(int descriptor) = 0;
+  virtual void withdraw(std::int32_t number) = 0;
 
  protected:
   ~Carrier() = default;
@@ -76,6 +80,7 @@ class Session final : private ChangeListener {
   struct Options {
     bool read_only = false;
     bool writeback = false;  // the kernel gathers writes: others see them when it writes them out
+    bool passthrough = true;  // where the kernel and the stack can
   };
   // From start() of the filesystem to its stop(). It becomes the filesystem's listener.
   Session(AnyFilesystem& filesystem, Options options);
@@ -101,6 +106,8 @@ class Session final : private ChangeListener {
     std::uint64_t nodes = 0;
     std::uint64_t handles = 0;
     std::uint32_t minor = 0;  // of the protocol; 0: not negotiated yet
+    bool passthrough = false;   // in use
+    std::uint64_t passing = 0;  // open files that pass through
   };
   Counts counts() const;
 
@@ -127,6 +134,9 @@ class Session final : private ChangeListener {
 
   void object_changed(std::uint64_t object, std::uint64_t offset, std::uint64_t length) override;
   void name_changed(std::uint64_t directory, std::string_view name) override;
+  std::int32_t announce(const Context& context, OpenFile& file);
+  void withdraw(std::uint64_t object, Passthrough::Way way);
+  Result<void> close(const Context& context, Handle& open);
   void note(Notice notice);
   void send(const Notice& notice);
   void remember_holder(std::uint64_t process, pid_t pid);
@@ -144,6 +154,8 @@ class Session final : private ChangeListener {
   Carrier* carrier_ = nullptr;
   Nodes nodes_;
   Handles handles_;
+  Passthrough passthrough_;
+  std::atomic<bool> may_pass_{false};  // the kernel can, and has not refused
   std::atomic<std::uint32_t> minor_{0};
   std::array<std::atomic<std::uint64_t>, kForms> requests_{};
   std::atomic<std::uint64_t> errors_{0};

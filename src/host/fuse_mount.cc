@@ -25,7 +25,7 @@ FuseMount::FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem)
     : path_(mount.path),
       source_(mount.fuse->source.empty() ? mount.spec : mount.fuse->source),
       options_(*mount.fuse),
-      session_(filesystem, {.writeback = mount.fuse->writeback}) {}
+      session_(filesystem, {.writeback = mount.fuse->writeback, .passthrough = mount.fuse->passthrough}) {}
 
 absl::Status FuseMount::make_path() {
   if (exists(path_) || fuse::is_stale(path_)) return absl::OkStatus();
@@ -105,6 +105,8 @@ nlohmann::json FuseMount::status() const {
           {"protocol", fmt::format("7.{}", counts.minor)},
           {"transport", "device"},
           {"writeback", options_.writeback},
+          {"passthrough", counts.passthrough},
+          {"files_passing_through", counts.passing},
           {"nodes", counts.nodes},
           {"open_files", counts.handles},
           {"requests_by_operation", std::move(requests)},

@@ -188,6 +188,19 @@ check "others' groups count" bash -c '
   setpriv --reuid 65534 --regid 65534 --groups 4242 touch "$mount/group/by-member" &&
   ! setpriv --reuid 65534 --regid 65534 --clear-groups touch "$mount/group/by-stranger" 2>/dev/null'
 
+# ---- the kernel goes to the files itself
+kernel=$(uname -r | awk -F. '{ print $1 * 100 + $2 }')
+if [ "$kernel" -ge 609 ]; then
+  check "writes to a file of the upper take no requests" bash -c '
+    count() { "$libservices" status --run-directory "$work/run" --json | grep -c "$1"; }
+    exec 5>"$mount/passing"
+    same "$(count "\"files_passing_through\": 1")" 1 || exit 1
+    before=$("$libservices" status --run-directory "$work/run" --json | grep "\"write\":")
+    for i in $(seq 50); do echo "$i" >&5; done
+    same "$("$libservices" status --run-directory "$work/run" --json | grep "\"write\":")" "$before" || exit 1
+    same "$(preloaded tail -1 "$mount/passing")" 50 && same "$(preloaded stat -c %s "$mount/passing")" 141'
+fi
+
 # ---- ends
 check "status tells of the mount" bash -c '"$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": true"'
 keep_busy

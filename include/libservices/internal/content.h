@@ -148,6 +148,21 @@ class Content {
                                    std::uint64_t from_offset, OpenFile& to, std::uint64_t to_offset,
                                    std::uint64_t length);
 
+  Result<Backing> backing(const Context& context, OpenFile& file) {
+    auto& open = state(file);
+    if (!open.file || open.inode->is_directory()) return Errno{EBADF};
+    if constexpr (OffersBacking<Stack>) {
+      if (open.flags().writes()) {
+        // Nobody sees the writes that would take set-id bits away.
+        LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
+        LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode, false));
+        open.set_written_outside(!owns(context.caller, now));
+      }
+      return tree_.stack().backing(context, *open.file);
+    }
+    return Errno{EOPNOTSUPP};
+  }
+
   Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request) {
     auto& open = state(file);
     if (!open.file) return Errno{EBADF};

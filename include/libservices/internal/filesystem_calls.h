@@ -85,6 +85,9 @@ Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& 
     LIBSERVICES_CHECK_OK(
         internal::check_changes(context.caller, at.target.attributes, by_path, changes));
     if (changes.which == 0) return {};
+    const bool sets_id =
+        changes.has(AttributeChanges::kMode) && (changes.mode & (S_ISUID | S_ISGID)) != 0;
+    if (sets_id && inode.outside_strangers.load() != 0) return Errno{ETXTBSY};
     // ftruncate to the size that it has is a change of the content; truncate is none.
     if (!by_path && changes.size == at.target.attributes.size &&
         !changes.has(AttributeChanges::kMtime)) {

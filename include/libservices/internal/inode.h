@@ -169,6 +169,10 @@ struct Inode {
   // Regular files: held shared to write at an offset and exclusively to append.
   std::shared_mutex content;
   std::atomic<bool> unread{true};  // the next read may move atime (Linux's relatime)
+  // Open files whose content somebody may change without a call here: size and times are not kept.
+  std::atomic<std::uint32_t> outside_writers{0};
+  // Those of them that would gain by set-id bits which nobody takes away.
+  std::atomic<std::uint32_t> outside_strangers{0};
   std::atomic<bool> has_locks{false};
   LockTable locks;
 

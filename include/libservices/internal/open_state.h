@@ -28,7 +28,18 @@ class OpenState final : public OpenFile {
   }
   ~OpenState() override {
     if (inode->has_locks.load(std::memory_order_relaxed)) inode->locks.drop({0, this});
+    if (written_outside_.load(std::memory_order_relaxed)) {
+      inode->attributes.content_changed();
+      inode->outside_writers.fetch_sub(1);
+      if (by_stranger_.load(std::memory_order_relaxed)) inode->outside_strangers.fetch_sub(1);
+    }
     open_files_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+  // From now on, to the file's end. `by_stranger`: by neither the owner nor the superuser.
+  void set_written_outside(bool by_stranger) {
+    if (!written_outside_.exchange(true)) inode->outside_writers.fetch_add(1);
+    if (by_stranger && !by_stranger_.exchange(true)) inode->outside_strangers.fetch_add(1);
   }
 
   std::mutex& offset_mutex() { return offset_mutex_; }
@@ -47,6 +58,8 @@ class OpenState final : public OpenFile {
 
  private:
   std::atomic<std::uint64_t>& open_files_;
+  std::atomic<bool> written_outside_{false};
+  std::atomic<bool> by_stranger_{false};
 };
 
 }  // namespace libservices::internal

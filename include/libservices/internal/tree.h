@@ -93,7 +93,8 @@ class Tree {
 
   // Attributes that are true now (kAll), or true as far as access goes.
   Result<Attributes> attributes(const Context& context, Object& inode, bool all = true) {
-    const std::uint64_t oldest = oldest_valid();
+    const bool outside = all && inode.outside_writers.load() != 0;
+    const std::uint64_t oldest = outside ? UINT64_MAX : oldest_valid();
     if (auto known = all ? inode.attributes.all(oldest) : inode.attributes.for_access(oldest)) {
       return *known;
     }
