@@ -8,8 +8,8 @@
 // lowers any more. When that is all of them, and no name is left in the upper, the index alone
 // keeps the copy: then it goes.
 //
-// THREADS: all functions at once. Lock order: counting_ → Record::mutex, the record table. The upper
-// is called with counting_ held.
+// THREADS: all functions at once. Lock order: counting_ → Record::mutex, the record table. The
+// upper is called with counting_ held.
 #ifndef LIBSERVICES_SERVICES_UNION_LINK_INDEX_H_
 #define LIBSERVICES_SERVICES_UNION_LINK_INDEX_H_
 
