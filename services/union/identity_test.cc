@@ -3,7 +3,9 @@
 // Inode numbers and hard links: the same before and after copy-up, rename and restart.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <random>
+#include <thread>
 
 #include "services/union/host_union.h"
 
@@ -141,6 +143,43 @@ TEST_CASE_FIXTURE(Bench, "without redirects a lower directory is not renamed: EX
   CHECK(fs().mkdir(me, "/pure", 0755).ok());
   CHECK(error_of(fs().rename(me, "/pure", "/e")) == 0);
   CHECK(error_of(fs().rename(me, "/e", "/d", RenameMode::kExchange)) == EXDEV);
+}
+
+TEST_CASE("names of one file that go at the same time, in different directories, are all counted") {
+  constexpr int kFiles = 300;
+  HostUnion bench;
+  const auto name_of = [](const std::string& directory, int file) {
+    return directory + "/f" + std::to_string(file);
+  };
+  for (const char* directory : {"low1/a", "low1/b", "low1/c"}) bench.put_directory(directory);
+  for (int i = 0; i < kFiles; ++i) {
+    bench.put(name_of("low1/c", i), "linked");
+    for (const char* directory : {"low1/a", "low1/b"}) {
+      std::filesystem::create_hard_link(bench.path(name_of("low1/c", i)),
+                                        bench.path(name_of(directory, i)));
+    }
+  }
+  for (int i = 0; i < kFiles; ++i) {
+    bench.append(name_of("/c", i), "+");
+    for (const char* directory : {"/a", "/b"}) bench.append(name_of(directory, i) + "new", "other");
+  }
+  auto& fs = bench.fs();
+  std::atomic<int> turn{0};
+  const auto replace_all = [&](const std::string& directory) {
+    for (int i = 0; i < kFiles; ++i) {
+      turn.fetch_add(1);
+      while (turn.load() < 2 * (i + 1)) {}  // both at once
+      CHECK(fs.rename(bench.me, name_of(directory, i) + "new", name_of(directory, i)).ok());
+    }
+  };
+  std::thread other([&] { replace_all("/b"); });
+  replace_all("/a");
+  other.join();
+  bench.stop();
+  for (int i = 0; i < kFiles; ++i) {
+    CAPTURE(i);
+    CHECK(bench.stat(name_of("/c", i)).links == 1);
+  }
 }
 
 TEST_CASE("a redirect that names a place beside it stays right when the directory moves again") {

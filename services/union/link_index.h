@@ -7,11 +7,15 @@
 // The copy's origin (marks.h) counts how many of those names the union does not take from the
 // lowers any more. When that is all of them, and no name is left in the upper, the index alone
 // keeps the copy: then it goes.
+//
+// THREADS: all functions at once. Lock order: counting_ → Record::mutex, the record table. The
+// upper is called with counting_ held.
 #ifndef LIBSERVICES_SERVICES_UNION_LINK_INDEX_H_
 #define LIBSERVICES_SERVICES_UNION_LINK_INDEX_H_
 
 #include <algorithm>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -81,6 +85,7 @@ class LinkIndex {
   // One of the names that the lowers have of an indexed object is not taken from there any more.
   Result<void> hide_name(const Context& context, R& record) {
     record.names_hidden.fetch_add(1);
+    std::lock_guard counting(counting_);
     const auto node = record.upper();
     if (!record.indexed.load() || !node) return {};
     LIBSERVICES_TRY(const Marks marks, marks_of(context, branches_.upper(), *node));
@@ -92,6 +97,7 @@ class LinkIndex {
   }
   // An indexed object has lost a name in the upper.
   Result<void> lost_name(const Context& context, R& record) {
+    std::lock_guard counting(counting_);
     const auto node = record.upper();
     if (!record.indexed.load() || !node) return {};
     LIBSERVICES_TRY(const Marks marks, marks_of(context, branches_.upper(), *node));
@@ -108,6 +114,7 @@ class LinkIndex {
     return name;
   }
 
+  // REQUIRES: counting_ is held.
   Result<void> drop_if_last(const Context& context, R& record, const UpperNode& node,
                             const Origin& origin) {
     LIBSERVICES_TRY(const Attributes seen, branches_.upper().getattr(context, node));
@@ -120,6 +127,9 @@ class LinkIndex {
 
   B& branches_;
   UpperMarks<Upper>& marks_;
+  // Names of one object can go in several directories at once: held while a count in an origin is
+  // read and changed, or compared with the names that are left.
+  std::mutex counting_;
 };
 
 }  // namespace libservices::union_internal

@@ -14,8 +14,8 @@
 // WARNING: the branches belong to the union while it runs (it declares kChangesOnlyThroughMe):
 // a change to them from outside may or may not be seen, as overlayfs says of itself.
 // THREADS: all operations at once. Lock order: rename_mutex_ → entries of directories, a parent's
-// before its child's → Record::copy_up, from a child to its parents → Record::mutex, the record
-// table. Those of open files: partial_files.h.
+// before its child's → Record::copy_up, from a child to its parents → LinkIndex::counting_ →
+// Record::mutex, the record table. Those of open files: partial_files.h.
 #ifndef LIBSERVICES_SERVICES_UNION_UNION_H_
 #define LIBSERVICES_SERVICES_UNION_UNION_H_
 
