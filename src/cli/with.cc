@@ -20,6 +20,7 @@
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
 #include "src/host/descriptor.h"
+#include "src/host/run_directory.h"
 
 namespace libservices::cli {
 namespace {
@@ -27,21 +28,6 @@ namespace {
 using host::Descriptor;
 
 constexpr int kMostToStop = 10000;  // ms that a service may take to end before it is killed
-
-// A new directory for one service: on tmpfs where there is one.
-std::string private_directory() {
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  const char* temporary = std::getenv("TMPDIR");
-  for (const char* parent : {::geteuid() == 0 ? "/run" : runtime, "/dev/shm", temporary, "/tmp"}) {
-    if (parent == nullptr || parent[0] != '/') continue;
-    std::string name = fmt::format("{}/libservices-with.XXXXXX", parent);
-    if (::mkdtemp(name.data()) != nullptr) return name;
-  }
-  complain(fmt::format("run directory: cannot make one in /tmp: {} (name one with "
-                       "--run-directory)",
-                       std::strerror(errno)));
-  return "";
-}
 
 Descriptor open_pidfd(pid_t pid) {
   return Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
@@ -109,8 +95,8 @@ void wait_readable(int descriptor) {
     (void)!::write(control, "r", 1);
     const Descriptor program(receive_descriptor(control));
     if (program.ok()) {
-      wait_readable(control);          // the end of `libservices with`
-      wait_readable(program.get());    // usually long before
+      wait_readable(control);        // the end of `libservices with`
+      wait_readable(program.get());  // usually long before
     }
     if (const absl::Status stopped = host.stop(); !stopped.ok()) {
       complain(stopped);
@@ -128,8 +114,7 @@ int status_of(int wait_status) {
 sigset_t signals_to_wait_for() {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int signal :
-       {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGCHLD}) {
+  for (const int signal : {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGCHLD}) {
     ::sigaddset(&set, signal);
   }
   return set;
@@ -152,17 +137,18 @@ void wait_for_service(pid_t service) {
   const Descriptor pidfd = open_pidfd(service);
   pollfd event{pidfd.get(), POLLIN, 0};
   if (::poll(&event, 1, kMostToStop) == 0) {
-    complain(fmt::format("service {}: it does not stop, and is killed (look at its backends)",
-                         service));
+    complain(
+        fmt::format("service {}: it does not stop, and is killed (look at its backends)", service));
     ::kill(service, SIGKILL);
   }
   int wait_status = 0;
   while (::waitpid(service, &wait_status, 0) < 0 && errno == EINTR) {
   }
   if (WIFSIGNALED(wait_status)) {
-    complain(fmt::format("service {}: signal {} killed it, and what was not synced may be lost "
-                         "(check the layers)",
-                         service, WTERMSIG(wait_status)));
+    complain(
+        fmt::format("service {}: signal {} killed it, and what was not synced may be lost "
+                    "(check the layers)",
+                    service, WTERMSIG(wait_status)));
   }
 }
 
@@ -178,8 +164,14 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
   if (preload.empty()) return kOwnFailure;
   config.restart_wait = {};  // no other service will come
   const bool own_directory = config.run_directory.empty();
-  if (own_directory) config.run_directory = private_directory();
-  if (config.run_directory.empty()) return kOwnFailure;
+  if (own_directory) {
+    absl::StatusOr<std::string> made = host::make_private_run_directory("libservices-with");
+    if (!made.ok()) {
+      complain(made.status());
+      return kOwnFailure;
+    }
+    config.run_directory = *std::move(made);
+  }
   const auto clean_up = [&] {
     std::error_code ignored;
     if (own_directory) std::filesystem::remove_all(config.run_directory, ignored);

@@ -116,6 +116,20 @@ absl::StatusOr<std::string> run_directory_of(std::string_view pool) {
   return fmt::format("/tmp/libservices-{}/{}", ::geteuid(), pool);
 }
 
+absl::StatusOr<std::string> make_private_run_directory(std::string_view name) {
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  const char* temporary = std::getenv("TMPDIR");
+  // The superuser of a user namespace may not write everywhere.
+  for (const char* parent : {::geteuid() == 0 ? "/run" : runtime, "/dev/shm", temporary, "/tmp"}) {
+    if (parent == nullptr || parent[0] != '/') continue;
+    std::string path = fmt::format("{}/{}.XXXXXX", parent, name);
+    if (::mkdtemp(path.data()) != nullptr) return path;
+  }
+  return error_status(
+      errno, fmt::format("run directory: cannot make one in /tmp: {} (see who may write there)",
+                         std::strerror(errno)));
+}
+
 std::string socket_path(std::string_view run_directory) {
   return fmt::format("{}/socket", run_directory);
 }

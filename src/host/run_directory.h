@@ -29,6 +29,10 @@ namespace libservices::host {
 // Of the pool for this user. ERRORS: InvalidArgument for a name that is none.
 absl::StatusOr<std::string> run_directory_of(std::string_view pool);
 
+// A new directory for one service that nobody looks for, on tmpfs where there is one: `name` and a
+// few letters. ERRORS: for a person to read.
+absl::StatusOr<std::string> make_private_run_directory(std::string_view name);
+
 // Paths in it.
 std::string socket_path(std::string_view run_directory);
 std::string status_path(std::string_view run_directory);

@@ -9,6 +9,7 @@ namespace libservices::host {
 // images whose ids are made the container's.
 void add_idmap_unions(Catalog& catalog) {
   catalog.add<IdMap<Union<Local, Local>>>("idmap(union(local, local...))");
+  catalog.add<IdMap<Union<Local, Local>>>("idmap(union(local))");
   catalog.add<Union<Local, IdMap<Local>>>("union(local, idmap(local)...)");
 }
 

@@ -6,6 +6,7 @@ namespace libservices::host {
 
 void add_unions(Catalog& catalog) {
   catalog.add<Union<Local, Local>>("union(local, local...)");
+  catalog.add<Union<Local, Local>>("union(local)");  // one lower that may hold marks: upper=none
   catalog.add<Union<Memory, Local>>("union(memory, local...)");
 }
 

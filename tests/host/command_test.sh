@@ -155,7 +155,7 @@ if has local; then
     ln -s lower alias
     union 'overlap: a change would appear in both' lower alias
     union "$work/gone" upper gone
-    expect 125 'no such composition' "$libservices" with --mount "/mnt/x=union(local:$work/upper)" -- true
+    expect 125 'it has no lower branch' "$libservices" with --mount "/mnt/x=union(local:$work/upper)" -- true
   fi
 fi
 
