@@ -31,7 +31,7 @@ constexpr Flag kFlags[] = {
     {"noatime", Group::kTimes, "noatime"},
     {"relatime", Group::kTimes, ""},
     {"norelatime", Group::kTimes, ""},
-    {"strictatime", Group::kTimes, "strictatime"},
+    {"strictatime", Group::kTimes, ""},
     {"diratime", Group::kDirectoryTimes, ""},
     {"nodiratime", Group::kDirectoryTimes, "nodiratime"},
     {"async", Group::kWrites, ""},
@@ -261,8 +261,7 @@ class Parser {
     if (value.starts_with('"') && (value.size() < 2 || !value.ends_with('"'))) {
       return wrong(option, "its quotes have no end", R"(write context="LABEL")");
     }
-    labels_ += labels_.empty() ? "" : ",";
-    labels_ += option;
+    labels_.emplace_back(option);
     return absl::OkStatus();
   }
 
@@ -351,14 +350,9 @@ class Parser {
     if (to_root_ && !options_.squash_gid) options_.squash_gid = 0;
     options_.read_only = options_.read_only || options_.upper.empty();
     for (const auto& [group, effect] : flags_) {
-      if (effect.empty()) continue;
-      options_.mount_flags += options_.mount_flags.empty() ? "" : ",";
-      options_.mount_flags += effect;
+      if (!effect.empty()) options_.mount_options.emplace_back(effect);
     }
-    if (!labels_.empty()) {
-      options_.mount_flags += options_.mount_flags.empty() ? "" : ",";
-      options_.mount_flags += labels_;
-    }
+    for (std::string& label : labels_) options_.mount_options.push_back(std::move(label));
     return absl::OkStatus();
   }
 
@@ -382,7 +376,7 @@ class Parser {
   // As fuse-overlayfs has it: programs may be set-user-id, devices do not work, and reading does
   // not write times.
   std::map<Group, std::string_view> flags_{{Group::kDevices, "nodev"}, {Group::kTimes, "noatime"}};
-  std::string labels_;
+  std::vector<std::string> labels_;
 };
 
 }  // namespace
@@ -417,7 +411,7 @@ Owners
   squash_to_uid=N, squash_to_gid=N
 Mount
   ro, rw, allow_other, [no]dev, [no]suid, [no]exec, [no]atime, [no]diratime,
-  strictatime, sync, dirsync, context="LABEL"
+  sync, dirsync, context="LABEL"
   The defaults are suid, nodev and noatime, and root's mounts are for everybody.
 Words
   -f           stay in the foreground

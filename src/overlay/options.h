@@ -55,7 +55,7 @@ struct Options {
 
   bool read_only = false;
   bool allow_other = false;
-  std::string mount_flags;  // for mount(2): "nodev,noatime", perhaps with labels
+  std::vector<std::string> mount_options;  // nodev, noatime, …, and context=… for labels
 
   std::vector<std::string> warnings;  // each for a line on standard error
 };

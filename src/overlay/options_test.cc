@@ -118,18 +118,19 @@ TEST_CASE("owners: all are one") {
 TEST_CASE("a label has its quotes and its commas") {
   const Options options =
       with(R"(lowerdir=/a,context="system_u:object_r:container_file_t:s0:c1,c2",nodev)");
-  CHECK(options.mount_flags ==
-        R"(nodev,noatime,context="system_u:object_r:container_file_t:s0:c1,c2")");
+  CHECK(options.mount_options ==
+        Words{"nodev", "noatime", R"(context="system_u:object_r:container_file_t:s0:c1,c2")"});
   CHECK(options.warnings.empty());
-  CHECK(with("lowerdir=/a,context=plain").mount_flags == "nodev,noatime,context=plain");
+  CHECK(with("lowerdir=/a,context=plain").mount_options ==
+        Words{"nodev", "noatime", "context=plain"});
   CHECK(contains(refusal(R"(lowerdir=/a,context="a,b)"), "its quotes have no end"));
 }
 
 TEST_CASE("flags of mount(2): the last one counts") {
-  CHECK(with("lowerdir=/a").mount_flags == "nodev,noatime");
-  CHECK(with("lowerdir=/a,dev,atime").mount_flags.empty());
-  CHECK(with("lowerdir=/a,dev,nodev,suid,nosuid,exec,noexec,sync").mount_flags ==
-        "nodev,nosuid,noexec,noatime,sync");
+  CHECK(with("lowerdir=/a").mount_options == Words{"nodev", "noatime"});
+  CHECK(with("lowerdir=/a,dev,atime").mount_options.empty());
+  CHECK(with("lowerdir=/a,dev,nodev,suid,nosuid,exec,noexec,sync").mount_options ==
+        Words{"nodev", "nosuid", "noexec", "noatime", "sync"});
   CHECK_FALSE(with("lowerdir=/a").allow_other);
   CHECK(with("lowerdir=/a,allow_other").allow_other);
 }
