@@ -32,9 +32,14 @@ struct Identity {
   gid_t gid = 0;
   std::span<const gid_t> groups;  // supplementary; owned by the session
   const GroupSource* more_groups = nullptr;
+  // The kernel hands the call on and has decided that it is allowed, knowing capabilities that ids
+  // do not tell: those of a user namespace's superuser over its own users' files.
+  bool is_allowed = false;
+  bool drops_set_id = false;  // set-id bits go with a change of content, whoever makes it
 
   // User 0 stands for all capabilities, as in a container without capability bounds.
-  bool is_superuser() const { return uid == 0; }
+  bool is_superuser() const { return uid == 0 || is_allowed; }
+  bool keeps_set_id() const { return is_superuser() && !drops_set_id; }
   bool in_group(gid_t group) const {
     return gid == group || std::find(groups.begin(), groups.end(), group) != groups.end() ||
            (more_groups != nullptr && more_groups->has(group));

@@ -71,7 +71,8 @@ class Session::Run {
         room_(room),
         reply_(reply),
         groups_(message) {
-    context_.caller = {message.header.uid, message.header.gid, {}, &groups_};
+    // Every mount has default_permissions: what comes is allowed.
+    context_.caller = {message.header.uid, message.header.gid, {}, &groups_, true};
     context_.process = kOfKernel | message.header.pid;
   }
 
@@ -292,6 +293,7 @@ Result<void> Session::Run::setattr() {
   if (take(FATTR_UID, A::kUid)) changes.uid = in.uid;
   if (take(FATTR_GID, A::kGid)) changes.gid = in.gid;
   if (take(FATTR_SIZE, A::kSize)) changes.size = in.size;
+  context_.caller.drops_set_id = (in.valid & FATTR_KILL_SUIDGID) != 0;
   if ((in.valid & FATTR_ATIME_NOW) != 0) {
     changes.which |= A::kAtimeNow;
   } else if (take(FATTR_ATIME, A::kAtime)) {
@@ -427,6 +429,7 @@ Result<void> Session::Run::open() {
   const auto in = message_.as<fuse_open_in>();
   LIBSERVICES_TRY(const OpenFilePtr object, node());
   const bool directory = message_.header.opcode == FUSE_OPENDIR;
+  context_.caller.drops_set_id = (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   OpenFlags flags = flags_of(in.flags);
   if (directory) flags.bits = O_RDONLY | O_DIRECTORY;
   if ((in.flags & kForExecution) != 0 && !directory) {  // that needs no right to read
@@ -449,6 +452,7 @@ Result<void> Session::Run::open() {
 Result<void> Session::Run::create() {
   const auto in = message_.as<fuse_create_in>();
   context_.umask = in.umask & 0777U;
+  context_.caller.drops_set_id = (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   LIBSERVICES_TRY(const OpenFilePtr parent, node());
   const bool nameless = message_.header.opcode == FUSE_TMPFILE;
   const OpenFlags flags = flags_of(in.flags);
@@ -483,6 +487,7 @@ Result<void> Session::Run::write() {
   // What the page cache writes out may come after the writer has closed, by whoever caused it, and
   // the kernel has checked the writer. It takes set-id bits away only if it says so.
   if ((in.write_flags & FUSE_WRITE_CACHE) != 0) context_.caller = {};
+  context_.caller.drops_set_id = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
   LIBSERVICES_TRY(const std::size_t count,
                   filesystem_.pwrite(context_, *open->file, in.offset,
                                      message_.payload.first(in.size)));

@@ -193,7 +193,7 @@ class Content {
 
   // After a change of the content by `context.caller`, or a truncation at open.
   Result<void> drop_set_id(const Context& context, typename T::Object& inode) {
-    if (context.caller.is_superuser() || !inode.attributes.may_have_set_id()) return {};
+    if (context.caller.keeps_set_id() || !inode.attributes.may_have_set_id()) return {};
     if constexpr (WritableService<Stack>) {
       LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, inode, false));
       const std::uint32_t left = without_set_id(context.caller, now);

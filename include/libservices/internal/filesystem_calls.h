@@ -196,7 +196,7 @@ Result<std::size_t> Filesystem<Stack>::listxattr(const Context& context, const L
     std::string shown;
     for (std::size_t start = 0; start < all.size();) {
       const std::string_view name(all.c_str() + start);
-      const bool hidden = name.starts_with("trusted.") && !context.caller.is_superuser();
+      const bool hidden = name.starts_with("trusted.") && context.caller.uid != 0;
       if (!hidden && !name.starts_with("system.")) shown.append(name).push_back('\0');
       start += name.size() + 1;
     }

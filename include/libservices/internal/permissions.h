@@ -145,7 +145,7 @@ inline Result<void> check_changes(const Identity& caller, const Attributes& obje
       LIBSERVICES_CHECK_OK(check_access(caller, object, W_OK));
     }
   }
-  if (changes.has(C::kSize) && !caller.is_superuser() && !changes.has(C::kMode)) {
+  if (changes.has(C::kSize) && !caller.keeps_set_id() && !changes.has(C::kMode)) {
     const std::uint32_t left = without_set_id(caller, object);
     if (left != object.permissions()) {
       changes.which |= C::kMode;
