@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/overlay/layers.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -72,6 +76,35 @@ absl::Status find_directories(Options& options) {
   if (found.ok()) found = find_directory("upperdir", options.upper, "make it first");
   if (found.ok()) found = find_directory("workdir", options.work, "make it first");
   return found;
+}
+
+bool is_on_idmapped_mount(const std::string& directory) {
+  struct statx seen {};
+  if (::statx(AT_FDCWD, directory.c_str(), 0, STATX_MNT_ID, &seen) != 0 ||
+      (seen.stx_mask & STATX_MNT_ID) == 0) {
+    return false;
+  }
+  // "36 35 98:0 /root /mount/point rw,idmapped shared:1 - ext4 …"
+  std::ifstream mounts("/proc/self/mountinfo");
+  std::string line;
+  while (std::getline(mounts, line)) {
+    std::istringstream words(line);
+    std::uint64_t number = 0;
+    std::string skipped;
+    std::string options;
+    words >> number;
+    if (number != seen.stx_mnt_id) continue;
+    words >> skipped >> skipped >> skipped >> skipped >> options;
+    return ("," + options + ",").find(",idmapped,") != std::string::npos;
+  }
+  return false;
+}
+
+void leave_owners_to_mounts(Options& options) {
+  if (options.uids.empty() && options.gids.empty()) return;
+  if (std::none_of(options.lowers.begin(), options.lowers.end(), is_on_idmapped_mount)) return;
+  options.uids.clear();
+  options.gids.clear();
 }
 
 Marks marks_for(const std::string& work) {

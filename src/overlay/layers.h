@@ -17,6 +17,14 @@ namespace libservices::overlay {
 // ERRORS: for a person to read, when one is missing.
 absl::Status find_directories(Options& options);
 
+// Whether the directory is seen through a mount that changes owners itself (mount_setattr(2)).
+bool is_on_idmapped_mount(const std::string& directory);
+
+// containers/storage 1.43, which podman 4 has, asks for owners to be mapped and gives lowers that a
+// mount has mapped already, with an upper that is stored so: a second time would be wrong.
+// REQUIRES: find_directories().
+void leave_owners_to_mounts(Options& options);
+
 // How the upper says what it hides.
 enum class Marks : std::uint8_t { kOverlay, kFiles };
 

@@ -150,6 +150,7 @@ int run(const std::vector<std::string_view>& words) {
   }
   for (const std::string& warning : options->warnings) complain(warning);
   if (absl::Status found = find_directories(*options); !found.ok()) return fail(found);
+  leave_owners_to_mounts(*options);
   if (options->place == Options::Place::kForeground) return be_the_service(*options, -1);
   return start_the_service(*options);
 }

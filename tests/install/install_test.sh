@@ -18,7 +18,7 @@ fail() {
 
 prefix=$work/prefix
 "$here/$1" "$here" "$here" "$prefix" >"$work/log" 2>&1 || { cat "$work/log"; fail "install_files"; }
-for file in bin/libservices lib/libservices-preload.so lib/libservices-client.so lib/libservices.so \
+for file in bin/libservices bin/libservices-overlay lib/libservices-preload.so lib/libservices-client.so lib/libservices.so \
   include/libservices/filesystem.h include/libservices/libservices.h include/libservices/client.h \
   include/libservices/testing/conformance.h include/libservices/extra/services/union/union.h \
   share/doc/libservices/LICENSE; do
@@ -67,6 +67,8 @@ pass "a C++ program with CMake"
 [ "$("$prefix/bin/libservices" with --mount /notes=memory -- sh -c 'echo text >/notes/a && cat /notes/a')" = text ] ||
   fail "the installed command"
 pass "the installed command"
+"$prefix/bin/libservices-overlay" --version | grep -q '^libservices-overlay: version' || fail "the installed mount program"
+pass "the installed mount program"
 "$prefix/bin/libservices" with --run-directory "$work/run" --mount /notes=memory -- \
   env -u LD_PRELOAD "$work/cmake/client" "$work/run" /notes | diff - examples/06_client/expected_output.txt
 pass "the client library"

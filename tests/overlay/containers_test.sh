@@ -96,9 +96,6 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
 lock_type = "file"
-tmp_dir = "$1/tmp"
-static_dir = "$1/static"
-volume_path = "$1/volumes"
 [containers]
 netns = "none"
 log_driver = "k8s-file"
@@ -201,10 +198,14 @@ check info 'podman info names the program' sh -c "CONTAINERS_STORAGE_CONF=$work/
 
 # --- containers with other ids
 for in in native ours; do
-  in_store "$work/$in" podman run --rm --uidmap 0:300000:65536 --gidmap 0:300000:65536 localhost/built:1 \
+  in_store "$work/$in" podman run --name "ids-$in" --uidmap 0:300000:65536 --gidmap 0:300000:65536 localhost/built:1 \
     sh -c 'id -u && stat -c "%n %u:%g" /data/b /usr/lib/f4 /data/moved/file && touch /made && chown 9:9 /made && stat -c %u:%g /made' >"$in.ids" 2>err </dev/null
   echo "exit status $?" >>"$in.ids"
+  check uidmap "$in: commit" in_store "$work/$in" podman commit -q "ids-$in" localhost/ids:1
+  exported "$work/$in" localhost/ids:1 "$work/$in.tree3" || bad "$in: export"
+  (tree "$work/$in.tree3") >"$in.list3"
 done
+check uidmap 'owners in what is committed' diff native.list3 ours.list3
 check uidmap 'with --uidmap' diff native.ids ours.ids
 check uidmap 'it ran' grep -qx 'exit status 0' ours.ids
 
