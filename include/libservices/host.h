@@ -35,6 +35,10 @@ struct HostConfig {
     bool read_only = false;
     // The kernel gathers writes. Who looks through shared memory sees them when it writes them out.
     bool writeback = false;
+    // What the kernel has allowed is not checked again, so that capabilities count which only it
+    // knows: those of a container's superuser in its user namespace. It decides by the attributes
+    // that it keeps: for mounts past which nothing is changed.
+    bool kernel_decides = false;
     // Reads, writes and mappings go straight to the host's files where kernel and stack can.
     bool passthrough = true;
     std::string source;  // what mount(8) shows as the device; empty: the spec

@@ -71,8 +71,8 @@ class Session::Run {
         room_(room),
         reply_(reply),
         groups_(message) {
-    // Every mount has default_permissions: what comes is allowed.
-    context_.caller = {message.header.uid, message.header.gid, {}, &groups_, true};
+    context_.caller = {message.header.uid, message.header.gid, {}, &groups_,
+                       session.options_.kernel_decides};
     context_.process = kOfKernel | message.header.pid;
   }
 

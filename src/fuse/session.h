@@ -81,6 +81,7 @@ class Session final : private ChangeListener {
     bool read_only = false;
     bool writeback = false;  // the kernel gathers writes: others see them when it writes them out
     bool passthrough = true;  // where the kernel and the stack can
+    bool kernel_decides = false;  // what it has allowed is not checked again
   };
   // From start() of the filesystem to its stop(). It becomes the filesystem's listener.
   Session(AnyFilesystem& filesystem, Options options);

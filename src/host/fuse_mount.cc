@@ -25,7 +25,9 @@ FuseMount::FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem)
     : path_(mount.path),
       source_(mount.fuse->source.empty() ? mount.spec : mount.fuse->source),
       options_(*mount.fuse),
-      session_(filesystem, {.writeback = mount.fuse->writeback, .passthrough = mount.fuse->passthrough}) {}
+      session_(filesystem, {.writeback = mount.fuse->writeback,
+                            .passthrough = mount.fuse->passthrough,
+                            .kernel_decides = mount.fuse->kernel_decides}) {}
 
 absl::Status FuseMount::make_path() {
   if (exists(path_) || fuse::is_stale(path_)) return absl::OkStatus();

@@ -37,6 +37,7 @@ absl::StatusOr<HostConfig> config_of(const Options& options, const std::string& 
   config.mounts.push_back({options.mountpoint, spec});
   config.mounts.back().fuse = {.allow_other = options.allow_other || ::geteuid() == 0,
                                .read_only = options.read_only,
+                               .kernel_decides = true,
                                .source = options.source,
                                .mount_options = options.mount_options,
                                .on_end = std::move(on_end)};

@@ -81,7 +81,7 @@ inline NewNode new_node(const Context& context, const Attributes& directory, std
 // the owner, of a file with set-id bits. Without S_IXGRP, S_ISGID stays for members of the group.
 inline std::uint32_t without_set_id(const Identity& caller, const Attributes& object) {
   std::uint32_t left = object.mode & ~static_cast<std::uint32_t>(S_ISUID);
-  if ((object.mode & S_IXGRP) != 0 || !(caller.is_superuser() || caller.in_group(object.gid))) {
+  if ((object.mode & S_IXGRP) != 0 || !(caller.keeps_set_id() || caller.in_group(object.gid))) {
     left &= ~static_cast<std::uint32_t>(S_ISGID);
   }
   return left & 07777U;
