@@ -15,7 +15,7 @@ if [ "${1-}" != inside ]; then
     bash "$(realpath "$0")" inside "$program"
 fi
 name=$(basename "$2")
-work=$(mktemp -d /tmp/libservices-mount-test.XXXXXX)
+work=$(mktemp -d /tmp/libservices-layers-test.XXXXXX)
 chmod 755 "$work"
 # Where every user can run it.
 mkdir "$work/bin"
@@ -63,8 +63,8 @@ start() {  # start ARGUMENT...: the program, which must return; 0: it says that 
   timeout 30 "$program" "$@" >"$work/out" 2>"$work/err" </dev/null
 }
 end() { fusermount3 -u "$1"; }
-# Private run directories and the like that a service left.
-litter() { find /run /dev/shm /tmp -maxdepth 1 -name '*overlay*.??????' 2>/dev/null | sort; }
+# Private run directories that a service left. The shell looks at names alone: other mounts there may not answer.
+litter() { (shopt -s nullglob && echo /run/libservices-overlay.* /dev/shm/libservices-overlay.* /tmp/libservices-overlay.*); }
 litter_before=$(litter)
 
 fresh() {  # low1 over low2, an empty upper, and the links by which containers/storage names layers
@@ -193,7 +193,7 @@ same 'standard error is closed' 0 $?
 exec 7>&-
 for pid in $(services "$work/merged"); do
   same 'descriptors 0 to 2' '/dev/null /dev/null /dev/null ' "$(for d in 0 1 2; do readlink "/proc/$pid/fd/$d"; done | tr '\n' ' ')"
-  same "the caller's other descriptors" '' "$(ls -l "/proc/$pid/fd" | grep -o 'mount-test.*/held')"
+  same "the caller's other descriptors" '' "$(ls -l "/proc/$pid/fd" | grep -o 'layers-test.*/held')"
   same 'its directory' / "$(readlink "/proc/$pid/cwd")"
 done
 end merged
