@@ -4,11 +4,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/vfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <system_error>
 #include <thread>
 
@@ -43,7 +43,12 @@ iovec part(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+int Device::wake_up_signal() { return SIGRTMIN + 8; }
+
 bool Device::start() {
+  struct sigaction wake {};
+  wake.sa_handler = [](int) {};  // without SA_RESTART: the read ends with EINTR
+  ::sigaction(wake_up_signal(), &wake, nullptr);
   std::lock_guard lock(mutex_);
   nowhere_ = host::Descriptor(::open("/dev/null", O_RDWR | O_CLOEXEC));
   return nowhere_.ok() && begin_thread();
@@ -51,14 +56,16 @@ bool Device::start() {
 
 // REQUIRES: mutex_.
 bool Device::begin_thread() {
-  sigset_t all;
+  sigset_t most;
   sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the service's own threads
+  ::sigfillset(&most);  // the others are for the service's own threads
+  ::sigdelset(&most, wake_up_signal());
+  ::pthread_sigmask(SIG_SETMASK, &most, &before);
   bool begun = true;
   try {
-    std::thread([this] { serve(); }).detach();
-    ++threads_;
+    std::thread thread([this] { serve(); });
+    threads_.push_back(thread.native_handle());
+    thread.detach();
   } catch (const std::system_error&) {
     begun = false;
   }
@@ -66,18 +73,14 @@ bool Device::begin_thread() {
   return begun;
 }
 
-// Who still uses the mount keeps the connection, and the threads in their read. Each question for
-// the volume wakes one of them, which ends behind it; the last one cuts the connection.
-void Device::stop(const host::Descriptor& root) {
+void Device::stop() {
+  constexpr std::chrono::milliseconds kAgain(10);  // a signal may come just before the read
   std::unique_lock lock(mutex_);
   stopping_ = true;
-  while (root.ok() && threads_ != 0) {
-    lock.unlock();
-    struct statfs ignored {};
-    (void)::fstatfs(root.get(), &ignored);
-    lock.lock();
+  while (!threads_.empty()) {
+    for (const pthread_t thread : threads_) ::pthread_kill(thread, wake_up_signal());
+    ended_.wait_for(lock, kAgain);
   }
-  ended_.wait(lock, [this] { return threads_ == 0; });
 }
 
 bool Device::is_mounted() const {
@@ -103,7 +106,7 @@ void Device::serve() {
       gone = !std::exchange(gone_, true);
       break;
     }
-    if (reading_ == 0 && threads_ < options_.most_threads && !stopping_) (void)begin_thread();
+    if (reading_ == 0 && threads_.size() < options_.most_threads && !stopping_) (void)begin_thread();
     lock.unlock();
     serve_one(message.bytes().first(static_cast<std::size_t>(size)), payload.bytes());
     lock.lock();
@@ -112,7 +115,8 @@ void Device::serve() {
   if (gone && options_.on_end) options_.on_end();
   lock.lock();
   // What is sent later goes nowhere; with the last reader the kernel's end of the connection ends.
-  if (--threads_ == 0) (void)::dup3(nowhere_.get(), descriptor_.get(), O_CLOEXEC);
+  std::erase_if(threads_, [](pthread_t one) { return ::pthread_equal(one, ::pthread_self()) != 0; });
+  if (threads_.empty()) (void)::dup3(nowhere_.get(), descriptor_.get(), O_CLOEXEC);
   // Under the lock: who waits may end this object as soon as it has it.
   ended_.notify_all();
 }

@@ -3,16 +3,21 @@
 // The carrier of a session over /dev/fuse: threads that read requests and write answers.
 //
 // There are as many threads as requests run at once, and one more that reads: a request that waits
-// (for a backend, say) holds up no other.
+// (for a backend, say) holds up no other. stop() takes them out of their read by a signal.
+// WARNING: never use the mount from this process. A thread that waits for an answer of a process
+// that is being killed keeps that process from dying, and so it waits for ever.
 // OWNS: the descriptor, and its threads between start() and stop().
 #ifndef LIBSERVICES_SRC_FUSE_DEVICE_H_
 #define LIBSERVICES_SRC_FUSE_DEVICE_H_
+
+#include <pthread.h>
 
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <mutex>
 #include <span>
+#include <vector>
 
 #include "src/fuse/session.h"
 #include "src/host/descriptor.h"
@@ -21,6 +26,9 @@ namespace libservices::fuse {
 
 class Device final : public Carrier {
  public:
+  // Its handler, which does nothing, is this process's while a device is.
+  static int wake_up_signal();
+
   struct Options {
     std::size_t most_threads = 64;
     std::function<void()> on_end;  // by a thread of the device, when the mount is gone
@@ -30,15 +38,14 @@ class Device final : public Carrier {
       : session_(session), descriptor_(std::move(descriptor)), options_(std::move(options)) {
     session_.set_carrier(this);
   }
-  ~Device() { stop({}); }
+  ~Device() { stop(); }
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
   // False: there is no thread to be had.
   bool start();
-  // Ends with the requests that run. `root`: a descriptor of the mount's root, which may have been
-  // detached; none: the mount is gone altogether.
-  void stop(const host::Descriptor& root);
+  // Waits for the requests that run, and cuts the connection: who still uses the mount gets ENOTCONN.
+  void stop();
   bool is_mounted() const;
 
   bool send(std::uint64_t unique, int error, std::span<const std::byte> fixed,
@@ -59,7 +66,7 @@ class Device final : public Carrier {
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable ended_;
-  std::size_t threads_ = 0;
+  std::vector<pthread_t> threads_;
   std::size_t reading_ = 0;
   bool gone_ = false;
   bool stopping_ = false;

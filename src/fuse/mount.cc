@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -138,6 +139,30 @@ bool unmount(const std::string& path) {
   if (run_helper({"fusermount3", "-u", "-z", "-q", "--", path}, -1) == 0) return true;
   errno = EPERM;
   return false;
+}
+
+void unmount_own(const std::string& path) {
+  const char* const at = path.c_str();
+  const pid_t child = ::fork();
+  if (child == 0) {  // only what may be called between fork and exec
+    // Without our end of the connection, whose end it must see should we be killed.
+    ::close_range(0, ~0U, 0);
+    if (::umount2(at, UMOUNT_NOFOLLOW) == 0) ::_exit(0);
+    const int root = ::open(at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root >= 0) (void)::syncfs(root);
+    ::close(root);
+    ::_exit(::umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : 1);
+  }
+  int status = 1;
+  while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (status != 0) (void)unmount(path);
+}
+
+std::uint64_t device_at(const std::string& path) {
+  struct statx seen {};
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &seen) != 0) return 0;
+  return ::makedev(seen.stx_dev_major, seen.stx_dev_minor);
 }
 
 absl::StatusOr<Descriptor> mount(const MountWords& words) {

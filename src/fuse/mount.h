@@ -5,6 +5,7 @@
 #ifndef LIBSERVICES_SRC_FUSE_MOUNT_H_
 #define LIBSERVICES_SRC_FUSE_MOUNT_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,13 @@ absl::StatusOr<host::Descriptor> mount(const MountWords& words);
 // Whatever still uses it keeps it until it lets go. False: it is not mounted, or may not be unmounted
 // (errno).
 bool unmount(const std::string& path);
+
+// The same of what this process serves: first the kernel writes out what it has gathered. In a process
+// of its own, since a server must not wait for itself.
+void unmount_own(const std::string& path);
+
+// st_dev of what stands at the path, without a question to whoever serves it; 0: none.
+std::uint64_t device_at(const std::string& path);
 
 // Whether a FUSE filesystem without a service stands there: every call on it gives ENOTCONN.
 bool is_stale(const std::string& path);

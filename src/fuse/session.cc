@@ -210,7 +210,11 @@ Result<void> Session::Run::init() {
     out.max_stack_depth = 1;  // what it passes through to is no stacked filesystem itself
     session_.may_pass_.store(true, std::memory_order_relaxed);
   }
-  session_.minor_.store(out.minor, std::memory_order_relaxed);
+  {
+    std::lock_guard lock(session_.locks_mutex_);
+    session_.minor_.store(out.minor, std::memory_order_relaxed);
+    session_.negotiated_.notify_all();
+  }
   reply_.set(out);
   return {};
 }
@@ -829,6 +833,11 @@ void Session::run(const Message& message, std::span<std::byte> room, Reply& repl
     reply.fixed_bytes = 0;
     reply.payload = {};
   }
+}
+
+bool Session::wait_until_negotiated(std::chrono::milliseconds most) {
+  std::unique_lock lock(locks_mutex_);
+  return negotiated_.wait_for(lock, most, [this] { return minor_.load() != 0; });
 }
 
 void Session::undo(const Reply& reply) {

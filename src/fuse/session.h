@@ -16,6 +16,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -97,6 +98,9 @@ class Session final : private ChangeListener {
   // The kernel is gone: all that it had is given back.
   void end();
 
+  // Whether the kernel has agreed on a protocol, or does so within this time.
+  bool wait_until_negotiated(std::chrono::milliseconds most);
+
   // Sends what this thread's changes have made untrue in the kernel, of all sessions.
   static void deliver_notices();
 
@@ -164,6 +168,7 @@ class Session final : private ChangeListener {
 
   std::mutex locks_mutex_;  // guards what follows
   std::condition_variable locks_changed_;
+  std::condition_variable negotiated_;
   std::list<WaitingLock> waiting_locks_;
   std::array<std::uint64_t, 64> interrupts_{};  // the latest
   std::size_t next_interrupt_ = 0;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -16,6 +17,8 @@
 
 namespace libservices::host {
 namespace {
+
+constexpr std::chrono::seconds kMostToAnswer(10);
 
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
@@ -66,29 +69,17 @@ absl::Status FuseMount::start() {
   }
   device_ = std::make_unique<fuse::Device>(session_, *std::move(descriptor),
                                            fuse::Device::Options{.on_end = options_.on_end});
-  struct stat root {};
-  if (!device_->start() || ::stat(path_.c_str(), &root) != 0) {
-    const int why = errno;
-    stop();
-    return error_status(why, fmt::format("{}: its mount does not answer: {} (see the kernel's log)",
-                                         path_, std::strerror(why)));
-  }
-  number_ = root.st_dev;
-  return absl::OkStatus();
+  number_ = fuse::device_at(path_);
+  if (device_->start() && session_.wait_until_negotiated(kMostToAnswer)) return absl::OkStatus();
+  stop();
+  return absl::UnavailableError(
+      fmt::format("{}: the kernel does not begin to speak with its mount (see its log)", path_));
 }
 
 void FuseMount::stop() {
   if (device_ == nullptr) return;
-  // Held while the mount is detached, if it is there still: the way to wake who waits for requests.
-  Descriptor root;
-  if (device_->is_mounted()) {
-    struct stat seen {};
-    root = Descriptor(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (root.ok() && (::fstat(root.get(), &seen) != 0 || seen.st_dev != number_)) root.reset();
-    if (root.ok()) (void)fuse::unmount(path_);
-  }
-  device_->stop(root);
-  root.reset();
+  if (device_->is_mounted() && fuse::device_at(path_) == number_) fuse::unmount_own(path_);
+  device_->stop();
   session_.end();
   device_.reset();
   remove_path();

@@ -43,7 +43,7 @@ class FuseMount {
   std::string made_;  // the topmost directory that was made; empty: none
   fuse::Session session_;
   std::unique_ptr<fuse::Device> device_;
-  dev_t number_ = 0;  // st_dev of what is mounted
+  std::uint64_t number_ = 0;  // st_dev of what is mounted
 };
 
 }  // namespace libservices::host

@@ -183,6 +183,19 @@ with open(mount + "/lock", "r+") as file:
     fcntl.lockf(file, fcntl.LOCK_EX)
 holder.wait()
 PYTHON
+check "what there is not is refused" timeout 60 python3 - <<'PYTHON'
+import ctypes, errno, fcntl, os
+libc = ctypes.CDLL(None, use_errno=True)
+with open(os.environ["mount"] + "/mapped", "r+b") as file:
+    try:
+        fcntl.ioctl(file, 0x80086601, bytearray(8))  # FS_IOC_GETFLAGS
+        raise SystemExit("FS_IOC_GETFLAGS is there")
+    except OSError as error:
+        assert error.errno == errno.ENOTTY, error
+    collapse_range = 8
+    assert libc.fallocate(file.fileno(), collapse_range, ctypes.c_long(0), ctypes.c_long(4096)) == -1
+    assert ctypes.get_errno() == errno.EOPNOTSUPP, ctypes.get_errno()
+PYTHON
 check "others' groups count" bash -c '
   mkdir "$mount/group" && chgrp 4242 "$mount/group" && chmod 770 "$mount/group" &&
   setpriv --reuid 65534 --regid 65534 --groups 4242 touch "$mount/group/by-member" &&

@@ -38,12 +38,11 @@ class Mounted {
     device_ = std::make_unique<fuse::Device>(session_, *std::move(descriptor),
                                              fuse::Device::Options{});
     REQUIRE(device_->start());
+    REQUIRE(session_.wait_until_negotiated(std::chrono::seconds(10)));
   }
   ~Mounted() {
-    host::Descriptor root(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    CHECK(root.ok());
-    CHECK(fuse::unmount(path_));
-    device_->stop(root);
+    fuse::unmount_own(path_);
+    device_->stop();
     session_.end();
     CHECK(::rmdir(path_.c_str()) == 0);
   }

@@ -35,7 +35,9 @@ class Content {
 
   // Not counted among the open files.
   OpenFilePtr refer(Pointer inode) {
-    return std::make_shared<State>(OpenFlags{O_PATH}, std::move(inode), std::nullopt, references_);
+    std::optional<File> none;
+    return std::make_shared<State>(OpenFlags{O_PATH}, std::move(inode), std::move(none),
+                                   references_);
   }
   OpenFilePtr keep(OpenFlags flags, Pointer inode, std::optional<File> file) {
     flags.bits &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC);
