@@ -177,14 +177,22 @@ class UnionListing {
   template <class Branch>
   Result<void> identify(C context, std::uint32_t number, Branch&, const typename Branch::Node& node,
                         const DirEntry& entry, DirEntry& out, Attributes& attributes) {
+    const BranchKey key{number, device_, entry.inode};
+    const auto known = branches_->table().known(key, DTTOIF(entry.type));
+    // What its parts are is known, and its attributes are those of the part that is listed.
+    if (known && known->has_upper() == (number == 0) && entry.attributes != nullptr) {
+      out.inode = known->inode;
+      attributes = branches_->shown(*known, *entry.attributes);
+      out.attributes = &attributes;
+      return {};
+    }
     if constexpr (std::is_same_v<Branch, Upper>) {
       if (number == 0) {
         LIBSERVICES_TRY(out.inode, number_above(context, node, entry));
         return {};
       }
     }
-    const BranchKey key{number, device_, entry.inode};
-    if (auto known = branches_->table().known(key, DTTOIF(entry.type))) {
+    if (known) {
       out.inode = known->inode;
       return {};
     }

@@ -117,6 +117,39 @@ TEST_CASE_FIXTURE(Bench, "a listing goes on behind any cookie that it gave") {
   }
 }
 
+TEST_CASE("entries of objects that are known come with their attributes, whatever branch they are in") {
+  Bench bench(200);
+  auto& stack = bench.fs().stack();
+  auto directory = stack.lookup(bench.me, stack.root(bench.me)->node, "d");
+  REQUIRE(directory.ok());
+  std::map<std::string, Attributes> looked_up;
+  std::vector<HostUnion::Stack::Node> held;
+  for (const std::string& name : bench.expected) {
+    auto entry = stack.lookup(bench.me, directory->node, name);
+    REQUIRE(entry.ok());
+    looked_up[name] = entry->attributes;
+    held.push_back(std::move(entry->node));
+  }
+  auto opened = stack.open(bench.me, directory->node, OpenFlags{O_RDONLY | O_DIRECTORY});
+  REQUIRE(opened.ok());
+  std::size_t with_attributes = 0;
+  REQUIRE(stack.readdir(bench.me, opened->file, 0, Listing::kAttributes, [&](const DirEntry& entry) {
+    CAPTURE(entry.name);
+    REQUIRE(entry.attributes != nullptr);
+    const Attributes& expected = looked_up.at(std::string(entry.name));
+    CHECK(entry.attributes->inode == expected.inode);
+    CHECK(entry.attributes->device == expected.device);
+    CHECK(entry.attributes->links == expected.links);
+    CHECK(entry.attributes->mode == expected.mode);
+    CHECK(entry.attributes->mtime == expected.mtime);
+    CHECK(entry.inode == expected.inode);
+    ++with_attributes;
+    return true;
+  }).ok());
+  CHECK(with_attributes == bench.expected.size());
+  CHECK(stack.close(bench.me, opened->file).ok());
+}
+
 TEST_CASE("what is made again over a removed lower directory shows nothing of it") {
   HostUnion bench(2);
   bench.put("low1/d/c");

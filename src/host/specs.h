@@ -53,11 +53,13 @@ struct FromSpec<Union<Upper, Lower>> {
     typename Union<Upper, Lower>::Config config;
     using Form = typename Union<Upper, Lower>::MarkForm;
     std::optional<std::uint64_t> range = config.range_bytes;
+    bool lasting_numbers = true;  // always: overlayfs's name for it is taken, but not for their lack
     for (const absl::Status& taken :
          {host::take_durability(arguments, config.durable), arguments.take_size("range", range),
           arguments.take_switch("metacopy", config.metacopy),
           arguments.take_switch("redirect", config.redirect),
           arguments.take_switch("index", config.index),
+          arguments.take_choice("xino", {{"on", true}, {"auto", true}}, lasting_numbers),
           arguments.take_choice("marks", {{"overlay", Form::kOverlay}, {"files", Form::kFiles}},
                                 config.marks),
           arguments.take_choice("upper", {{"first", false}, {"none", true}},

@@ -164,6 +164,11 @@ TEST_CASE_FIXTURE(StandardCatalogTest, "what is wrong is refused by name, with t
   CHECK(told("'perhaps' is no value for 'volatile' (write on or off)"));
   CHECK(start("union(local:@/upper, local:@/lower, volatile=on, durable=true)") == nullptr);
   CHECK(told("'volatile' and 'durable' say the same thing (keep one of both)"));
+  CHECK(start("union(local:@/upper, local:@/lower, xino=off)") == nullptr);
+  CHECK(told("'off' is no value for 'xino'"));
+  auto lasting = start("union(local:@/upper, local:@/lower, xino=auto)");
+  REQUIRE_MESSAGE(lasting != nullptr, message_);
+  CHECK(lasting->stop().ok());
   for (const char* uid :
        {"0", "0:1", "a:1:1", "0:1:1:", ":0:1:1", "0:1:1:2:3", "0:-1:1", "\"\"", "0:1:4294967296"}) {
     CAPTURE(uid);
