@@ -458,7 +458,7 @@ def cpus_of(cores):
     return ",".join(map(str, allowed[:cores]))
 
 
-def on_unions(name, options, make_tree, kinds, command, one_round):
+def on_unions(name, options, make_tree, kinds, command, one_round, goals):
     base = pathlib.Path(tempfile.mkdtemp(prefix="libservices-bench."))
     rounds = options.rounds or 7
     failed, left_out, rows = False, {}, []
@@ -469,8 +469,7 @@ def on_unions(name, options, make_tree, kinds, command, one_round):
             lower = home / "lower"
             lower.mkdir(parents=True)
             make_tree(lower)
-            measurement = Measurement(home, lower, kinds, cpus_of(cores), command,
-                                      FUSE_GOALS if name == "fuse" else GOALS)
+            measurement = Measurement(home, lower, kinds, cpus_of(cores), command, goals)
             try:
                 measurement.run(rounds, one_round)
             finally:
@@ -490,7 +489,16 @@ def on_unions(name, options, make_tree, kinds, command, one_round):
     return not failed
 
 
-def bench_calls(options, name="calls"):
+def bench_calls(options):
+    return time_calls("calls", options, [Overlayfs, FuseOverlayfs, Plain, Ours], GOALS)
+
+
+def bench_fuse(options):
+    kinds = [Overlayfs, FuseOverlayfs, UnionfsFuse, Mergerfs, Plain, OursMounted]
+    return time_calls("fuse", options, kinds, FUSE_GOALS)
+
+
+def time_calls(name, options, kinds, goals):
     def command(system):
         return [str(built("bench/calls")), str(system.at), str(options.ms)]
 
@@ -502,10 +510,7 @@ def bench_calls(options, name="calls"):
             values[call] = float(nanoseconds)
         return values
 
-    kinds = [Overlayfs, FuseOverlayfs, Plain, Ours]
-    if name == "fuse":
-        kinds = [Overlayfs, FuseOverlayfs, UnionfsFuse, Mergerfs, Plain, OursMounted]
-    return on_unions(name, options, make_calls_tree, kinds, command, one_round)
+    return on_unions(name, options, make_calls_tree, kinds, command, one_round, goals)
 
 
 def bench_programs(options):
@@ -545,7 +550,7 @@ def bench_programs(options):
         return values
 
     return on_unions("programs", options, lambda lower: make_programs_tree(lower, options.files),
-                     [Overlayfs, FuseOverlayfs, UnionfsFuse, Plain, Ours], lambda _: ["sh"], one_round)
+                     [Overlayfs, FuseOverlayfs, UnionfsFuse, Plain, Ours], lambda _: ["sh"], one_round, GOALS)
 
 
 def bench_program(name, _):
@@ -589,7 +594,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     good = True
     for name in names:
-        run = {"calls": bench_calls, "fuse": lambda options: bench_calls(options, "fuse"), "programs": bench_programs, "union": union_rows.bench}.get(name)
+        run = {"calls": bench_calls, "fuse": bench_fuse, "programs": bench_programs,
+               "union": union_rows.bench}.get(name)
         good &= run(options) if run else bench_program(name, options)
     return 0 if good else 1
 

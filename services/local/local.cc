@@ -9,7 +9,6 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,8 +27,8 @@ using local_internal::Descriptor;
 using local_internal::DescriptorRef;
 using local_internal::Nodes;
 using local_internal::ObjectIdentity;
-using local_internal::on_object;
 using local_internal::ProcPath;
+using local_internal::terminated;
 using local_internal::uninterrupted;
 using local_internal::WorkDirectory;
 
@@ -46,11 +45,6 @@ absl::Status failure(std::string_view path, std::string_view mend) {
 
 // A file's bytes lie at 0 to 2^63-1.
 bool fits(std::uint64_t offset) { return offset <= static_cast<std::uint64_t>(INT64_MAX); }
-
-// A name or a link's target for a system call; empty when it holds NUL.
-std::string terminated(std::string_view text) {
-  return text.find('\0') == std::string_view::npos ? std::string(text) : std::string();
-}
 
 // Another one after each boot of the host.
 std::uint64_t boot_number() {
@@ -650,76 +644,6 @@ Result<void> Local::rename(C, const Node& directory, std::string_view name,
   change.done();
   change.moved(to.fd(), new_directory, to.name);
   if (mode == RenameMode::kExchange) change.moved(from.fd(), directory, from.name);
-  return {};
-}
-
-// By the object's name where no descriptor is at hand: to open one costs more than to ask twice.
-template <class ByDescriptor, class ByPath, class ByName>
-Result<std::size_t> Local::read_attributes(const Node& node, ByDescriptor by_descriptor,
-                                           ByPath by_path, ByName by_name) {
-  DescriptorRef object = nodes_->at_hand(node);
-  Node parent;
-  std::string name;
-  if (object == nullptr && nodes_->last_seen(node, parent, name)) {
-    if (auto above = nodes_->descriptor(parent); above.ok()) {
-      const int fd = (*above)->fd();
-      const auto size = by_name(fmt::format("{}/{}", ProcPath(fd).c_str(), name).c_str());
-      const Errno failed = last_errno();
-      auto seen = attributes_of(fd, name.c_str());
-      if (seen.ok() && ObjectIdentity::of(*seen) == node->identity()) {
-        return size < 0 ? Result<std::size_t>(failed) : static_cast<std::size_t>(size);
-      }
-    }
-  }
-  if (object == nullptr) {
-    LIBSERVICES_TRY(object, nodes_->descriptor(node));
-  }
-  const auto size = on_object(object->fd(), by_descriptor, by_path);
-  if (size < 0) return last_errno();
-  return static_cast<std::size_t>(size);
-}
-
-Result<std::size_t> Local::getxattr(C, const Node& node, std::string_view name,
-                                    std::span<std::byte> into) {
-  const std::string attribute = terminated(name);
-  const char* const text = attribute.c_str();
-  return read_attributes(
-      node, [&](int fd) { return ::fgetxattr(fd, text, into.data(), into.size()); },
-      [&](const char* path) { return ::getxattr(path, text, into.data(), into.size()); },
-      [&](const char* path) { return ::lgetxattr(path, text, into.data(), into.size()); });
-}
-
-Result<std::size_t> Local::listxattr(C, const Node& node, std::span<char> into) {
-  return read_attributes(
-      node, [&](int fd) { return ::flistxattr(fd, into.data(), into.size()); },
-      [&](const char* path) { return ::listxattr(path, into.data(), into.size()); },
-      [&](const char* path) { return ::llistxattr(path, into.data(), into.size()); });
-}
-
-Result<void> Local::setxattr(C, const Node& node, std::string_view name,
-                             std::span<const std::byte> value, XattrMode mode) {
-  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
-  const std::string attribute = terminated(name);
-  const int flags = mode == XattrMode::kCreate    ? XATTR_CREATE
-                    : mode == XattrMode::kReplace ? XATTR_REPLACE
-                                                  : 0;
-  const int set = on_object(
-      object->fd(),
-      [&](int fd) { return ::fsetxattr(fd, attribute.c_str(), value.data(), value.size(), flags); },
-      [&](const char* path) {
-        return ::setxattr(path, attribute.c_str(), value.data(), value.size(), flags);
-      });
-  if (set != 0) return last_errno();
-  return {};
-}
-
-Result<void> Local::removexattr(C, const Node& node, std::string_view name) {
-  LIBSERVICES_TRY(const DescriptorRef object, nodes_->descriptor(node));
-  const std::string attribute = terminated(name);
-  const int removed = on_object(
-      object->fd(), [&](int fd) { return ::fremovexattr(fd, attribute.c_str()); },
-      [&](const char* path) { return ::removexattr(path, attribute.c_str()); });
-  if (removed != 0) return last_errno();
   return {};
 }
 

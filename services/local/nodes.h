@@ -73,13 +73,9 @@ class Name {
   std::array<char, 256> text_;
 };
 
-// `by_descriptor(fd)`, or `by_path(path)` where the descriptor is one for paths alone. The second
-// costs a lookup in /proc.
-template <class ByDescriptor, class ByPath>
-auto on_object(int fd, ByDescriptor by_descriptor, ByPath by_path) {
-  const auto result = by_descriptor(fd);
-  if (result != -1 || errno != EBADF) return result;
-  return by_path(ProcPath(fd).c_str());
+// A name or a link's target for a system call; empty when it holds NUL.
+inline std::string terminated(std::string_view text) {
+  return text.find('\0') == std::string_view::npos ? std::string(text) : std::string();
 }
 
 // statx of `name` below `fd`, or of `fd` itself where `name` is "". Links are not followed.

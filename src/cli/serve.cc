@@ -4,6 +4,7 @@
 
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
+#include "src/host/descriptor.h"
 
 namespace libservices::cli {
 
@@ -13,7 +14,7 @@ int serve(HostConfig config, const Catalog& catalog, int ready_descriptor) {
   ::sigemptyset(&ends);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&ends, signal);
   ::sigprocmask(SIG_BLOCK, &ends, nullptr);
-  raise_descriptor_limit();
+  host::raise_descriptor_limit();
   Host host(std::move(config), catalog);
   if (const absl::Status started = host.start(); !started.ok()) {
     complain(started);

@@ -32,6 +32,14 @@ void print_human(const json& status) {
                text(mount["path"]), text(mount["spec"]), number(mount["open_files"]),
                number(mount["known_objects"]), number(mount["cached_names"]),
                number(mount["locks"]));
+    if (mount.contains("fuse")) {
+      const json& fuse = mount["fuse"];
+      fmt::print("    {} at the kernel, protocol {}: {} objects, {} open files, {} of them passing "
+                 "through, {} notices\n",
+                 fuse["mounted"].get<bool>() ? "mounted" : "no longer mounted",
+                 text(fuse["protocol"]), number(fuse["nodes"]), number(fuse["open_files"]),
+                 number(fuse["files_passing_through"]), number(fuse["notices"]));
+    }
     if (mount.contains("partial_files")) {
       const json& partial = mount["partial_files"];
       fmt::print("    files with content in lower branches: {}\n",

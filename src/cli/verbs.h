@@ -47,9 +47,6 @@ struct TuneWords {
 // Measures how this processor copies best and stores the copy table, or shows the one there is.
 int tune(const TuneWords& words);
 
-// Of this process, for a service: as many descriptors as may be had.
-void raise_descriptor_limit();
-
 // Where libservices-preload.so is: $LIBSERVICES_PRELOAD, else beside this program as installed
 // (../lib) or as built (../preload). Empty, after a complaint, when it is nowhere.
 std::string find_preload_library();

@@ -19,7 +19,7 @@
 
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
-#include "src/host/descriptor.h"
+#include "src/host/descriptor_message.h"
 #include "src/host/run_directory.h"
 
 namespace libservices::cli {
@@ -31,40 +31,6 @@ constexpr int kMostToStop = 10000;  // ms that a service may take to end before 
 
 Descriptor open_pidfd(pid_t pid) {
   return Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-}
-
-void send_descriptor(int socket, int descriptor) {
-  char byte = 'p';
-  iovec part{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-  ::sendmsg(socket, &message, MSG_NOSIGNAL);
-}
-
-// -1 at the end of the connection.
-int receive_descriptor(int socket) {
-  char byte = 0;
-  iovec part{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (::recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return -1;
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  int descriptor = -1;
-  if (header != nullptr) std::memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
-  return descriptor;
 }
 
 void wait_readable(int descriptor) {
@@ -84,7 +50,7 @@ void wait_readable(int descriptor) {
   const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   ::dup2(nothing, STDIN_FILENO);
   ::dup2(nothing, STDOUT_FILENO);
-  raise_descriptor_limit();
+  host::raise_descriptor_limit();
   int status = 0;
   {
     Host host(config, catalog);
@@ -93,7 +59,7 @@ void wait_readable(int descriptor) {
       ::_exit(kOwnFailure);
     }
     (void)!::write(control, "r", 1);
-    const Descriptor program(receive_descriptor(control));
+    const Descriptor program = host::receive_descriptor(control);
     if (program.ok()) {
       wait_readable(control);        // the end of `libservices with`
       wait_readable(program.get());  // usually long before
@@ -214,7 +180,7 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
   if (child < 0) {
     complain(fmt::format("fork: {} (raise the limit of processes)", std::strerror(errno)));
   } else {
-    send_descriptor(ours.get(), open_pidfd(child).get());
+    host::send_descriptor(ours.get(), open_pidfd(child));
     exit_status = wait_for_program(child, signals);
   }
   ours.reset();

@@ -12,13 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <climits>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
+#include "src/host/descriptor_message.h"
 #include "src/host/error_status.h"
 
 extern char** environ;
@@ -47,23 +45,6 @@ bool take_flag(std::string_view option, unsigned long& flags) {
     return true;
   }
   return false;
-}
-
-// What fusermount3 sends when it has mounted.
-Descriptor receive_descriptor(int socket) {
-  char byte = 0;
-  iovec part{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  if (::recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return {};
-  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  int number = -1;
-  if (header != nullptr) std::memcpy(&number, CMSG_DATA(header), sizeof number);
-  return Descriptor(number);
 }
 
 // Runs it to its end: its exit status, -1 when it is not there.
@@ -116,7 +97,7 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
                     "(install fuse3, or run the service as root)",
                     words.path));
   }
-  Descriptor device = status == 0 ? receive_descriptor(ours.get()) : Descriptor();
+  Descriptor device = status == 0 ? host::receive_descriptor(ours.get()) : Descriptor();
   if (!device.ok()) {
     return absl::PermissionDeniedError(
         fmt::format("mount of {}: fusermount3 has refused it (see what it wrote{})", words.path,

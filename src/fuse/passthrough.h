@@ -25,23 +25,23 @@ class Passthrough {
     kPassthrough,
   };
   struct Decision {
-    Way way = Way::kPages;
-    std::int32_t number = 0;  // of the descriptor at the kernel, with kPassthrough
+    Way way;
+    std::int32_t number;  // of the descriptor at the kernel, with kPassthrough; else 0
   };
 
   // An open of `object` that may pass through if `announce()` makes the kernel know a descriptor:
-  // the number it has there, or 0.
+  // the number it has there, or 0. It goes the way `otherwise` if it may not.
   template <class Announce>
-  Decision open(std::uint64_t object, Announce&& announce) {
+  Decision open(std::uint64_t object, Way otherwise, Announce&& announce) {
     std::lock_guard lock(mutex_);
-    Object& known = objects_[object];
-    if (known.pages == 0 && known.passing == 0) known.number = announce();
-    if (known.passing != 0 || known.number > 0) {
-      ++known.passing;
-      return {Way::kPassthrough, known.number};
-    }
-    ++known.pages;
-    return {Way::kPages, 0};
+    const auto found = objects_.find(object);
+    const bool is_first = found == objects_.end();
+    const std::int32_t number = is_first ? announce() : found->second.number;
+    if (number == 0 && otherwise == Way::kNone) return {otherwise, 0};
+    Object& known = is_first ? objects_[object] : found->second;
+    known.number = number;
+    ++(number != 0 ? known.passing : known.pages);
+    return {number != 0 ? Way::kPassthrough : otherwise, number};
   }
   // With the kernel's number if no open file needs it any more, else 0.
   std::int32_t close(std::uint64_t object, Way way) {
@@ -64,8 +64,8 @@ class Passthrough {
   }
 
  private:
-  struct Object {
-    std::int32_t number = 0;
+  struct Object {             // with open files of one of the two ways
+    std::int32_t number = 0;  // of those that pass
     std::uint32_t pages = 0;
     std::uint32_t passing = 0;
   };

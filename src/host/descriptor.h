@@ -4,6 +4,7 @@
 #ifndef LIBSERVICES_SRC_HOST_DESCRIPTOR_H_
 #define LIBSERVICES_SRC_HOST_DESCRIPTOR_H_
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <utility>
@@ -31,6 +32,14 @@ class Descriptor {
  private:
   int number_ = -1;
 };
+
+// Of this process, for a service: as many descriptors as may be had.
+inline void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 }  // namespace libservices::host
 

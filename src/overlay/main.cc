@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -59,14 +58,6 @@ void leave_standard_descriptors() {
   }
 }
 
-// 500 layers want more descriptors than the usual limit gives.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 // The service's exit status. `ready`: where one byte says that the tree is mounted; -1: nowhere,
 // and it stays in the foreground.
 int be_the_service(const Options& options, int ready) {
@@ -76,7 +67,7 @@ int be_the_service(const Options& options, int ready) {
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&ends, signal);
   ::sigprocmask(SIG_SETMASK, &ends, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  raise_descriptor_limit();
+  host::raise_descriptor_limit();  // for 500 layers
   const std::string spec =
       spec_of(options, options.upper.empty() ? Marks::kOverlay : marks_for(options.work));
   if (options.debug) {

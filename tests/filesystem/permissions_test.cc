@@ -168,6 +168,32 @@ TEST_CASE_TEMPLATE_DEFINE("set-id bits do not outlive a change by somebody else"
     CHECK(sut.set_owner(sut.root, "/f", 1001, 1001) == 0);
     CHECK(sut.stat("/f").permissions() == 0777);
   }
+  SUBCASE("who has the descriptor below, whose writes nobody sees, loses them at once") {
+    fresh();
+    auto file = sut.open(sut.bob, "/f", O_WRONLY);
+    if (sut->backing(sut.bob, *file).ok()) CHECK(sut.stat("/f").permissions() == 0777);
+    sut.close(std::move(file));
+  }
+  SUBCASE("and nobody sets them while a stranger has it") {
+    fresh();
+    REQUIRE(sut.set_mode(sut.root, "/f", 0777) == 0);
+    Context allowed = sut.bob;
+    allowed.caller.is_allowed = true;  // to write, which makes him no owner
+    for (const Context& who : {sut.bob, allowed}) {
+      auto file = sut.open(who, "/f", O_WRONLY);
+      if (sut->backing(who, *file).ok()) {
+        CHECK(sut.set_mode(sut.root, "/f", 04777) == ETXTBSY);
+        CHECK(sut.set_mode(sut.root, "/f", 0666) == 0);
+      }
+      sut.close(std::move(file));
+      CHECK(sut.set_mode(sut.root, "/f", 04777) == 0);
+      REQUIRE(sut.set_mode(sut.root, "/f", 0777) == 0);
+    }
+    auto own = sut.open(sut.alice, "/f", O_WRONLY);
+    (void)sut->backing(sut.alice, *own);
+    CHECK(sut.set_mode(sut.alice, "/f", 04777) == 0);
+    sut.close(std::move(own));
+  }
   SUBCASE("a write by the superuser keeps them") {
     fresh();
     auto file = sut.open(sut.root, "/f", O_WRONLY);

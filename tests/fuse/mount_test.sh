@@ -215,7 +215,9 @@ if [ "$kernel" -ge 609 ]; then
 fi
 
 # ---- ends
-check "status tells of the mount" bash -c '"$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": true"'
+check "status tells of the mount" bash -c '
+  "$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": true" &&
+  "$libservices" status --run-directory "$work/run" | grep -q "mounted at the kernel, protocol 7"'
 keep_busy
 check "the service ends while the mount is in use" ends
 stop_busy

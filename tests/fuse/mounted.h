@@ -5,7 +5,6 @@
 #define LIBSERVICES_TESTS_FUSE_MOUNTED_H_
 
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 

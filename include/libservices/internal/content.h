@@ -76,21 +76,8 @@ class Content {
     return count;
   }
 
-  // One read of the stack, or several when somebody waits for the first bytes of many.
   Result<std::size_t> read_parts(const Context& context, State& open, std::uint64_t offset,
-                                 std::span<std::byte> into) {
-    for (std::size_t done = 0;;) {
-      const bool last =
-          context.read_progress == nullptr || into.size() - done <= context.read_part;
-      const auto part = into.subspan(done, last ? std::dynamic_extent : context.read_part);
-      const auto count = tree_.stack().read(context, *open.file, offset + done, part);
-      if (!count.ok() && done == 0) return count;
-      if (!count.ok()) return done;  // an error after some bytes comes with the next call
-      done += *count;
-      if (last || *count < part.size()) return done;
-      context.read_progress->store(static_cast<std::uint32_t>(done), std::memory_order_release);
-    }
-  }
+                                 std::span<std::byte> into);
 
   Result<std::size_t> write(const Context& context, OpenFile& file,
                             std::span<const std::byte> from) {
@@ -150,20 +137,7 @@ class Content {
                                    std::uint64_t from_offset, OpenFile& to, std::uint64_t to_offset,
                                    std::uint64_t length);
 
-  Result<Backing> backing(const Context& context, OpenFile& file) {
-    auto& open = state(file);
-    if (!open.file || open.inode->is_directory()) return Errno{EBADF};
-    if constexpr (OffersBacking<Stack>) {
-      if (open.flags().writes()) {
-        // Nobody sees the writes that would take set-id bits away.
-        LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
-        LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode, false));
-        open.set_written_outside(!owns(context.caller, now));
-      }
-      return tree_.stack().backing(context, *open.file);
-    }
-    return Errno{EOPNOTSUPP};
-  }
+  Result<Backing> backing(const Context& context, OpenFile& file);
 
   Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request) {
     auto& open = state(file);

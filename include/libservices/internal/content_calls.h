@@ -58,6 +58,40 @@ Result<std::uint64_t> Content<Stack>::lseek(const Context& context, OpenFile& fi
   return open.move(static_cast<std::uint64_t>(target), context);
 }
 
+// One read of the stack, or several when somebody waits for the first bytes of many.
+template <ReadableService Stack>
+Result<std::size_t> Content<Stack>::read_parts(const Context& context, State& open,
+                                               std::uint64_t offset, std::span<std::byte> into) {
+  for (std::size_t done = 0;;) {
+    const bool last = context.read_progress == nullptr || into.size() - done <= context.read_part;
+    const auto part = into.subspan(done, last ? std::dynamic_extent : context.read_part);
+    const auto count = tree_.stack().read(context, *open.file, offset + done, part);
+    if (!count.ok() && done == 0) return count;
+    if (!count.ok()) return done;  // an error after some bytes comes with the next call
+    done += *count;
+    if (last || *count < part.size()) return done;
+    context.read_progress->store(static_cast<std::uint32_t>(done), std::memory_order_release);
+  }
+}
+
+template <ReadableService Stack>
+Result<Backing> Content<Stack>::backing(const Context& context, OpenFile& file) {
+  auto& open = state(file);
+  if (!open.file || open.inode->is_directory()) return Errno{EBADF};
+  if constexpr (OffersBacking<Stack>) {
+    if (open.flags().writes()) {
+      // Nobody sees the writes that would take set-id bits away.
+      LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
+      LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode, false));
+      Identity by_ids = context.caller;
+      by_ids.is_allowed = false;  // to write, that is; whom set-id bits would serve the ids say
+      open.set_written_outside(!owns(by_ids, now));
+    }
+    return tree_.stack().backing(context, *open.file);
+  }
+  return Errno{EOPNOTSUPP};
+}
+
 template <ReadableService Stack>
 Result<void> Content<Stack>::readdir(const Context& context, OpenFile& file, Listing wanted,
                                      EntrySink sink) {

@@ -156,42 +156,14 @@ class Tree {
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
   }
 
-  void place(const Pointer& inode, const Pointer& parent, std::string_view name) {
-    {
-      std::shared_lock lock(places_mutex_);
-      if (inode->parent == parent && inode->name == name && !inode->removed) return;
-    }
-    std::unique_lock lock(places_mutex_);
-    if (inode == root_) return;
-    inode->parent = parent;
-    inode->name.assign(name);
-    inode->removed = false;
-  }
-
+  // `inode`, a directory, is `name` in `parent`.
+  void place(const Pointer& inode, const Pointer& parent, std::string_view name);
   // Whether `directory` is `ancestor` or below it. REQUIRES: rename_mutex_.
-  bool is_within(const Pointer& directory, const Pointer& ancestor) {
-    std::shared_lock lock(places_mutex_);
-    for (const Object* at = directory.get(); at != nullptr; at = at->parent.get()) {
-      if (at == ancestor.get()) return true;
-    }
-    return false;
-  }
-
-  Pointer parent_of(const Pointer& directory) {
-    std::shared_lock lock(places_mutex_);
-    return directory->parent ? directory->parent : (directory == root_ ? root_ : nullptr);
-  }
-
+  bool is_within(const Pointer& directory, const Pointer& ancestor);
+  // Null for a directory that was removed; the root's is the root.
+  Pointer parent_of(const Pointer& directory);
   // "/a/b" from the root. ERRORS: ENOENT for a directory that was removed.
-  Result<std::string> path_of(const Pointer& directory) {
-    std::shared_lock lock(places_mutex_);
-    std::string path;
-    for (const Object* at = directory.get(); at != root_.get(); at = at->parent.get()) {
-      if (at->removed || !at->parent) return Errno{ENOENT};
-      path.insert(0, "/" + at->name);
-    }
-    return path.empty() ? std::string("/") : path;
-  }
+  Result<std::string> path_of(const Pointer& directory);
 
   const Pointer& root() const { return root_; }
 
@@ -305,6 +277,7 @@ class Tree {
 
 }  // namespace libservices::internal
 
-#include "libservices/internal/walk.h"  // IWYU pragma: export
+#include "libservices/internal/tree_places.h"  // IWYU pragma: export
+#include "libservices/internal/walk.h"         // IWYU pragma: export
 
 #endif  // LIBSERVICES_INTERNAL_TREE_H_
