@@ -21,6 +21,7 @@ figure is the median of the rounds. `plain` is the tmpfs itself. A ratio is the 
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -327,11 +328,19 @@ class OursMounted(Fuse):
     """The service's mount at the kernel; its clients are not preloaded."""
 
     name = OURS
+    options = []
 
     def command(self):
         branches = ", ".join(f"local:{branch}" for branch in (self.upper, *self.lowers))
-        return [built("src/cli/libservices"), "serve", "--fuse", "--run-directory", self.home / "run", "--mount",
-                f"{self.at}=union({branches})"]
+        return [built("src/cli/libservices"), "serve", "--fuse", *self.options, "--run-directory", self.home / "run",
+                "--mount", f"{self.at}=union({branches})"]
+
+
+class OursOverDevice(OursMounted):
+    """The same where the kernel has no requests over io_uring."""
+
+    name = "over-device"
+    options = ["-o", "noio_uring"]
 
 
 class Ours(System):
@@ -494,8 +503,23 @@ def bench_calls(options):
 
 
 def bench_fuse(options):
-    kinds = [Overlayfs, FuseOverlayfs, UnionfsFuse, Mergerfs, Plain, OursMounted]
-    return time_calls("fuse", options, kinds, FUSE_GOALS)
+    kinds = [Overlayfs, FuseOverlayfs, UnionfsFuse, Mergerfs, Plain, OursOverDevice, OursMounted]
+    with fuse_over_io_uring():
+        return time_calls("fuse", options, kinds, FUSE_GOALS)
+
+
+@contextlib.contextmanager
+def fuse_over_io_uring():
+    """Has the kernel offer it to mounts, as administrators do, where it can."""
+    switch = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
+    before = switch.read_text(encoding="ascii") if switch.exists() else None
+    if before is not None:
+        switch.write_text("1", encoding="ascii")
+    try:
+        yield
+    finally:
+        if before is not None:
+            switch.write_text(before, encoding="ascii")
 
 
 def time_calls(name, options, kinds, goals):

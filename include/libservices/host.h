@@ -41,6 +41,8 @@ struct HostConfig {
     bool kernel_decides = false;
     // Reads, writes and mappings go straight to the host's files where kernel and stack can.
     bool passthrough = true;
+    // Requests come over io_uring where the kernel has that enabled, else from /dev/fuse.
+    bool io_uring = true;
     std::string source;  // what mount(8) shows as the device; empty: the spec
     std::vector<std::string> mount_options;  // of mount(8): nodev, nosuid, noatime, …
     std::function<void()> on_end;            // the mount is gone, by whoever

@@ -71,7 +71,7 @@ void add_fuse(CLI::App& verb, Words& words) {
                     "preloaded: static ones, set-user-id ones, Go's");
   verb.add_option("-o,--fuse-options", words.fuse_options,
                   "of those mounts: ro, allow_other (usual for root), allow_self, writeback, "
-                  "nopassthrough, and mount(8)'s nodev, nosuid, noexec, noatime, ...")
+                  "nopassthrough, noio_uring, and mount(8)'s nodev, nosuid, noexec, noatime, ...")
       ->type_name("OPTION,...")
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -141,6 +141,8 @@ HostConfig::Fuse fuse_of(const std::vector<std::string>& options) {
       fuse.allow_other = option == "allow_other";
     } else if (option == "writeback") {
       fuse.writeback = true;
+    } else if (option == "io_uring" || option == "noio_uring") {
+      fuse.io_uring = option == "io_uring";
     } else if (option == "passthrough" || option == "nopassthrough") {
       fuse.passthrough = option == "passthrough";
     } else if (!option.empty()) {

@@ -34,10 +34,10 @@ void print_human(const json& status) {
                number(mount["locks"]));
     if (mount.contains("fuse")) {
       const json& fuse = mount["fuse"];
-      fmt::print("    {} at the kernel, protocol {}: {} objects, {} open files, {} of them passing "
+      fmt::print("    {} at the kernel, protocol {} over {}: {} objects, {} open files, {} of them passing "
                  "through, {} notices\n",
                  fuse["mounted"].get<bool>() ? "mounted" : "no longer mounted",
-                 text(fuse["protocol"]), number(fuse["nodes"]), number(fuse["open_files"]),
+                 text(fuse["protocol"]), text(fuse["transport"]), number(fuse["nodes"]), number(fuse["open_files"]),
                  number(fuse["files_passing_through"]), number(fuse["notices"]));
     }
     if (mount.contains("partial_files")) {

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace libservices::fuse::abi {
@@ -105,6 +106,27 @@ struct BackingMap {
 inline constexpr unsigned long kIocClone = _IOR(229, 0, std::uint32_t);
 inline constexpr unsigned long kIocBackingOpen = _IOW(229, 1, BackingMap);
 inline constexpr unsigned long kIocBackingClose = _IOW(229, 2, std::uint32_t);
+
+// FUSE over io_uring, 7.42. A request lies in two places: this, and beside it what follows the fixed
+// part. The answer takes the same places: its header, and all that follows it in the payload.
+struct RingHeader {  // fuse_uring_req_header
+  alignas(8) std::byte in_out[128];  // fuse_in_header, fuse_out_header
+  alignas(8) std::byte fixed[128];
+  std::uint64_t flags;
+  std::uint64_t commit_id;
+  std::uint32_t payload_bytes;
+  std::uint32_t padding;
+  std::uint64_t reserved;
+};
+static_assert(sizeof(RingHeader) == 288);
+struct RingCommand {  // fuse_uring_cmd_req, in the second half of a submission
+  std::uint64_t flags;
+  std::uint64_t commit_id;
+  std::uint16_t queue;
+  std::uint8_t padding[6];
+};
+inline constexpr std::uint32_t kRingRegister = 1;        // fuse_uring_cmd
+inline constexpr std::uint32_t kRingCommitAndFetch = 2;
 
 // 32 bits of a device number, as the kernel encodes it.
 inline std::uint32_t encode_device(std::uint64_t device) {

@@ -43,6 +43,8 @@ struct Reply {
 // How answers and notices reach the kernel.
 class Carrier {
  public:
+  // What it wants of the kernel in FUSE_INIT.
+  virtual std::uint64_t init_flags() const = 0;
   // False: the kernel does not want it (the request was aborted, the object forgotten).
   virtual bool send(std::uint64_t unique, int error, std::span<const std::byte> fixed,
                     std::span<const std::byte> payload) = 0;

@@ -2,124 +2,80 @@
 #include "src/fuse/device.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
-#include <system_error>
-#include <thread>
+#include <cstring>
+#include <utility>
+
+#include "src/fuse/room.h"
 
 namespace libservices::fuse {
 namespace {
-
-// Page-aligned memory, there only as far as it is used.
-class Room {
- public:
-  explicit Room(std::size_t size) : size_(size) {
-    void* const mapped =
-        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped != MAP_FAILED) start_ = static_cast<std::byte*>(mapped);
-  }
-  ~Room() {
-    if (start_ != nullptr) ::munmap(start_, size_);
-  }
-  Room(const Room&) = delete;
-  Room& operator=(const Room&) = delete;
-
-  bool ok() const { return start_ != nullptr; }
-  std::span<std::byte> bytes() const { return {start_, size_}; }
-
- private:
-  std::byte* start_ = nullptr;
-  const std::size_t size_;
-};
 
 iovec part(std::span<const std::byte> bytes) {
   return {const_cast<std::byte*>(bytes.data()), bytes.size()};
 }
 
-}  // namespace
-
-int Device::wake_up_signal() { return SIGRTMIN + 8; }
-
-bool Device::start() {
-  struct sigaction wake {};
-  wake.sa_handler = [](int) {};  // without SA_RESTART: the read ends with EINTR
-  ::sigaction(wake_up_signal(), &wake, nullptr);
-  std::lock_guard lock(mutex_);
-  nowhere_ = host::Descriptor(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  return nowhere_.ok() && begin_thread();
+// Whether the kernel was told in this answer to FUSE_INIT that requests come over rings.
+bool agrees_on_rings(const Reply& reply) {
+  abi::InitOut out{};
+  if (reply.error != 0 || reply.fixed_bytes < sizeof out) return false;
+  std::memcpy(&out, reply.fixed.data(), sizeof out);
+  return (std::uint64_t{out.flags2} << 32U & abi::kOverIoUring) != 0;
 }
 
-// REQUIRES: mutex_.
-bool Device::begin_thread() {
-  sigset_t most;
-  sigset_t before;
-  ::sigfillset(&most);  // the others are for the service's own threads
-  ::sigdelset(&most, wake_up_signal());
-  ::pthread_sigmask(SIG_SETMASK, &most, &before);
-  bool begun = true;
-  try {
-    std::thread thread([this] { serve(); });
-    threads_.push_back(thread.native_handle());
-    thread.detach();
-  } catch (const std::system_error&) {
-    begun = false;
-  }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return begun;
+}  // namespace
+
+Device::Device(Session& session, host::Descriptor descriptor, Options options)
+    : session_(session),
+      descriptor_(std::move(descriptor)),
+      options_(std::move(options)),
+      rings_(options_.rings ? Rings::make(session, descriptor_.get(), options_.most_threads)
+                            : nullptr) {
+  session_.set_carrier(this);
+}
+
+bool Device::start() {
+  return threads_.begin([this] { serve(); });
 }
 
 void Device::stop() {
-  constexpr std::chrono::milliseconds kAgain(10);  // a signal may come just before the read
-  std::unique_lock lock(mutex_);
-  stopping_ = true;
-  while (!threads_.empty()) {
-    for (const pthread_t thread : threads_) ::pthread_kill(thread, wake_up_signal());
-    ended_.wait_for(lock, kAgain);
+  threads_.stop();
+  if (rings_ != nullptr) rings_->stop();
+  // What is sent later goes nowhere, and the kernel's end of the connection ends.
+  const host::Descriptor nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (nowhere.ok()) {
+    (void)::dup3(nowhere.get(), descriptor_.get(), O_CLOEXEC);
+  } else {
+    descriptor_.reset();
   }
-}
-
-bool Device::is_mounted() const {
-  std::lock_guard lock(mutex_);
-  return !gone_;
 }
 
 void Device::serve() {
   const Room message(kMessageRoom);
   const Room payload(kPayloadRoom);
-  bool gone = false;
-  std::unique_lock lock(mutex_);
-  while (message.ok() && payload.ok() && !gone_ && !stopping_) {
-    ++reading_;
-    lock.unlock();
+  while (message.ok() && payload.ok() && !threads_.is_stopping() && is_mounted()) {
+    reading_.fetch_add(1, std::memory_order_relaxed);
     const ssize_t size = ::read(descriptor_.get(), message.bytes().data(), kMessageRoom);
     const int error = errno;
-    lock.lock();
-    --reading_;
+    const bool was_last = reading_.fetch_sub(1, std::memory_order_relaxed) == 1;
     if (size < 0) {
       // ENOENT: the request was aborted before it was read.
       if (error == EINTR || error == EAGAIN || error == ENOENT) continue;
-      gone = !std::exchange(gone_, true);
-      break;
+      if (!gone_.exchange(true) && options_.on_end) options_.on_end();
+      return;
     }
-    if (reading_ == 0 && threads_.size() < options_.most_threads && !stopping_) (void)begin_thread();
-    lock.unlock();
+    if (was_last && threads_.size() < most_threads()) {
+      (void)threads_.begin([this] { serve(); });
+    }
     serve_one(message.bytes().first(static_cast<std::size_t>(size)), payload.bytes());
-    lock.lock();
   }
-  lock.unlock();
-  if (gone && options_.on_end) options_.on_end();
-  lock.lock();
-  // What is sent later goes nowhere; with the last reader the kernel's end of the connection ends.
-  std::erase_if(threads_, [](pthread_t one) { return ::pthread_equal(one, ::pthread_self()) != 0; });
-  if (threads_.empty()) (void)::dup3(nowhere_.get(), descriptor_.get(), O_CLOEXEC);
-  // Under the lock: who waits may end this object as soon as it has it.
-  ended_.notify_all();
 }
+
+// What comes to be read beside rings is done at once.
+std::size_t Device::most_threads() const { return uses_rings() ? 1 : options_.most_threads; }
 
 void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> room) {
   Message message;
@@ -136,12 +92,26 @@ void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> ro
     const bool taken = send(message.header.unique, reply.error,
                             std::span(reply.fixed).first(reply.fixed_bytes), reply.payload);
     if (!taken) session_.undo(reply);
+    if (taken && message.header.opcode == FUSE_INIT && rings_ != nullptr) begin_rings(reply);
   }
   Session::deliver_notices();
 }
 
+// After the answer to FUSE_INIT.
+void Device::begin_rings(const Reply& reply) {
+  if (!agrees_on_rings(reply)) {
+    rings_->stop();
+    return;
+  }
+  rings_on_.store(true, std::memory_order_release);
+  rings_->start();
+}
+
+std::uint64_t Device::init_flags() const { return rings_ != nullptr ? abi::kOverIoUring : 0; }
+
 bool Device::send(std::uint64_t unique, int error, std::span<const std::byte> fixed,
                   std::span<const std::byte> payload) {
+  if (rings_ != nullptr && rings_->answer(unique, error)) return true;
   const std::size_t size = sizeof(fuse_out_header) + fixed.size() + payload.size();
   const fuse_out_header header{static_cast<std::uint32_t>(size), -error, unique};
   const iovec parts[] = {part(std::as_bytes(std::span(&header, 1))), part(fixed), part(payload)};

@@ -117,33 +117,44 @@ const Form* form_of(std::uint32_t opcode) {
 
 Result<void> decode(std::span<const std::byte> bytes, Message& message) {
   message = {};
-  fuse_in_header& header = message.header;
+  fuse_in_header header{};
   if (bytes.size() < sizeof header) return Errno{EIO};
   std::memcpy(&header, bytes.data(), sizeof header);
+  message.header = header;
   if (header.len != bytes.size()) return Errno{EIO};
+  const Form* const form = form_of(header.opcode);
+  const auto body = bytes.subspan(sizeof header);
+  // Without its form nothing is looked at.
+  const std::size_t fixed = form == nullptr ? 0 : std::min<std::size_t>(body.size(), form->most);
+  return decode(header, body.first(fixed), body.subspan(fixed), message);
+}
+
+Result<void> decode(const fuse_in_header& header, std::span<const std::byte> fixed,
+                    std::span<const std::byte> rest, Message& message) {
+  message = {};
+  message.header = header;
+  if (header.len != sizeof header + fixed.size() + rest.size()) return Errno{EIO};
   message.form = form_of(header.opcode);
   if (message.form == nullptr) return Errno{ENOSYS};
   const Form& form = *message.form;
-  auto body = bytes.subspan(sizeof header);
   const std::size_t extensions = std::size_t{header.total_extlen} * 8;
-  if (extensions > body.size()) return Errno{EIO};
-  LIBSERVICES_CHECK_OK(decode_extensions(body.last(extensions), message));
-  body = body.first(body.size() - extensions);
-  if (body.size() < form.least) return Errno{EIO};
-  message.fixed = body.first(std::min<std::size_t>(body.size(), form.most));
-  body = body.subspan(message.fixed.size());
+  if (extensions > rest.size()) return Errno{EIO};
+  LIBSERVICES_CHECK_OK(decode_extensions(rest.last(extensions), message));
+  rest = rest.first(rest.size() - extensions);
+  if (fixed.size() < form.least) return Errno{EIO};
+  message.fixed = fixed.first(std::min<std::size_t>(fixed.size(), form.most));
   for (std::size_t i = 0; i < form.names; ++i) {
-    const auto* const text = reinterpret_cast<const char*>(body.data());
-    const std::size_t length = body.empty() ? 0 : ::strnlen(text, body.size());
-    if (length == body.size()) return Errno{EIO};  // no end
+    const auto* const text = reinterpret_cast<const char*>(rest.data());
+    const std::size_t length = rest.empty() ? 0 : ::strnlen(text, rest.size());
+    if (length == rest.size()) return Errno{EIO};  // no end
     message.names[i] = {text, length};
     if (!may_have_slash(form, i) && message.names[i].find('/') != std::string_view::npos) {
       return Errno{EIO};
     }
-    body = body.subspan(length + 1);
+    rest = rest.subspan(length + 1);
   }
-  if (!form.has_payload && !body.empty()) return Errno{EIO};
-  message.payload = body;
+  if (!form.has_payload && !rest.empty()) return Errno{EIO};
+  message.payload = rest;
   return {};
 }
 

@@ -61,6 +61,9 @@ struct Message {
 // `message` refers to `bytes`. Its header is set where an answer can be given at all: with a nonzero
 // `unique`. ERRORS: ENOSYS for an opcode that we do not know, EIO for what is no request.
 Result<void> decode(std::span<const std::byte> bytes, Message& message);
+// The same of a request whose header and fixed part lie elsewhere than what follows them.
+Result<void> decode(const fuse_in_header& header, std::span<const std::byte> fixed,
+                    std::span<const std::byte> rest, Message& message);
 
 }  // namespace libservices::fuse
 

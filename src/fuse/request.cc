@@ -35,6 +35,7 @@ Result<void> Session::Run::init() {
   } else if (session_.options_.passthrough) {
     wanted |= abi::kPassthrough;
   }
+  if (session_.carrier_ != nullptr) wanted |= session_.carrier_->init_flags();
   const std::uint64_t flags = wanted & offered;
   out.minor = std::min(in.minor, abi::kNewestMinor);
   out.max_readahead = in.max_readahead;

@@ -68,7 +68,8 @@ absl::Status FuseMount::start() {
     return descriptor.status();
   }
   device_ = std::make_unique<fuse::Device>(session_, *std::move(descriptor),
-                                           fuse::Device::Options{.on_end = options_.on_end});
+                                           fuse::Device::Options{.rings = options_.io_uring,
+                                                                 .on_end = options_.on_end});
   number_ = fuse::device_at(path_);
   if (device_->start() && session_.wait_until_negotiated(kMostToAnswer)) return absl::OkStatus();
   stop();
@@ -96,7 +97,7 @@ nlohmann::json FuseMount::status() const {
   }
   return {{"mounted", device_ != nullptr && device_->is_mounted()},
           {"protocol", fmt::format("7.{}", counts.minor)},
-          {"transport", "device"},
+          {"transport", device_ != nullptr && device_->uses_rings() ? "io_uring" : "device"},
           {"writeback", options_.writeback},
           {"passthrough", counts.passthrough},
           {"files_passing_through", counts.passing},

@@ -6,9 +6,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -93,11 +95,11 @@ TEST_CASE("the group of a creation stands behind it") {
   CHECK(group == 2000);
   CHECK(message.names[0] == "directory");
 
-  for (const std::vector<std::uint32_t>& wrong : std::vector<std::vector<std::uint32_t>>{
-           {16, abi::kExtGroups, 2, 2000},
-           {4, abi::kExtGroups, 1, 2000},
-           {24, abi::kExtGroups, 1, 2000},
-           {16, abi::kExtGroups, 0xffffffff, 2000}}) {
+  for (const std::vector<std::uint32_t>& wrong :
+       std::vector<std::vector<std::uint32_t>>{{16, abi::kExtGroups, 2, 2000},
+                                               {4, abi::kExtGroups, 1, 2000},
+                                               {24, abi::kExtGroups, 1, 2000},
+                                               {16, abi::kExtGroups, 0xffffffff, 2000}}) {
     bytes = make(wrong);
     CHECK(error_of(end(bytes, message)) == EIO);
   }
@@ -136,6 +138,30 @@ TEST_CASE("what is no request is refused, and told from one that is not known") 
   CHECK(message.names[1] == "../target");
 }
 
+// As a ring has it: what follows the fixed part lies elsewhere, and the kernel says where it
+// begins.
+void decode_in_two_places(std::span<const std::byte> bytes, std::mt19937_64& random) {
+  fuse_in_header header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  const auto body = bytes.subspan(sizeof header);
+  const Form* const form = form_of(header.opcode);
+  const std::size_t fixed = form != nullptr && random() % 2 == 0
+                                ? std::min<std::size_t>(form->most, body.size())
+                                : random() % (body.size() + 1);
+  const Bytes first(body.begin(), body.begin() + static_cast<std::ptrdiff_t>(fixed));
+  const Bytes rest(body.begin() + static_cast<std::ptrdiff_t>(fixed), body.end());
+  Message apart;
+  const bool right = decode(header, first, rest, apart).ok();
+  Message whole;
+  if (form == nullptr || fixed != std::min<std::size_t>(form->most, body.size())) return;
+  REQUIRE(decode(bytes, whole).ok() == right);
+  if (!right) return;
+  CHECK(apart.names == whole.names);
+  CHECK(std::ranges::equal(apart.fixed, whole.fixed));
+  CHECK(std::ranges::equal(apart.payload, whole.payload));
+  CHECK(std::ranges::equal(apart.groups, whole.groups));
+}
+
 TEST_CASE("no bytes make it read beyond them") {
   const std::uint64_t first = testing::number_from("LIBSERVICES_SEED", 1);
   const std::uint64_t count = testing::number_from("LIBSERVICES_MESSAGES", 200000);
@@ -156,6 +182,7 @@ TEST_CASE("no bytes make it read beyond them") {
       header.total_extlen = random() % 4 == 0 ? static_cast<std::uint16_t>(random() % 20) : 0;
       std::memcpy(bytes.get(), &header, sizeof header);
     }
+    if (size >= sizeof(fuse_in_header)) decode_in_two_places({bytes.get(), size}, random);
     Message message;
     if (!decode({bytes.get(), size}, message).ok()) continue;
     ++right;
@@ -173,8 +200,8 @@ TEST_CASE("no bytes make it read beyond them") {
 }
 
 TEST_CASE("device numbers come back as they were") {
-  for (const std::uint64_t device : {makedev(0, 0), makedev(1, 3), makedev(8, 300),
-                                     makedev(4095, 1048575)}) {
+  for (const std::uint64_t device :
+       {makedev(0, 0), makedev(1, 3), makedev(8, 300), makedev(4095, 1048575)}) {
     CHECK(abi::decode_device(abi::encode_device(device)) == device);
   }
 }

@@ -2,10 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # The mount of a service at the kernel: who can use it, what it shares with preloaded programs, and
 # what becomes of it when the service or the mount ends.
-# usage: mount_test.sh LIBSERVICES PRELOAD_LIBRARY
+# usage: mount_test.sh LIBSERVICES PRELOAD_LIBRARY device|io_uring
+# With io_uring the kernel's switch for it is on while the test runs.
 set -u
 if [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; then
   echo "SKIPPED: there are no mounts for this user"
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 0
+fi
+switch=/sys/module/fuse/parameters/enable_uring
+if [ "$3" = io_uring ] && [ ! -w $switch ]; then
+  echo "SKIPPED: this kernel has no FUSE over io_uring"
   echo "0 passed, 0 failed, 1 skipped"
   exit 0
 fi
@@ -14,17 +21,28 @@ chmod 755 "$work"
 cp "$1" "$work/libservices" || exit 1
 cp "$2" "$work/preload.so" || exit 1
 libservices=$work/libservices
+transport=$3
 export LIBSERVICES_PRELOAD=$work/preload.so LC_ALL=C
 mount=$work/mount
 passed=0
 failed=0
 service=0
+on=()
+was=
 cleanup() {
+  [ -z "$was" ] || echo "$was" >$switch
   [ $service = 0 ] || kill -9 $service 2>/dev/null
   umount -l "$mount" 2>/dev/null
   rm -rf "$work"
 }
 trap cleanup EXIT
+if [ "$transport" = io_uring ]; then
+  was=$(cat $switch)
+  echo 1 >$switch
+  fuse_option=io_uring
+else
+  fuse_option=noio_uring
+fi
 cd / || exit 1
 
 check() {  # check WHAT COMMAND...
@@ -46,7 +64,7 @@ serve() {  # serve SPEC OPTION...: in the background, ready when it returns
   shift
   rm -f "$work/ready"
   mkfifo "$work/ready"
-  "$libservices" serve --fuse --run-directory "$work/run" --ready 3 --mount "$mount=$spec" "$@" \
+  "${on[@]}" "$libservices" serve --fuse -o $fuse_option --run-directory "$work/run" --ready 3 --mount "$mount=$spec" "$@" \
     3>"$work/ready" 2>"$work/serve.err" &
   service=$!
   read -r ready <"$work/ready" || true
@@ -72,7 +90,7 @@ stop_busy() {
 }
 preloaded() { "$libservices" run --run-directory "$work/run" -- "$@"; }
 export -f same preloaded
-export libservices work mount
+export libservices work mount transport
 
 mkdir "$work/upper" "$work/lower" "$work/lower/d"
 echo lower >"$work/lower/d/file"
@@ -183,6 +201,44 @@ with open(mount + "/lock", "r+") as file:
     fcntl.lockf(file, fcntl.LOCK_EX)
 holder.wait()
 PYTHON
+check "however many wait for a lock, everything else goes on, and each gets it or can be killed" \
+  timeout 60 python3 - <<'PYTHON'
+import fcntl, os, signal, time
+path = os.environ["mount"] + "/many"
+holder = open(path, "w")
+fcntl.flock(holder, fcntl.LOCK_EX)
+got = []
+read_end, write_end = os.pipe()
+children = []
+for number in range(150):
+    child = os.fork()
+    if child == 0:
+        with open(path, "r+") as mine:
+            fcntl.flock(mine, fcntl.LOCK_EX)
+            os.write(write_end, b"%4d" % number)
+        os._exit(0)
+    children.append(child)
+time.sleep(1)  # most of them wait by now
+for number in range(100):
+    begun = time.monotonic()
+    with open(f"{path}-{number}", "w") as other:
+        fcntl.lockf(other, fcntl.LOCK_EX)
+        other.write("x")
+    os.unlink(f"{path}-{number}")
+    assert time.monotonic() - begun < 5
+for child in children[::3]:
+    os.kill(child, signal.SIGKILL)
+for child in children[::3]:
+    os.waitpid(child, 0)
+fcntl.flock(holder, fcntl.LOCK_UN)
+for child in children[1::3] + children[2::3]:
+    assert os.waitpid(child, 0)[1] == 0
+os.close(write_end)
+with os.fdopen(read_end) as pipe:
+    numbers = pipe.read().split()
+assert sorted(map(int, numbers)) == [n for n in range(150) if n % 3 != 0], numbers
+fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+PYTHON
 check "what there is not is refused" timeout 60 python3 - <<'PYTHON'
 import ctypes, errno, fcntl, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -217,9 +273,18 @@ fi
 # ---- ends
 check "status tells of the mount" bash -c '
   "$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": true" &&
-  "$libservices" status --run-directory "$work/run" | grep -q "mounted at the kernel, protocol 7"'
+  "$libservices" status --run-directory "$work/run" | grep -q "mounted at the kernel, protocol 7.* over $transport:"'
+waiter() {  # a process that waits for a lock which another one has
+  flock "$mount/waited" sleep 300 & holder=$!
+  sleep 0.3
+  flock "$mount/waited" true & waiting=$!
+  sleep 0.3
+}
+waiter
 keep_busy
-check "the service ends while the mount is in use" ends
+check "the service ends while the mount is in use, and somebody waits for a lock there" ends
+pkill -P $holder
+wait $holder $waiting 2>/dev/null
 stop_busy
 check "and leaves neither a mount nor the directory" bash -c '! [ -e "$mount" ]'
 
@@ -251,6 +316,29 @@ check "an unknown option is told" grep -q "unknown to the kernel" "$work/serve.e
 serve memory -o ro
 check "a read-only mount is" bash -c '! touch "$mount/x" 2>/dev/null && [ -d "$mount" ]'
 check "and ends as well" ends
+
+# ---- a service that has one of the processors
+if [ "$(nproc)" -gt 1 ]; then
+  on=(taskset -c 0)
+  serve memory
+  touch "$mount/lock"
+  flock "$mount/lock" sleep 1.5 & holder=$!
+  sleep 0.3
+  check "a caller on its processor waits for a lock" taskset -c 0 flock "$mount/lock" true
+  wait $holder
+  flock "$mount/lock" sleep 2 & holder=$!
+  sleep 0.3
+  if [ "$transport" = io_uring ]; then
+    check "one on another is told that it cannot" bash -c '
+      taskset -c 1 flock "$mount/lock" true 2>&1 | grep -q "No locks available"'
+  else
+    check "one on another, too" taskset -c 1 flock "$mount/lock" true
+  fi
+  check "which else does all that it likes" taskset -c 1 sh -c 'for i in 1 2 3; do echo $i >"$mount/x" && rm "$mount/x" || exit 1; done'
+  wait $holder
+  check "and ends" ends
+  on=()
+fi
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed = 0 ]

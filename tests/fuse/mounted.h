@@ -8,7 +8,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <fstream>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <utility>
 
 #include "libservices/any_filesystem.h"
@@ -18,12 +22,39 @@
 
 namespace libservices::testing {
 
+inline constexpr char kRingsSwitch[] = "/sys/module/fuse/parameters/enable_uring";
+
 // Empty, or why this machine has no mounts for this process.
 inline std::string why_no_mounts() {
   if (::geteuid() != 0) return "mounting takes the superuser's rights";
   if (::access("/dev/fuse", R_OK | W_OK) != 0) return "there is no /dev/fuse";
+  const char* const rings = std::getenv("LIBSERVICES_TEST_RINGS");
+  if (rings != nullptr && *rings == '1' && ::access(kRingsSwitch, W_OK) != 0) {
+    return "this kernel has no FUSE over io_uring";
+  }
   return "";
 }
+
+// LIBSERVICES_TEST_RINGS=1: requests come over io_uring, whose switch at the kernel is on for so long.
+class FuseOverIoUring {
+ public:
+  FuseOverIoUring() {
+    const char* const wanted = std::getenv("LIBSERVICES_TEST_RINGS");
+    if (wanted == nullptr || std::string_view(wanted) != "1") return;
+    std::ifstream(kRingsSwitch) >> before_;
+    std::ofstream(kRingsSwitch) << "1";
+  }
+  ~FuseOverIoUring() {
+    if (is_on()) std::ofstream(kRingsSwitch) << before_;
+  }
+  FuseOverIoUring(const FuseOverIoUring&) = delete;
+  FuseOverIoUring& operator=(const FuseOverIoUring&) = delete;
+
+  bool is_on() const { return !before_.empty(); }
+
+ private:
+  std::string before_;
+};
 
 class Mounted {
  public:
@@ -35,9 +66,10 @@ class Mounted {
                                    .read_only = false, .options = {}});
     REQUIRE_MESSAGE(descriptor.ok(), std::string(descriptor.status().message()));
     device_ = std::make_unique<fuse::Device>(session_, *std::move(descriptor),
-                                             fuse::Device::Options{});
+                                             fuse::Device::Options{.rings = io_uring_.is_on(), .on_end = {}});
     REQUIRE(device_->start());
     REQUIRE(session_.wait_until_negotiated(std::chrono::seconds(10)));
+    while (device_->uses_rings() != io_uring_.is_on()) std::this_thread::yield();
   }
   ~Mounted() {
     fuse::unmount_own(path_);
@@ -53,6 +85,7 @@ class Mounted {
   fuse::Session& session() { return session_; }
 
  private:
+  const FuseOverIoUring io_uring_;
   std::string path_ = "/tmp/libservices-mount-XXXXXX";
   fuse::Session session_;
   std::unique_ptr<fuse::Device> device_;

@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "src/fuse/rings.h"
+
+#include <liburing.h>
+#include <sched.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <future>
+#include <string_view>
+#include <utility>
+
+#include "src/fuse/room.h"
+
+namespace libservices::fuse {
+namespace {
+
+constexpr std::size_t kHeaderRoom = 4096;
+constexpr std::uint64_t kFirstFetch = std::uint64_t{1}
+                                      << 62U;  // of the numbers of our own requests
+
+// How many the kernel has queues for: those that could ever be there. 0: not known.
+std::size_t possible_processors() {
+  std::FILE* const file = std::fopen("/sys/devices/system/cpu/possible", "re");
+  if (file == nullptr) return 0;
+  std::array<char, 4096> text{};
+  const std::size_t size = std::fread(text.data(), 1, text.size(), file);
+  std::fclose(file);
+  std::size_t count = 0;
+  const char* at = text.data();
+  const char* const end = at + size;
+  while (at < end && *at != '\n') {  // 0-3,8
+    std::size_t first = 0;
+    auto read = std::from_chars(at, end, first);
+    std::size_t last = first;
+    if (read.ec == std::errc() && read.ptr < end && *read.ptr == '-') {
+      read = std::from_chars(read.ptr + 1, end, last);
+    }
+    if (read.ec != std::errc() || last < first) return 0;
+    count += last - first + 1;
+    at = read.ptr + (read.ptr < end && *read.ptr == ',' ? 1 : 0);
+  }
+  return count;
+}
+
+bool stay_on(std::uint16_t processor) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  if (processor < CPU_SETSIZE) CPU_SET(processor, &one);
+  return ::sched_setaffinity(0, sizeof one, &one) == 0;
+}
+
+}  // namespace
+
+// Where the kernel puts one request, and we its answer.
+class Rings::Place {
+ public:
+  explicit Place(std::uint16_t queue)
+      : queue_(queue),
+        room_(kHeaderRoom + kPayloadRoom),
+        parts_{
+            {{room_.bytes().data(), sizeof(abi::RingHeader)}, {payload().data(), kPayloadRoom}}} {}
+
+  bool ok() const { return room_.ok(); }
+  std::uint16_t queue() const { return queue_; }
+  std::span<const iovec> parts() const { return parts_; }
+  std::uint64_t commit_id() const { return header().commit_id; }
+
+  Result<void> decode(Message& message) {
+    fuse_in_header in;
+    std::memcpy(&in, header().in_out, sizeof in);
+    message.header = in;
+    const std::size_t rest = header().payload_bytes;
+    if (rest > kPayloadRoom || in.len < sizeof in + rest) return Errno{EIO};
+    const std::size_t fixed = in.len - sizeof in - rest;
+    if (fixed > sizeof header().fixed) return Errno{EIO};
+    std::span<const std::byte> bytes = payload().first(rest);
+    const Form* const form = form_of(in.opcode);
+    if (form != nullptr && form->names != 0) {  // the answer takes the same place
+      aside_.assign(bytes.begin(), bytes.end());
+      bytes = aside_;
+    }
+    return fuse::decode(in, std::span(header().fixed).first(fixed), bytes, message);
+  }
+  std::span<std::byte> payload() { return room_.bytes().subspan(kHeaderRoom); }
+  void put(std::uint64_t unique, const Reply& reply) {
+    const std::size_t size = reply.error != 0 ? 0 : reply.fixed_bytes + reply.payload.size();
+    const fuse_out_header out{static_cast<std::uint32_t>(sizeof(fuse_out_header) + size),
+                              -reply.error, unique};
+    std::memcpy(header().in_out, &out, sizeof out);
+    header().payload_bytes = static_cast<std::uint32_t>(size);
+    if (size == 0) return;
+    if (!reply.payload.empty() &&
+        (reply.fixed_bytes != 0 || reply.payload.data() != payload().data())) {
+      std::memmove(payload().data() + reply.fixed_bytes, reply.payload.data(),
+                   reply.payload.size());
+    }
+    std::memcpy(payload().data(), reply.fixed.data(), reply.fixed_bytes);
+  }
+
+ private:
+  abi::RingHeader& header() { return *reinterpret_cast<abi::RingHeader*>(room_.bytes().data()); }
+  const abi::RingHeader& header() const {
+    return *reinterpret_cast<const abi::RingHeader*>(room_.bytes().data());
+  }
+
+  const std::uint16_t queue_;
+  const Room room_;
+  const std::array<iovec, 2> parts_;
+  std::vector<std::byte> aside_;
+};
+
+// Of one thread, which alone uses it.
+class Rings::Ring {
+ public:
+  Ring(int device, std::size_t places) : device_(device) {
+    io_uring_params params{};
+    params.flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    ok_ = ::io_uring_queue_init_params(static_cast<unsigned>(places), &ring_, &params) == 0;
+  }
+  ~Ring() {
+    if (ok_) ::io_uring_queue_exit(&ring_);
+  }
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  bool ok() const { return ok_; }
+
+  // For requests from now on.
+  void add(Place& place) {
+    prepare(place, abi::kRingRegister, place.parts(), {0, 0, place.queue(), {}});
+  }
+  // Its answer, and for the next request. The place may have been another ring's.
+  void commit(Place& place) {
+    prepare(place, abi::kRingCommitAndFetch, {}, {0, place.commit_id(), place.queue(), {}});
+  }
+
+  void submit() { (void)::io_uring_submit(&ring_); }
+
+  struct Arrival {
+    Place* place = nullptr;  // null: a signal came
+    bool gone = false;       // the connection, or a place that the kernel does not want
+  };
+  Arrival wait() {
+    io_uring_cqe* entry = nullptr;
+    if (::io_uring_sq_ready(&ring_) != 0 || ::io_uring_peek_cqe(&ring_, &entry) != 0) {
+      const int waited = ::io_uring_submit_and_wait(&ring_, 1);
+      if (waited < 0 && waited != -EINTR) return {nullptr, true};
+      if (::io_uring_peek_cqe(&ring_, &entry) != 0) return {};
+    }
+    const Arrival arrival{static_cast<Place*>(::io_uring_cqe_get_data(entry)), entry->res < 0};
+    ::io_uring_cqe_seen(&ring_, entry);
+    return arrival;
+  }
+
+ private:
+  void prepare(Place& place, std::uint32_t command, std::span<const iovec> parts,
+               const abi::RingCommand& words) {
+    io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_);
+    if (entry == nullptr) return;  // never: there are as many as places
+    ::io_uring_prep_rw(IORING_OP_URING_CMD, entry, device_, parts.data(),
+                       static_cast<unsigned>(parts.size()), 0);
+    entry->cmd_op = command;
+    ::io_uring_sqe_set_data(entry, &place);
+    std::memcpy(entry->cmd, &words, sizeof words);
+  }
+
+  const int device_;
+  bool ok_ = false;
+  io_uring ring_{};
+};
+
+// What a thread begins with.
+struct Rings::Begin {
+  std::unique_ptr<Place> with_request;  // null: a new place. It stays here if the thread cannot
+  std::promise<bool> can;
+};
+
+Rings::Rings(Session& session, int device, std::size_t most_threads, std::size_t processors)
+    : session_(session), device_(device), most_threads_(most_threads), queues_(processors) {
+  cpu_set_t ours;
+  CPU_ZERO(&ours);
+  (void)::sched_getaffinity(0, sizeof ours, &ours);
+  for (std::size_t i = 0; i < processors; ++i) {
+    queues_[i].processor = static_cast<std::uint16_t>(i);
+    queues_[i].is_ours = i < CPU_SETSIZE && CPU_ISSET(i, &ours) != 0;
+  }
+}
+
+std::unique_ptr<Rings> Rings::make(Session& session, int device, std::size_t most_threads) {
+  const std::size_t processors = possible_processors();
+  if (processors == 0 || processors > UINT16_MAX) return nullptr;
+  std::unique_ptr<Rings> rings(new Rings(session, device, most_threads, processors));
+  // All that can fail does so now, while the kernel has not been told.
+  const auto begin = std::make_shared<Begin>();
+  std::future<bool> can = begin->can.get_future();
+  Rings& its = *rings;
+  if (!rings->threads_.begin([&its, begin] { its.serve_unused(*begin); }) || !can.get()) {
+    return nullptr;
+  }
+  return rings;
+}
+
+void Rings::start() {
+  std::lock_guard lock(mutex_);
+  agreed_ = true;
+  changed_.notify_all();
+}
+
+void Rings::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+    changed_.notify_all();
+    for (const auto& [unique, waiting] : waiting_) waiting->changed.notify_all();
+  }
+  threads_.stop();
+}
+
+void Rings::serve_unused(Begin& begin) {
+  std::vector<std::unique_ptr<Place>> places;
+  Ring ring(device_, queues_.size());
+  bool can = ring.ok();
+  for (const Queue& queue : queues_) {
+    can = can && places.emplace_back(std::make_unique<Place>(queue.processor))->ok();
+  }
+  begin.can.set_value(can);
+  if (!can) return;
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return agreed_ || ending_; });
+    if (ending_) return;
+  }
+  for (const auto& place : places) {
+    ring.add(*place);
+    queues_[place->queue()].free.fetch_add(1, std::memory_order_relaxed);
+  }
+  while (!threads_.is_stopping()) {
+    const Ring::Arrival arrival = ring.wait();
+    if (arrival.gone) return;
+    if (arrival.place == nullptr) continue;
+    Queue& queue = queues_[arrival.place->queue()];
+    std::unique_ptr<Place>& place = places[queue.processor];
+    take_place(queue);
+    if (begin_thread(queue, &place)) continue;
+    if (!run(queue, *place)) return;
+    ring.commit(*place);
+    queue.free.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+bool Rings::begin_thread(Queue& queue, std::unique_ptr<Place>* with_request) {
+  if (queue.threads.fetch_add(1, std::memory_order_relaxed) < most_threads_) {
+    const auto begin = std::make_shared<Begin>();
+    std::future<bool> can = begin->can.get_future();
+    if (with_request != nullptr) begin->with_request = std::move(*with_request);
+    if (threads_.begin([this, &queue, begin] { serve(queue, *begin); }) &&
+        (with_request == nullptr || can.get())) {
+      return true;
+    }
+    if (with_request != nullptr) *with_request = std::move(begin->with_request);
+  }
+  queue.threads.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
+// There shall always be a free one.
+void Rings::take_place(Queue& queue) {
+  if (queue.free.fetch_sub(1, std::memory_order_relaxed) <= 1) (void)begin_thread(queue, nullptr);
+}
+
+void Rings::serve(Queue& queue, Begin& begin) {
+  Ring ring(device_, 1);
+  const bool has_request = begin.with_request != nullptr;
+  std::unique_ptr<Place> place;
+  if (!has_request) place = std::make_unique<Place>(queue.processor);
+  const bool can = ring.ok() && (has_request || place->ok());
+  if (has_request && can) place = std::move(begin.with_request);
+  begin.can.set_value(can);
+  if (!can) {
+    if (!has_request) queue.threads.fetch_sub(1, std::memory_order_relaxed);
+    return;
+  }
+  if (queue.is_ours && !stay_on(queue.processor)) queue.is_ours = false;
+  if (!has_request) {
+    ring.add(*place);
+    ring.submit();
+    fetch_what_waits(queue);
+  } else if (run(queue, *place)) {
+    ring.commit(*place);
+  } else {
+    return;
+  }
+  while (!threads_.is_stopping()) {
+    queue.free.fetch_add(1, std::memory_order_relaxed);
+    Ring::Arrival arrival;
+    do {
+      arrival = ring.wait();
+    } while (arrival.place == nullptr && !arrival.gone && !threads_.is_stopping());
+    if (arrival.gone || arrival.place == nullptr) break;
+    take_place(queue);
+    if (!run(queue, *place)) break;
+    ring.commit(*place);
+  }
+  queue.threads.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// The kernel gives a request that has found no place to the next one that brings an answer, never
+// to a new one; those whose requests wait for locks bring none. So where some do, the kernel is
+// made to send a request of this thread's processor, whose answer fetches whatever has been
+// waiting.
+void Rings::fetch_what_waits(Queue& queue) {
+  struct {
+    fuse_out_header header;
+    fuse_notify_retrieve_out content;
+  } ask{};
+  ask.header = {sizeof ask, FUSE_NOTIFY_RETRIEVE, 0};
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = std::find_if(waiting_.begin(), waiting_.end(),
+                                    [&](const auto& one) { return one.second->queue == &queue; });
+    if (found == waiting_.end()) return;
+    ask.content.nodeid = found->second->object;  // no bytes of it: it need only be there
+    // Even, as the kernel's own, and beyond all of those.
+    ask.content.notify_unique = kFirstFetch + 2 * fetches_++;
+  }
+  if (::sched_getcpu() != queue.processor) queue.is_ours = false;  // we have been moved
+  (void)!::write(device_, &ask, sizeof ask);
+}
+
+// False: it will get no answer, since all ends.
+bool Rings::run(Queue& queue, Place& place) {
+  Message message;
+  Reply reply;
+  const Result<void> decoded = place.decode(message);
+  const std::uint64_t unique = message.header.unique;
+  if (message.header.opcode == FUSE_NOTIFY_REPLY) {
+    // Ours: to be answered, no more.
+  } else if (!decoded.ok()) {
+    reply.error = decoded.error().value;
+  } else if (message.header.opcode == FUSE_SETLKW) {
+    if (!answer_lock(queue, message, place, reply)) return false;
+  } else {
+    session_.run(message, place.payload(), reply);
+  }
+  Session::deliver_notices();
+  place.put(unique, reply);
+  return true;
+}
+
+bool Rings::answer_lock(Queue& queue, Message& message, Place& place, Reply& reply) {
+  Waiting waiting{&queue, message.header.nodeid};
+  const std::uint64_t unique = message.header.unique;
+  {
+    std::lock_guard lock(mutex_);
+    // Without another thread there who holds the lock could never give it back.
+    const bool may_wait = waiting_.size() < kMostWaiting && queue.is_ours &&
+                          queue.threads.load(std::memory_order_relaxed) > 1;
+    if (may_wait) {
+      waiting_.emplace(unique, &waiting);
+    } else {
+      message.header.opcode = FUSE_SETLK;
+      message.form = form_of(FUSE_SETLK);
+    }
+  }
+  session_.run(message, place.payload(), reply);
+  if (message.header.opcode == FUSE_SETLK) {
+    if (reply.error == EAGAIN) reply.error = ENOLCK;
+    return true;
+  }
+  if (reply.none) {
+    queue.threads.fetch_sub(1, std::memory_order_relaxed);
+    fetch_what_waits(queue);
+  }
+  std::unique_lock lock(mutex_);
+  if (reply.none) {
+    waiting.changed.wait(lock, [&] { return waiting.answered || ending_; });
+    queue.threads.fetch_add(1, std::memory_order_relaxed);
+    reply.error = waiting.error;
+  }
+  waiting_.erase(unique);
+  return !reply.none || waiting.answered;
+}
+
+bool Rings::answer(std::uint64_t unique, int error) {
+  std::lock_guard lock(mutex_);
+  const auto found = waiting_.find(unique);
+  if (found == waiting_.end()) return false;
+  found->second->answered = true;
+  found->second->error = error;
+  found->second->changed.notify_all();
+  return true;
+}
+
+}  // namespace libservices::fuse
