@@ -10,11 +10,12 @@ usage: tools/bench [OPTION]... [NAME]...
   programs   untar, grep -r, find, diff -r on the same, beside those and unionfs-fuse
   union      changes of what lower layers hold, large listings, lookups through 1 to 500 layers: each
              with an empty upper, on tmpfs and ext4; --only append (tree, move, list, lookup) for some of it
+  start      64 copies of lighttpd, each chrooted in a union, through our mount and others, until all have answered
   ipc        an empty request, beside a pipe, a Unix socket, an eventfd and a FUSE getattr
   stack      1 to 8 pass-through layers composed at compile time, beside virtual calls (no root needed)
   NAME       any other program //bench:NAME that prints rows as JSON, as bench/README.md says
 
-`calls`, `programs` and `union` mount what they measure, in a mount namespace of their own, so that nothing
+`calls`, `fuse`, `programs`, `union` and `start` mount what they measure, in a mount namespace of their own, so that nothing
 stays mounted whatever happens. The first two make a tmpfs with a lower tree and one upper directory for each
 system. Systems take turns in each round, and a
 figure is the median of the rounds. `plain` is the tmpfs itself. A ratio is the peer's time over ours: above 1, ours is faster.
@@ -40,7 +41,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 STANDARD = ["stack", "calls", "programs"]
-MOUNTING = {"calls": "calls", "fuse": "calls", "programs": "calls", "union": "trees"}  # and the program of each
+MOUNTING = {"calls": "calls", "fuse": "calls", "programs": "calls", "union": "trees", "start": "start"}  # and the program of each
 PROGRAMS = "LIBSERVICES_BENCH_PROGRAMS"  # set once they are built, and in the mount namespace if one is needed
 OURS = "libservices"
 OURS_MOUNT = "/mnt/libservices-bench"  # must not exist: only programs under the preload library see it
@@ -305,7 +306,7 @@ class FuseOverlayfs(Fuse):
 
     def command(self):
         return ["fuse-overlayfs", "-f", "-o",
-                f"allow_other,lowerdir={self.joined_lowers()},upperdir={self.upper},workdir={self.work}", self.at]
+                f"allow_other,dev,suid,lowerdir={self.joined_lowers()},upperdir={self.upper},workdir={self.work}", self.at]
 
 
 class UnionfsFuse(Fuse):
@@ -619,13 +620,14 @@ def main():
     good = True
     for name in names:
         run = {"calls": bench_calls, "fuse": bench_fuse, "programs": bench_programs,
-               "union": union_rows.bench}.get(name)
+               "union": union_rows.bench, "start": start_rows.bench}.get(name)
         good &= run(options) if run else bench_program(name, options)
     return 0 if good else 1
 
 
 if __name__ == "__main__":
-    sys.modules["harness"] = sys.modules["__main__"]  # union_rows.py uses what is here
+    sys.modules["harness"] = sys.modules["__main__"]  # union_rows.py and start_rows.py use what is here
+    import start_rows
     import union_rows
     try:
         sys.exit(main())

@@ -168,6 +168,9 @@ concept OffersCopyRange =
 // A descriptor that holds a file's bytes at the file's own offsets. It stays the libservice's.
 struct Backing {
   int descriptor = -1;
+  // Only as long as nobody changes the object: then its bytes are elsewhere, and these stay as they
+  // are. Of files that are open for reading alone.
+  bool until_changed = false;
 };
 
 template <class S>

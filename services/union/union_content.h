@@ -95,7 +95,7 @@ Result<void> Union<Upper, Lower>::follow_copy_up(C context, File& file) {
   return {};
 }
 
-// Only what no copy-up will replace: a whole file of the upper, or any if there is no upper.
+// A whole file of the upper, or of a lower; that one for readers alone, and until it is copied up.
 template <CanBeUpper Upper, ReadableService Lower>
 Result<Backing> Union<Upper, Lower>::backing(C context, File& file)
   requires(OffersBacking<Upper> && OffersBacking<Lower>)
@@ -109,12 +109,15 @@ Result<Backing> Union<Upper, Lower>::backing(C context, File& file)
                           : upper().backing(context, *state.upper);
   }
   const auto& lowers = state.record->lowers;
-  if (branches_.has_upper() || lowers.size() != 1 || lowers.front().ranges) {
+  if (state.flags.writes() || lowers.size() != 1 || lowers.front().ranges) {
     return Errno{EOPNOTSUPP};
   }
   LIBSERVICES_TRY(typename Lower::File* const opened,
                   state.lower_files.file(context, branches_.lowers(), lowers, 0));
-  return branches_.lower(lowers.front().branch).backing(context, *opened);
+  LIBSERVICES_TRY(Backing backing,
+                  branches_.lower(lowers.front().branch).backing(context, *opened));
+  backing.until_changed = backing.until_changed || branches_.has_upper();
+  return backing;
 }
 
 template <CanBeUpper Upper, ReadableService Lower>

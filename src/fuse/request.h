@@ -47,6 +47,10 @@ class Session::Run {
     const auto time = static_cast<std::uint64_t>(coherence.ask_again_after.count());
     return {time / 1000000000, static_cast<std::uint32_t>(time % 1000000000)};
   }
+  // Of the request's object: of an inode that is left behind the kernel is not told of changes.
+  Validity validity_of_attributes() const {
+    return session_.nodes_.is_current(message_.header.nodeid) ? validity() : Validity{0, 0};
+  }
   bool keeps_for_ever() const { return validity().seconds == kForEver; }
 
   Result<OpenFilePtr> node(std::uint64_t id) const {

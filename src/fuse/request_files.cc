@@ -42,23 +42,34 @@ OpenFlags Session::Run::flags_of(std::uint32_t bits) const {
 
 Result<void> Session::Run::answer_opened(OpenFilePtr file, OpenFlags flags,
                                          const Reference* created) {
-  const std::uint64_t object =
-      created != nullptr ? created->object : message_.header.nodeid;
+  std::uint64_t node = message_.header.nodeid;
+  fuse_entry_out entry{};
+  if (created != nullptr) {
+    entry = entry_of(*created);
+    node = entry.nodeid;
+  }
   abi::OpenOut out{};
   out.open_flags = open_flags_for_kernel(flags);
-  Passthrough::Decision decision{Passthrough::Way::kNone, 0};
-  if (!flags.has(O_DIRECT)) {
-    const bool direct = (out.open_flags & FOPEN_DIRECT_IO) != 0;
-    decision = session_.passthrough_.open(
-        object, direct ? Passthrough::Way::kNone : Passthrough::Way::kPages,
-        [&] { return session_.announce(context_, *file); });
+  const bool direct = (out.open_flags & FOPEN_DIRECT_IO) != 0;
+  auto offer = std::optional<Passthrough::Offer>();
+  // What goes past all caches is asked for, not offered: not every storage has that.
+  if (!flags.has(O_DIRECT) && session_.passthrough_.may_pass(node)) {
+    offer = session_.offer(context_, *file);
+  }
+  const Passthrough::Decision decision = session_.passthrough_.open(
+      node, direct ? Passthrough::Way::kNone : Passthrough::Way::kPages, offer,
+      [&](int descriptor) { return session_.announce(descriptor); });
+  if (decision.way == Passthrough::Way::kNewInode) {
+    (void)filesystem_.close(context_, std::move(file));
+    session_.leave_inode(node);
+    return Errno{ESTALE};
   }
   if (decision.way == Passthrough::Way::kPassthrough) {
-    (void)filesystem_.backing(context_, *file);  // of each: it may be the one that writes
+    if (!offer) (void)filesystem_.backing(context_, *file);  // it may be the one that writes
     out.open_flags = abi::kOpenPassthrough;
     out.backing_id = decision.number;
   }
-  out.fh = session_.handles_.add(std::move(file), object, decision.way);
+  out.fh = session_.handles_.add(std::move(file), node, decision.way);
   reply_.handle = out.fh;
   if (created == nullptr) {
     reply_.set(out);
@@ -67,7 +78,7 @@ Result<void> Session::Run::answer_opened(OpenFilePtr file, OpenFlags flags,
   struct {
     fuse_entry_out entry;
     abi::OpenOut open;
-  } both{entry_of(*created), out};
+  } both{entry, out};
   reply_.set(both);
   return {};
 }
@@ -80,6 +91,12 @@ Result<void> Session::Run::open() {
   context_.caller.drops_set_id = (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   OpenFlags flags = flags_of(in.flags);
   if (directory) flags.bits = O_RDONLY | O_DIRECTORY;
+  // The kernel looks the name up again then, and comes with another inode.
+  const std::uint64_t node_id = message_.header.nodeid;
+  if (flags.writes() && session_.passthrough_.passes_until_changed(node_id)) {
+    session_.leave_inode(node_id);
+  }
+  if (!session_.nodes_.is_current(node_id)) return Errno{ESTALE};
   if ((in.flags & kForExecution) != 0 && !directory) {  // that needs no right to read
     LIBSERVICES_CHECK_OK(filesystem_.access(context_, Location::object_of(*object), X_OK));
     context_.caller = {};

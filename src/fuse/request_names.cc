@@ -47,11 +47,10 @@ constexpr std::size_t aligned(std::size_t size) { return (size + 7) & ~std::size
 }  // namespace
 
 fuse_entry_out Session::Run::entry_of(const Reference& reference) {
-  session_.nodes_.add(reference);
-  reply_.told.push_back(reference.object);
   const Validity valid = validity();
   fuse_entry_out entry{};
-  entry.nodeid = reference.object;
+  entry.nodeid = session_.nodes_.add(reference);
+  reply_.told.push_back(entry.nodeid);
   entry.entry_valid = entry.attr_valid = valid.seconds;
   entry.entry_valid_nsec = entry.attr_valid_nsec = valid.nanoseconds;
   entry.attr = attributes_for_kernel(reference.attributes);
@@ -66,7 +65,7 @@ Result<void> Session::Run::answer_entry(OpenFile& parent, std::string_view name)
 }
 
 Result<void> Session::Run::answer_attributes(const Attributes& attributes) {
-  const Validity valid = validity();
+  const Validity valid = validity_of_attributes();
   fuse_attr_out out{};
   out.attr_valid = valid.seconds;
   out.attr_valid_nsec = valid.nanoseconds;
@@ -98,7 +97,7 @@ Result<void> Session::Run::getattr() {
 Result<void> Session::Run::statx() {
   LIBSERVICES_TRY(const OpenFilePtr file, node());
   LIBSERVICES_TRY(const Attributes now, filesystem_.stat(context_, Location::object_of(*file)));
-  const Validity valid = validity();
+  const Validity valid = validity_of_attributes();
   const auto time = [](const Timestamp& t) {
     return abi::StatxTime{t.seconds, t.nanoseconds, 0};
   };

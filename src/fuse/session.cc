@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/fuse/session.h"
 
+#include <elf.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <new>
 #include <utility>
 
 #include "src/fuse/request.h"
 
 namespace libservices::fuse {
+namespace {
+
+// A program or a library: somebody who changes one makes it anew, and whoever runs the old one shall
+// go on with that.
+bool is_program(int descriptor) {
+  char magic[SELFMAG];
+  return ::pread(descriptor, magic, sizeof magic, 0) == sizeof magic &&
+         std::memcmp(magic, ELFMAG, SELFMAG) == 0;
+}
+
+}  // namespace
 
 thread_local Session* Session::serving_ = nullptr;
 
@@ -61,32 +75,42 @@ bool Session::wait_until_negotiated(std::chrono::milliseconds most) {
 }
 
 void Session::undo(const Reply& reply) {
-  for (const std::uint64_t object : reply.told) nodes_.forget(object, 1);
+  for (const std::uint64_t node : reply.told) nodes_.forget(node, 1);
   if (reply.handle == 0) return;
   if (const HandlePtr open = handles_.remove(reply.handle)) (void)close(Context{}, *open);
 }
 
-// The number of the file's own descriptor at the kernel; 0: none.
-std::int32_t Session::announce(const Context& context, OpenFile& file) {
-  if (carrier_ == nullptr || !may_pass_.load(std::memory_order_relaxed)) return 0;
+// What the file could pass through to.
+std::optional<Passthrough::Offer> Session::offer(const Context& context, OpenFile& file) {
+  const auto none = std::optional<Passthrough::Offer>();
+  if (carrier_ == nullptr || !may_pass_.load(std::memory_order_relaxed)) return none;
   const auto now = filesystem_.stat(context, Location(file));
   // A writer shall take set-id bits away, which it does not if it passes through.
-  if (!now.ok() || (now->mode & (S_ISUID | S_ISGID)) != 0) return 0;
+  if (!now.ok() || (now->mode & (S_ISUID | S_ISGID)) != 0) return none;
   const auto backing = filesystem_.backing(context, file);
-  if (!backing.ok()) return 0;
-  const std::int32_t number = carrier_->announce(backing->descriptor);
+  if (!backing.ok()) return none;
+  if (backing->until_changed && !is_program(backing->descriptor)) return none;
+  struct stat seen {};
+  if (::fstat(backing->descriptor, &seen) != 0) return none;
+  return Passthrough::Offer{backing->descriptor, seen.st_dev, seen.st_ino,
+                            backing->until_changed};
+}
+
+// The number of the descriptor at the kernel; 0: it does not take it.
+std::int32_t Session::announce(int descriptor) {
+  const std::int32_t number = carrier_->announce(descriptor);
   if (number > 0) return number;
   if (number == -EPERM) may_pass_.store(false, std::memory_order_relaxed);  // without privilege
   return 0;
 }
 
-void Session::withdraw(std::uint64_t object, Passthrough::Way way) {
-  const std::int32_t number = passthrough_.close(object, way);
+void Session::withdraw(std::uint64_t node, Passthrough::Way way) {
+  const std::int32_t number = passthrough_.close(node, way);
   if (number > 0 && carrier_ != nullptr) carrier_->withdraw(number);
 }
 
 Result<void> Session::close(const Context& context, Handle& open) {
-  withdraw(open.object, open.way);
+  withdraw(open.node, open.way);
   return filesystem_.close(context, std::move(open.file));
 }
 
@@ -123,7 +147,18 @@ struct Session::Notes {
   }
 };
 
+// The inode that the kernel has under this id cannot follow a change: its attributes are asked for
+// each time from now on, and who opens it is sent to look its name up again.
+void Session::leave_inode(std::uint64_t node) {
+  if (nodes_.renew(node)) send({this, 0, 0, 0, {}}, node);
+}
+
 void Session::object_changed(std::uint64_t object, std::uint64_t offset, std::uint64_t length) {
+  if (length != 0) {
+    for (const std::uint64_t node : nodes_.ids_of(object)) {
+      if (passthrough_.passes_until_changed(node)) leave_inode(node);
+    }
+  }
   note({this, object, offset, length, {}});
 }
 void Session::name_changed(std::uint64_t directory, std::string_view name) {
@@ -131,7 +166,7 @@ void Session::name_changed(std::uint64_t directory, std::string_view name) {
 }
 void Session::note(Notice notice) {
   // The kernel knows what it has asked for itself.
-  if (serving_ == this || !nodes_.knows(notice.object)) return;
+  if (serving_ == this || nodes_.ids_of(notice.object).empty()) return;
   Notes::here().of_thread.push_back(std::move(notice));
 }
 
@@ -144,17 +179,21 @@ void Session::deliver_notices() {
 
 void Session::send(const Notice& notice) {
   if (carrier_ == nullptr) return;
+  for (const std::uint64_t node : nodes_.ids_of(notice.object)) send(notice, node);
+}
+
+void Session::send(const Notice& notice, std::uint64_t node) {
   notices_.fetch_add(1, std::memory_order_relaxed);
   if (!notice.name.empty()) {
     fuse_notify_inval_entry_out out{};
-    out.parent = notice.object;
+    out.parent = node;
     out.namelen = static_cast<std::uint32_t>(notice.name.size());
     (void)carrier_->notify(FUSE_NOTIFY_INVAL_ENTRY, std::as_bytes(std::span(&out, 1)),
                            notice.name);
     return;
   }
   fuse_notify_inval_inode_out out{};
-  out.ino = notice.object;
+  out.ino = node;
   out.off = notice.length == 0 ? -1 : static_cast<std::int64_t>(notice.offset);
   const bool to_the_end = notice.length > static_cast<std::uint64_t>(INT64_MAX);
   out.len = to_the_end ? 0 : static_cast<std::int64_t>(notice.length);

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -89,11 +90,14 @@ class Session final : private ChangeListener {
 
   void object_changed(std::uint64_t object, std::uint64_t offset, std::uint64_t length) override;
   void name_changed(std::uint64_t directory, std::string_view name) override;
-  std::int32_t announce(const Context& context, OpenFile& file);
-  void withdraw(std::uint64_t object, Passthrough::Way way);
+  std::optional<Passthrough::Offer> offer(const Context& context, OpenFile& file);
+  std::int32_t announce(int descriptor);
+  void withdraw(std::uint64_t node, Passthrough::Way way);
+  void leave_inode(std::uint64_t node);
   Result<void> close(const Context& context, Handle& open);
   void note(Notice notice);
   void send(const Notice& notice);
+  void send(const Notice& notice, std::uint64_t node);
   void set_negotiated(std::uint32_t minor);
 
   static thread_local Session* serving_;  // whose request this thread runs

@@ -94,6 +94,7 @@ export libservices work mount transport
 
 mkdir "$work/upper" "$work/lower" "$work/lower/d"
 echo lower >"$work/lower/d/file"
+cp /bin/sleep "$work/lower/d/sleep"
 spec="union(local:$work/upper, local:$work/lower)"
 
 # ---- programs that cannot be preloaded
@@ -268,6 +269,19 @@ if [ "$kernel" -ge 609 ]; then
     for i in $(seq 50); do echo "$i" >&5; done
     same "$("$libservices" status --run-directory "$work/run" --json | grep "\"write\":")" "$before" || exit 1
     same "$(preloaded tail -1 "$mount/passing")" 50 && same "$(preloaded stat -c %s "$mount/passing")" 141'
+  check "a program of a lower runs from the lower's own pages, and who opens it when it has changed sees that" bash -c '
+    passing() { "$libservices" status --run-directory "$work/run" --json | grep -q "\"files_passing_through\": $1"; }
+    "$mount/d/sleep" 300 & running=$!
+    exec 5<"$mount/d/sleep"
+    passing [1-9] || exit 1
+    printf changed | preloaded dd of="$mount/d/sleep" bs=1 seek=20000 conv=notrunc status=none
+    same "$(tail -c +20001 "$mount/d/sleep" | head -c 7)" changed || exit 1
+    same "$(preloaded tail -c +20001 "$mount/d/sleep" | head -c 7)" changed || exit 1
+    cmp -n 40000 - "$work/lower/d/sleep" <&5 || exit 1
+    ! : </dev/fd/5 2>/dev/null || exit 1
+    kill $running; exec 5<&-; wait $running
+    same "$(tail -c +20001 "$mount/d/sleep" | head -c 7)" changed && passing 0 &&
+    cmp -s "$work/lower/d/sleep" /bin/sleep'
 fi
 
 # ---- ends

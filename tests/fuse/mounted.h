@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -69,7 +70,11 @@ class Mounted {
                                              fuse::Device::Options{.rings = io_uring_.is_on(), .on_end = {}});
     REQUIRE(device_->start());
     REQUIRE(session_.wait_until_negotiated(std::chrono::seconds(10)));
-    while (device_->uses_rings() != io_uring_.is_on()) std::this_thread::yield();
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (device_->uses_rings() != io_uring_.is_on()) {
+      REQUIRE(std::chrono::steady_clock::now() < give_up);  // somebody else has turned the switch
+      std::this_thread::yield();
+    }
   }
   ~Mounted() {
     fuse::unmount_own(path_);
