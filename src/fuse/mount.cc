@@ -16,6 +16,7 @@
 #include <cstring>
 #include <utility>
 
+#include "src/fuse/mount_options.h"
 #include "src/host/descriptor_message.h"
 #include "src/host/error_status.h"
 
@@ -26,25 +27,14 @@ namespace {
 
 using host::Descriptor;
 
-// Options that are flags of mount(2); the rest is the filesystem's own text.
-constexpr std::pair<std::string_view, std::pair<unsigned long, bool>> kFlags[] = {
-    {"ro", {MS_RDONLY, true}},       {"rw", {MS_RDONLY, false}},
-    {"nodev", {MS_NODEV, true}},     {"dev", {MS_NODEV, false}},
-    {"nosuid", {MS_NOSUID, true}},   {"suid", {MS_NOSUID, false}},
-    {"noexec", {MS_NOEXEC, true}},   {"exec", {MS_NOEXEC, false}},
-    {"noatime", {MS_NOATIME, true}}, {"atime", {MS_NOATIME, false}},
-    {"nodiratime", {MS_NODIRATIME, true}}, {"diratime", {MS_NODIRATIME, false}},
-    {"sync", {MS_SYNCHRONOUS, true}}, {"async", {MS_SYNCHRONOUS, false}},
-    {"dirsync", {MS_DIRSYNC, true}},
-};
-
-bool take_flag(std::string_view option, unsigned long& flags) {
-  for (const auto& [name, change] : kFlags) {
-    if (name != option) continue;
-    flags = change.second ? flags | change.first : flags & ~change.first;
-    return true;
+// For the list of fusermount3.
+std::string with_backslashes(std::string_view text) {
+  std::string escaped;
+  for (const char byte : text) {
+    if (byte == ',' || byte == '\\') escaped += '\\';
+    escaped += byte;
   }
-  return false;
+  return escaped;
 }
 
 // Runs it to its end: its exit status, -1 when it is not there.
@@ -72,7 +62,9 @@ int run_helper(const std::vector<std::string>& arguments, int socket) {
 }
 
 absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
-                                             const std::vector<std::string>& options) {
+                                             const KernelOptions& options) {
+  absl::StatusOr<std::vector<std::string>> all = helper_options(options);
+  if (!all.ok()) return all.status();
   int sockets[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) != 0) {
     return host::error_status(errno, fmt::format("socketpair: {} (raise the limit of open files)",
@@ -81,14 +73,12 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
   const Descriptor ours(sockets[0]);
   Descriptor theirs(sockets[1]);
   ::fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
-  std::vector<std::string> all = options;
-  all.push_back(fmt::format("fsname={}", words.source));
-  all.push_back("subtype=libservices");
-  if (words.read_only) all.push_back("ro");
-  if (words.allow_other) all.push_back("allow_other");
-  all.push_back("default_permissions");
+  all->push_back(fmt::format("fsname={}", with_backslashes(words.source)));
+  all->push_back("subtype=libservices");
+  if (words.allow_other) all->push_back("allow_other");
+  all->push_back("default_permissions");
   const int status = run_helper(
-      {"fusermount3", "-o", fmt::format("{}", fmt::join(all, ",")), "--", words.path},
+      {"fusermount3", "-o", fmt::format("{}", fmt::join(*all, ",")), "--", words.path},
       theirs.get());
   theirs.reset();
   if (status < 0) {
@@ -147,7 +137,12 @@ std::uint64_t device_at(const std::string& path) {
 }
 
 absl::StatusOr<Descriptor> mount(const MountWords& words) {
-  if (is_stale(words.path) && !unmount(words.path)) {
+  std::vector<std::string> wanted = words.options;
+  if (words.read_only) wanted.emplace_back("ro");
+  const absl::StatusOr<KernelOptions> options = kernel_options(wanted);
+  if (!options.ok()) return options.status();
+  while (is_stale(words.path)) {  // one upon the other, perhaps
+    if (unmount(words.path)) continue;
     return host::error_status(
         errno, fmt::format("{}: the mount of a service that has died cannot be taken away: {} "
                            "(unmount it: umount -l {})",
@@ -169,23 +164,21 @@ absl::StatusOr<Descriptor> mount(const MountWords& words) {
                                ? "load the kernel's module: modprobe fuse"
                                : "the service must be able to read and write it"));
   }
-  unsigned long flags = words.read_only ? MS_RDONLY : 0;
+  unsigned long flags = options->flags;
   std::string data = fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions",
                                  device.get(), S_IFDIR, ::geteuid(), ::getegid());
   if (words.allow_other) data += ",allow_other";
   // Without privilege the kernel takes no devices and no set-id programs from us.
   if (::geteuid() != 0) flags |= MS_NODEV | MS_NOSUID;
-  for (const std::string& option : words.options) {
-    if (!take_flag(option, flags)) data += "," + option;
-  }
+  for (const std::string& word : options->words) data += "," + word;
   if (::mount(words.source.c_str(), words.path.c_str(), "fuse.libservices", flags,
               data.c_str()) == 0) {
     return device;
   }
-  if (errno == EPERM) return mount_with_helper(words, words.options);
+  if (errno == EPERM) return mount_with_helper(words, *options);
   return host::error_status(
       errno, fmt::format("mount of {}: {} ({})", words.path, std::strerror(errno),
-                         errno == EINVAL ? "an option is unknown to the kernel"
+                         errno == EINVAL ? "see in the kernel's log which option it does not take"
                                          : "see the kernel's log"));
 }
 

@@ -21,7 +21,7 @@ struct MountWords {
   std::string source;  // what mount(8) shows as the device
   bool allow_other = false;
   bool read_only = false;
-  // As in fstab, for the kernel: nodev, nosuid, noexec, noatime, nodiratime, sync, dirsync, context=…
+  // As in fstab: mount_options.h says which. Those of mount(8) itself count for nothing.
   std::vector<std::string> options;
 };
 

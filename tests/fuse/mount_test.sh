@@ -247,7 +247,7 @@ rm "$work/mount"
 serve "$spec" -o nonsense
 wait $service
 service=0
-check "an unknown option is told" grep -q "unknown to the kernel" "$work/serve.err"
+check "an unknown option is told" grep -q "option nonsense: it is not known" "$work/serve.err"
 serve memory -o ro
 check "a read-only mount is" bash -c '! touch "$mount/x" 2>/dev/null && [ -d "$mount" ]'
 check "and ends as well" ends
