@@ -7,14 +7,19 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ipc/copy_table_file.h"
 #include "libservices/host.h"
+#include "src/cli/mount.h"
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
+#include "src/host/mount_services.h"
+#include "src/host/mountinfo.h"
 #include "src/host/run_directory.h"
 
 namespace libservices {
@@ -34,6 +39,9 @@ Exit status: the program's (128 + the signal that killed it); 125 for a failure
 of libservices itself, 126 for a program that cannot be run, 127 for one that
 is not found.)";
 
+constexpr std::string_view kVerbs[] = {"with", "serve",  "mount", "umount",
+                                       "run",  "status", "tune",  "check"};
+
 struct Words {
   std::vector<std::string> mounts;
   bool fuse = false;
@@ -52,6 +60,11 @@ struct Words {
   bool show = false;
   std::vector<std::string> specs;
   bool complete = false;
+  std::string spec;
+  std::vector<std::string> paths;
+  std::string mount_pool;
+  bool foreground = false;
+  bool lazy = false;
 };
 
 void add_mounts(CLI::App& verb, Words& words) {
@@ -64,18 +77,22 @@ void add_mounts(CLI::App& verb, Words& words) {
       ->allow_extra_args(false);
 }
 
+CLI::Option* add_fuse_options(CLI::App& verb, Words& words, const std::string& names) {
+  return verb
+      .add_option(names, words.fuse_options,
+                  "of the mount at the kernel: ro, allow_other (usual for root), allow_self, "
+                  "writeback, nopassthrough, fsname=NAME, and mount(8)'s nodev, nosuid, noexec, "
+                  "noatime, ...")
+      ->type_name("OPTION,...")
+      ->allow_extra_args(false);
+}
+
 void add_fuse(CLI::App& verb, Words& words) {
   CLI::Option* const fuse =
       verb.add_flag("--fuse", words.fuse,
                     "mount the filesystems at the kernel, too, for programs that cannot be "
                     "preloaded: static ones, set-user-id ones, Go's");
-  verb.add_option("-o,--fuse-options", words.fuse_options,
-                  "of those mounts: ro, allow_other (usual for root), allow_self, writeback, "
-                  "nopassthrough, and mount(8)'s nodev, nosuid, noexec, noatime, ...")
-      ->type_name("OPTION,...")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->needs(fuse);
+  add_fuse_options(verb, words, "-o,--fuse-options")->needs(fuse);
 }
 
 CLI::Option* add_run_directory(CLI::App& verb, Words& words) {
@@ -86,8 +103,25 @@ CLI::Option* add_run_directory(CLI::App& verb, Words& words) {
 }
 
 void add_pool(CLI::App& verb, Words& words) {
-  verb.add_option("-p,--pool", words.pool, "the pool's name")->capture_default_str();
+  verb.add_option("-p,--pool", words.pool, "the pool's name, or, of a running one, a mount's path")
+      ->capture_default_str();
   add_run_directory(verb, words)->envname("LIBSERVICES_RUN_DIRECTORY");
+}
+
+void add_mount(CLI::App& verb, Words& words) {
+  verb.add_option("spec", words.spec, "the filesystem")->required()->type_name("SPEC");
+  verb.add_option("path", words.paths, "where; made, and removed at the end, if it does not exist")
+      ->required()
+      ->expected(1)
+      ->type_name("PATH");
+  add_fuse_options(verb, words, "-o,--options");
+  verb.add_flag("-f,--foreground", words.foreground,
+                "serve in this process, until SIGTERM or SIGINT or the mount's end");
+  verb.add_option("-p,--pool", words.mount_pool,
+                  "the pool's name; without it one that is made of PATH");
+  verb.footer(
+      "As mount(8) calls it:\n  mount -t fuse.libservices SPEC PATH -o OPTION,...\nwith pool=NAME "
+      "among the options.");
 }
 
 void add_limits(CLI::App& verb, Words& words) {
@@ -131,26 +165,13 @@ void add_tuning(CLI::App& verb, Words& words) {
   verb.add_flag("--json", words.json, "for machines");
 }
 
-HostConfig::Fuse fuse_of(const std::vector<std::string>& options) {
-  HostConfig::Fuse fuse;
-  fuse.allow_other = ::geteuid() == 0;
-  for (const std::string& option : options) {
-    if (option == "ro" || option == "rw") {
-      fuse.read_only = option == "ro";
-    } else if (option == "allow_other" || option == "allow_self") {
-      fuse.allow_other = option == "allow_other";
-    } else if (option == "writeback") {
-      fuse.writeback = true;
-    } else if (option == "passthrough" || option == "nopassthrough") {
-      fuse.passthrough = option == "passthrough";
-    } else if (!option.empty()) {
-      fuse.mount_options.push_back(option);
-    }
-  }
-  return fuse;
-}
-
 absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const Words& words) {
+  absl::StatusOr<cli::FuseWords> fuse = cli::fuse_words(words.fuse_options);
+  if (!fuse.ok()) return fuse.status();
+  if (!fuse->pool.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "option pool={}: it is for `libservices mount` (write --pool {})", fuse->pool, fuse->pool));
+  }
   std::vector<HostConfig::Mount> mounts;
   for (const std::string& word : words.mounts) {
     const std::size_t equals = word.find('=');
@@ -161,7 +182,7 @@ absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const Words& words) {
                       word));
     }
     mounts.push_back({word.substr(0, equals), word.substr(equals + 1)});
-    if (words.fuse) mounts.back().fuse = fuse_of(words.fuse_options);
+    if (words.fuse) mounts.back().fuse = fuse->fuse;
   }
   return mounts;
 }
@@ -171,11 +192,19 @@ absl::StatusOr<std::string> run_directory_of(const Words& words) {
   return host::run_directory_of(words.pool);
 }
 
-absl::StatusOr<HostConfig> config_of(const Words& words) {
+// A pool may be named by one of its mounts, too.
+absl::StatusOr<std::string> running_directory_of(const Words& words) {
+  if (!words.run_directory.empty() || !words.pool.starts_with('/')) return run_directory_of(words);
+  const auto service = host::service_of_mount(host::real_mount_path(words.pool), ::geteuid());
+  if (service) return service->run_directory;
+  return absl::NotFoundError(fmt::format(
+      "pool {}: no service of this user or of root has a mount there (mount it, or name "
+      "its pool)",
+      words.pool));
+}
+
+HostConfig limits_of(const Words& words) {
   HostConfig config;
-  absl::StatusOr<std::vector<HostConfig::Mount>> mounts = mounts_of(words);
-  if (!mounts.ok()) return mounts.status();
-  config.mounts = *std::move(mounts);
   const bool all = words.clients.empty() ? ::geteuid() == 0 : words.clients == "all";
   config.clients = all ? HostConfig::Clients::kAllUsers : HostConfig::Clients::kOwnUser;
   config.pool = words.pool;
@@ -186,6 +215,14 @@ absl::StatusOr<HostConfig> config_of(const Words& words) {
       words.threads == "free" ? HostConfig::Threads::kFree : HostConfig::Threads::kBound;
   config.restart_wait = std::chrono::milliseconds(static_cast<long>(words.restart_wait * 1000));
   config.run_directory = words.run_directory;
+  return config;
+}
+
+absl::StatusOr<HostConfig> config_of(const Words& words) {
+  HostConfig config = limits_of(words);
+  absl::StatusOr<std::vector<HostConfig::Mount>> mounts = mounts_of(words);
+  if (!mounts.ok()) return mounts.status();
+  config.mounts = *std::move(mounts);
   return config;
 }
 
@@ -210,6 +247,17 @@ int with(const Words& words, const Catalog& catalog, const std::vector<std::stri
   return cli::with(*std::move(config), catalog, program);
 }
 
+int mount(const Words& words, const Catalog& catalog) {
+  absl::StatusOr<cli::FuseWords> fuse = cli::fuse_words(words.fuse_options);
+  if (!fuse.ok()) return fail(fuse.status());
+  cli::MountWords mount{.spec = words.spec,
+                        .path = words.paths.front(),
+                        .pool = words.mount_pool.empty() ? fuse->pool : words.mount_pool,
+                        .fuse = std::move(fuse->fuse)};
+  if (words.foreground) mount.place = daemon::Place::kForeground;
+  return cli::mount(std::move(mount), limits_of(words), catalog);
+}
+
 int tune(Words& words) {
   if (words.tune.file.empty() || words.tune.file.front() != '/') {
     return fail(absl::InvalidArgumentError(
@@ -223,6 +271,7 @@ int tune(Words& words) {
 }  // namespace
 
 int command(int argc, char** argv, const Catalog& catalog) {
+  if (std::optional<int> status = cli::mount_program(argc, argv, kVerbs, catalog)) return *status;
   std::vector<std::string> before(argv + std::min(argc, 1), argv + argc);
   std::vector<std::string> program;
   // What stands behind the first "--" is the program's, whatever it looks like.
@@ -262,6 +311,16 @@ int command(int argc, char** argv, const Catalog& catalog) {
       ->add_option("--ready", words.ready_descriptor,
                    "a descriptor that gets a newline when programs can connect")
       ->type_name("NUMBER");
+  CLI::App* mount_verb =
+      app.add_subcommand("mount", "a filesystem at a path, by a service in the background");
+  add_mount(*mount_verb, words);
+  add_limits(*mount_verb, words);
+  add_restart(*mount_verb, words);
+  CLI::App* umount_verb =
+      app.add_subcommand("umount", "the end of such a mount, when all is written");
+  umount_verb->add_option("path", words.paths, "the mounts")->required()->type_name("PATH...");
+  umount_verb->add_flag("-l,--lazy", words.lazy,
+                        "who uses the mount keeps it until the last one lets go");
   CLI::App* run_verb = app.add_subcommand("run", "a program that uses a running service");
   add_pool(*run_verb, words);
   CLI::App* status_verb = app.add_subcommand("status", "what a running service does");
@@ -271,7 +330,8 @@ int command(int argc, char** argv, const Catalog& catalog) {
       "tune", "measures how this processor copies best, for the services that start later");
   add_tuning(*tune_verb, words);
   CLI::App* check_verb = app.add_subcommand(
-      "check", "how many files of an upper have content in its lowers, while no service runs on it");
+      "check",
+      "how many files of an upper have content in its lowers, while no service runs on it");
   check_verb->add_option("spec", words.specs, "the compositions")->required()->type_name("SPEC...");
   check_verb->add_flag("--complete", words.complete,
                        "make those files whole, so that the kernel's overlayfs can have the upper");
@@ -305,12 +365,16 @@ int command(int argc, char** argv, const Catalog& catalog) {
   }
   if (with_verb->parsed()) return with(words, catalog, program);
   if (serve_verb->parsed()) return serve(words, catalog);
+  if (mount_verb->parsed()) return mount(words, catalog);
+  if (umount_verb->parsed()) {
+    return cli::umount(words.paths, words.lazy ? fuse::Detach::kLazily : fuse::Detach::kWhenUnused);
+  }
   if (tune_verb->parsed()) return tune(words);
   if (check_verb->parsed()) {
     return cli::check(catalog, words.specs,
                       words.complete ? cli::CheckAction::kComplete : cli::CheckAction::kCount);
   }
-  const absl::StatusOr<std::string> directory = run_directory_of(words);
+  const absl::StatusOr<std::string> directory = running_directory_of(words);
   if (!directory.ok()) return fail(directory.status());
   if (run_verb->parsed()) return cli::run(*directory, program);
   return cli::status(*directory, words.json ? cli::StatusForm::kJson : cli::StatusForm::kHuman);

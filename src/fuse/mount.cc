@@ -40,7 +40,8 @@ std::string with_backslashes(std::string_view text) {
 // Runs it to its end: its exit status, -1 when it is not there.
 int run_helper(const std::vector<std::string>& arguments, int socket) {
   std::vector<char*> words;
-  for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : arguments)
+    words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
   std::vector<char*> environment;
   std::string descriptor = fmt::format("_FUSE_COMMFD={}", socket);
@@ -67,8 +68,8 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
   if (!all.ok()) return all.status();
   int sockets[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) != 0) {
-    return host::error_status(errno, fmt::format("socketpair: {} (raise the limit of open files)",
-                                                 std::strerror(errno)));
+    return host::error_status(
+        errno, fmt::format("socketpair: {} (raise the limit of open files)", std::strerror(errno)));
   }
   const Descriptor ours(sockets[0]);
   Descriptor theirs(sockets[1]);
@@ -77,9 +78,9 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
   all->push_back("subtype=libservices");
   if (words.allow_other) all->push_back("allow_other");
   all->push_back("default_permissions");
-  const int status = run_helper(
-      {"fusermount3", "-o", fmt::format("{}", fmt::join(*all, ",")), "--", words.path},
-      theirs.get());
+  const int status =
+      run_helper({"fusermount3", "-o", fmt::format("{}", fmt::join(*all, ",")), "--", words.path},
+                 theirs.get());
   theirs.reset();
   if (status < 0) {
     return absl::FailedPreconditionError(
@@ -89,10 +90,9 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
   }
   Descriptor device = status == 0 ? host::receive_descriptor(ours.get()) : Descriptor();
   if (!device.ok()) {
-    return absl::PermissionDeniedError(
-        fmt::format("mount of {}: fusermount3 has refused it (see what it wrote{})", words.path,
-                    words.allow_other ? "; allow_other needs user_allow_other in /etc/fuse.conf"
-                                      : ""));
+    return absl::PermissionDeniedError(fmt::format(
+        "mount of {}: fusermount3 has refused it (see what it wrote{})", words.path,
+        words.allow_other ? "; allow_other needs user_allow_other in /etc/fuse.conf" : ""));
   }
   return device;
 }
@@ -100,14 +100,20 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
 }  // namespace
 
 bool is_stale(const std::string& path) {
-  struct stat seen {};
-  return ::stat(path.c_str(), &seen) != 0 && errno == ENOTCONN;
+  // What the kernel has kept would be told even then.
+  struct statx seen {};
+  return ::statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_MODE,
+                 &seen) != 0 &&
+         errno == ENOTCONN;
 }
 
-bool unmount(const std::string& path) {
-  if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return true;
+bool unmount(const std::string& path, Detach detach) {
+  const bool lazily = detach == Detach::kLazily;
+  if (::umount2(path.c_str(), UMOUNT_NOFOLLOW | (lazily ? MNT_DETACH : 0)) == 0) return true;
   if (errno != EPERM) return false;
-  if (run_helper({"fusermount3", "-u", "-z", "-q", "--", path}, -1) == 0) return true;
+  std::vector<std::string> words = {"fusermount3", "-u", "-q", "--", path};
+  if (lazily) words.insert(words.begin() + 1, "-z");
+  if (run_helper(words, -1) == 0) return true;
   errno = EPERM;
   return false;
 }
@@ -132,7 +138,8 @@ void unmount_own(const std::string& path) {
 
 std::uint64_t device_at(const std::string& path) {
   struct statx seen {};
-  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &seen) != 0) return 0;
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &seen) != 0)
+    return 0;
   return ::makedev(seen.stx_dev_major, seen.stx_dev_minor);
 }
 
@@ -151,18 +158,17 @@ absl::StatusOr<Descriptor> mount(const MountWords& words) {
   struct stat seen {};
   if (::stat(words.path.c_str(), &seen) != 0 || !S_ISDIR(seen.st_mode)) {
     const int why = errno;
-    return absl::FailedPreconditionError(
-        fmt::format("{}: {} (make the directory that the filesystem shall be mounted on)",
-                    words.path, S_ISDIR(seen.st_mode) || seen.st_mode == 0 ? std::strerror(why)
-                                                                           : "no directory"));
+    return absl::FailedPreconditionError(fmt::format(
+        "{}: {} (make the directory that the filesystem shall be mounted on)", words.path,
+        S_ISDIR(seen.st_mode) || seen.st_mode == 0 ? std::strerror(why) : "no directory"));
   }
   Descriptor device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device.ok()) {
-    return host::error_status(
-        errno, fmt::format("/dev/fuse: {} ({})", std::strerror(errno),
-                           errno == ENOENT || errno == ENODEV
-                               ? "load the kernel's module: modprobe fuse"
-                               : "the service must be able to read and write it"));
+    return host::error_status(errno,
+                              fmt::format("/dev/fuse: {} ({})", std::strerror(errno),
+                                          errno == ENOENT || errno == ENODEV
+                                              ? "load the kernel's module: modprobe fuse"
+                                              : "the service must be able to read and write it"));
   }
   unsigned long flags = options->flags;
   std::string data = fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions",
@@ -171,8 +177,8 @@ absl::StatusOr<Descriptor> mount(const MountWords& words) {
   // Without privilege the kernel takes no devices and no set-id programs from us.
   if (::geteuid() != 0) flags |= MS_NODEV | MS_NOSUID;
   for (const std::string& word : options->words) data += "," + word;
-  if (::mount(words.source.c_str(), words.path.c_str(), "fuse.libservices", flags,
-              data.c_str()) == 0) {
+  if (::mount(words.source.c_str(), words.path.c_str(), "fuse.libservices", flags, data.c_str()) ==
+      0) {
     return device;
   }
   if (errno == EPERM) return mount_with_helper(words, *options);

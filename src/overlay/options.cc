@@ -92,7 +92,7 @@ class Parser {
         options_.action = Options::Action::kVersion;
         return absl::OkStatus();
       } else if (word == "-f") {
-        options_.place = Options::Place::kForeground;
+        options_.place = daemon::Place::kForeground;
       } else if (word == "-d" || word == "--debug") {
         take_debug();
       } else if (word == "-o" && i + 1 == words.size()) {
@@ -184,7 +184,7 @@ class Parser {
 
   void take_debug() {
     options_.debug = true;
-    options_.place = Options::Place::kForeground;
+    options_.place = daemon::Place::kForeground;
   }
 
   // The kernel's module for labels reads the quotes itself.

@@ -37,7 +37,7 @@ TEST_CASE("a container's mount, with podman's empty options") {
   const Options options =
       with("lowerdir=l/AAA:l/BBB:/c,upperdir=/s/u/diff,workdir=/s/u/work,,volatile,");
   CHECK(options.action == Options::Action::kMount);
-  CHECK(options.place == Options::Place::kBackground);
+  CHECK(options.place == daemon::Place::kBackground);
   CHECK(options.lowers == Words{"l/AAA", "l/BBB", "/c"});
   CHECK(options.upper == "/s/u/diff");
   CHECK(options.work == "/s/u/work");
@@ -195,8 +195,8 @@ TEST_CASE("features of overlayfs") {
 }
 
 TEST_CASE("words") {
-  CHECK(parsed({"-f", "-o", "lowerdir=/a", "/m"}).place == Options::Place::kForeground);
-  CHECK(parsed({"-d", "-o", "lowerdir=/a", "/m"}).place == Options::Place::kForeground);
+  CHECK(parsed({"-f", "-o", "lowerdir=/a", "/m"}).place == daemon::Place::kForeground);
+  CHECK(parsed({"-d", "-o", "lowerdir=/a", "/m"}).place == daemon::Place::kForeground);
   CHECK(parsed({"-d", "-o", "lowerdir=/a", "/m"}).debug);
   CHECK(with("lowerdir=/a,debug").debug);
   for (const char* word : {"-h", "--help"}) {
