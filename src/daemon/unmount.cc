@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,6 +51,11 @@ bool ends_with(const MountService& service, const std::string& path) {
 // Without allow_other the kernel lets nobody else in, who then cannot see that its service is dead.
 bool is_others(const std::string& path) {
   return ::access(path.c_str(), F_OK) != 0 && errno == EACCES;
+}
+
+bool is_own(const std::string& directory) {
+  struct stat seen {};
+  return ::lstat(directory.c_str(), &seen) == 0 && seen.st_uid == ::geteuid();
 }
 
 void wait_for_end(const MountService& service, const Descriptor& process) {
@@ -102,7 +108,10 @@ absl::Status unmount(const std::string& path, Detach detach) {
     return failure(error == EPERM && user == ::geteuid() ? EBUSY : error, path, *mount);
   }
   if (waits) wait_for_end(*service, process);
-  if (is_stale && service) host::RunDirectory::clear(service->run_directory);
+  // Not in another user's place, who may put links there.
+  if (is_stale && service && is_own(service->run_directory)) {
+    host::RunDirectory::clear(service->run_directory);
+  }
   return absl::OkStatus();
 }
 

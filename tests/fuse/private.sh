@@ -81,9 +81,15 @@ ended() {  # within ten seconds
   done
   return 1
 }
-left() { (shopt -s nullglob && echo /run/libservices/* /run/libservices-*.* /dev/shm/libservices* /tmp/libservices-[0-9]*/*); }
-# nobody COMMAND...: as a user without any rights.
-nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all env -u XDG_RUNTIME_DIR -u TMPDIR "$@"; }
+left() { (shopt -s nullglob && echo /run/libservices/* /run/libservices-*.* /run/user/*/libservices/* /dev/shm/libservices*); }
+# nobody COMMAND..., another COMMAND...: as users without any rights.
+for user in nobody:65534 another:1; do
+  number=${user#*:}
+  printf '#!/bin/sh\nexec setpriv --reuid %s --regid %s --clear-groups --inh-caps=-all env -u TMPDIR XDG_RUNTIME_DIR=/run/user/%s "$@"\n' "$number" "$number" "$number" >"$work/bin/${user%:*}"
+  chmod 755 "$work/bin/${user%:*}"
+  mkdir -p "/run/user/$number"
+  chown "$number" "/run/user/$number"
+done
 finish() {
   unmount_all
   check 'no service is left' ended
