@@ -15,15 +15,9 @@
 #include "src/fuse/device.h"
 #include "src/fuse/mount.h"
 #include "src/fuse/session.h"
+#include "tests/fuse/why_no_mounts.h"
 
 namespace libservices::testing {
-
-// Empty, or why this machine has no mounts for this process.
-inline std::string why_no_mounts() {
-  if (::geteuid() != 0) return "mounting takes the superuser's rights";
-  if (::access("/dev/fuse", R_OK | W_OK) != 0) return "there is no /dev/fuse";
-  return "";
-}
 
 class Mounted {
  public:
