@@ -16,6 +16,12 @@ check 'preloaded programs reach the same files by its path' \
   sh -c 'libservices run --pool "$mnt" -- sh -c "echo more >>$mnt/file" && [ "$(cat mnt/file)" = "lower
 more" ]'
 check 'status by its path' sh -c 'libservices status --pool "$mnt" | grep -q "mounted at the kernel"'
+opens() { libservices status --pool "$mnt" | awk '$2 == "open" { n = $1 } END { print n + 0 }'; }  # past the mount
+opened=$(opens)
+same 'a preloaded program that begins in the mount' lower "$(cd mnt && libservices run --pool "$mnt" -- head -1 file)"
+same 'uses the mount for relative names' "$opened" "$(opens)"
+same 'until it goes there itself' lower "$(cd mnt && libservices run --pool "$mnt" -- env -C "$mnt" head -1 file)"
+check 'past the mount' test "$(opens)" -gt "$opened"
 pool=$(ls /run/libservices)
 check 'and by its name' sh -c "libservices status --pool $pool --json | grep -q '\"service_ends_with_it\": true'"
 refused 125 "is mounted there already, by process" libservices mount memory mnt
