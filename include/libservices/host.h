@@ -45,7 +45,8 @@ struct HostConfig {
     bool io_uring = true;
     std::string source;  // what mount(8) shows as the device; empty: the spec
     std::vector<std::string> mount_options;  // of mount(8): nodev, nosuid, noatime, …
-    std::function<void()> on_end;            // the mount is gone, by whoever
+    // The mount is gone, by whoever. For services that end then: status says of others that they go on.
+    std::function<void()> on_end;
   };
   struct Mount {
     // Absolute; need not exist on the host. Without `fuse`, `ls` of its parent won't show it then.

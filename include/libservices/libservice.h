@@ -95,8 +95,9 @@ concept CanRead =
     };
 
 // readdir: hands the entries behind cookie `after` to `sink` (0 = from the start) until the sink
-//   refuses one or the directory ends, without "." and "..". Cookies are 1 to 2^63-1 and stay
-//   valid while entries come and go: an entry that exists throughout is listed exactly once.
+//   refuses one or the directory ends, without "." and "..". Cookies are 1 to 2^63-4, or 2^63-1,
+//   which is the last entry's, and stay valid while entries come and go: an entry that exists
+//   throughout is listed exactly once.
 template <class S>
 concept CanList = HasNodes<S> && requires(S& s, const Context& context, typename S::File& directory,
                                           std::uint64_t after, Listing wanted, EntrySink sink) {

@@ -15,12 +15,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
 #include "src/host/descriptor_message.h"
-#include "src/host/run_directory.h"
+#include "src/host/private_run_directory.h"
 
 namespace libservices::cli {
 namespace {
@@ -129,19 +128,17 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
   const std::string preload = find_preload_library();
   if (preload.empty()) return kOwnFailure;
   config.restart_wait = {};  // no other service will come
-  const bool own_directory = config.run_directory.empty();
-  if (own_directory) {
-    absl::StatusOr<std::string> made = host::make_private_run_directory("libservices-with");
+  host::PrivateRunDirectory directory;
+  if (config.run_directory.empty()) {
+    absl::StatusOr<host::PrivateRunDirectory> made =
+        host::PrivateRunDirectory::make("libservices-with");
     if (!made.ok()) {
       complain(made.status());
       return kOwnFailure;
     }
-    config.run_directory = *std::move(made);
+    directory = *std::move(made);
+    config.run_directory = directory.path();
   }
-  const auto clean_up = [&] {
-    std::error_code ignored;
-    if (own_directory) std::filesystem::remove_all(config.run_directory, ignored);
-  };
 
   const sigset_t signals = signals_to_wait_for();
   sigset_t before;
@@ -149,7 +146,6 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
   int control[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) != 0) {
     complain(fmt::format("socketpair: {} (raise the limit of open files)", std::strerror(errno)));
-    clean_up();
     return kOwnFailure;
   }
   Descriptor ours(control[0]);
@@ -167,7 +163,6 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
     } else {
       wait_for_service(service);
     }
-    clean_up();
     return kOwnFailure;
   }
 
@@ -185,7 +180,6 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
   }
   ours.reset();
   wait_for_service(service);
-  clean_up();
   return exit_status;
 }
 

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <utility>
 
+#include "src/fuse/mount_options.h"
 #include "src/host/descriptor_message.h"
 #include "src/host/error_status.h"
 
@@ -26,31 +27,21 @@ namespace {
 
 using host::Descriptor;
 
-// Options that are flags of mount(2); the rest is the filesystem's own text.
-constexpr std::pair<std::string_view, std::pair<unsigned long, bool>> kFlags[] = {
-    {"ro", {MS_RDONLY, true}},       {"rw", {MS_RDONLY, false}},
-    {"nodev", {MS_NODEV, true}},     {"dev", {MS_NODEV, false}},
-    {"nosuid", {MS_NOSUID, true}},   {"suid", {MS_NOSUID, false}},
-    {"noexec", {MS_NOEXEC, true}},   {"exec", {MS_NOEXEC, false}},
-    {"noatime", {MS_NOATIME, true}}, {"atime", {MS_NOATIME, false}},
-    {"nodiratime", {MS_NODIRATIME, true}}, {"diratime", {MS_NODIRATIME, false}},
-    {"sync", {MS_SYNCHRONOUS, true}}, {"async", {MS_SYNCHRONOUS, false}},
-    {"dirsync", {MS_DIRSYNC, true}},
-};
-
-bool take_flag(std::string_view option, unsigned long& flags) {
-  for (const auto& [name, change] : kFlags) {
-    if (name != option) continue;
-    flags = change.second ? flags | change.first : flags & ~change.first;
-    return true;
+// For the list of fusermount3.
+std::string with_backslashes(std::string_view text) {
+  std::string escaped;
+  for (const char byte : text) {
+    if (byte == ',' || byte == '\\') escaped += '\\';
+    escaped += byte;
   }
-  return false;
+  return escaped;
 }
 
 // Runs it to its end: its exit status, -1 when it is not there.
 int run_helper(const std::vector<std::string>& arguments, int socket) {
   std::vector<char*> words;
-  for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : arguments)
+    words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
   std::vector<char*> environment;
   std::string descriptor = fmt::format("_FUSE_COMMFD={}", socket);
@@ -72,24 +63,24 @@ int run_helper(const std::vector<std::string>& arguments, int socket) {
 }
 
 absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
-                                             const std::vector<std::string>& options) {
+                                             const KernelOptions& options) {
+  absl::StatusOr<std::vector<std::string>> all = helper_options(options);
+  if (!all.ok()) return all.status();
   int sockets[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) != 0) {
-    return host::error_status(errno, fmt::format("socketpair: {} (raise the limit of open files)",
-                                                 std::strerror(errno)));
+    return host::error_status(
+        errno, fmt::format("socketpair: {} (raise the limit of open files)", std::strerror(errno)));
   }
   const Descriptor ours(sockets[0]);
   Descriptor theirs(sockets[1]);
   ::fcntl(ours.get(), F_SETFD, FD_CLOEXEC);
-  std::vector<std::string> all = options;
-  all.push_back(fmt::format("fsname={}", words.source));
-  all.push_back("subtype=libservices");
-  if (words.read_only) all.push_back("ro");
-  if (words.allow_other) all.push_back("allow_other");
-  all.push_back("default_permissions");
-  const int status = run_helper(
-      {"fusermount3", "-o", fmt::format("{}", fmt::join(all, ",")), "--", words.path},
-      theirs.get());
+  all->push_back(fmt::format("fsname={}", with_backslashes(words.source)));
+  all->push_back("subtype=libservices");
+  if (words.allow_other) all->push_back("allow_other");
+  all->push_back("default_permissions");
+  const int status =
+      run_helper({"fusermount3", "-o", fmt::format("{}", fmt::join(*all, ",")), "--", words.path},
+                 theirs.get());
   theirs.reset();
   if (status < 0) {
     return absl::FailedPreconditionError(
@@ -99,10 +90,9 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
   }
   Descriptor device = status == 0 ? host::receive_descriptor(ours.get()) : Descriptor();
   if (!device.ok()) {
-    return absl::PermissionDeniedError(
-        fmt::format("mount of {}: fusermount3 has refused it (see what it wrote{})", words.path,
-                    words.allow_other ? "; allow_other needs user_allow_other in /etc/fuse.conf"
-                                      : ""));
+    return absl::PermissionDeniedError(fmt::format(
+        "mount of {}: fusermount3 has refused it (see what it wrote{})", words.path,
+        words.allow_other ? "; allow_other needs user_allow_other in /etc/fuse.conf" : ""));
   }
   return device;
 }
@@ -110,14 +100,20 @@ absl::StatusOr<Descriptor> mount_with_helper(const MountWords& words,
 }  // namespace
 
 bool is_stale(const std::string& path) {
-  struct stat seen {};
-  return ::stat(path.c_str(), &seen) != 0 && errno == ENOTCONN;
+  // What the kernel has kept would be told even then.
+  struct statx seen {};
+  return ::statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_MODE,
+                 &seen) != 0 &&
+         errno == ENOTCONN;
 }
 
-bool unmount(const std::string& path) {
-  if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return true;
+bool unmount(const std::string& path, Detach detach) {
+  const bool lazily = detach == Detach::kLazily;
+  if (::umount2(path.c_str(), UMOUNT_NOFOLLOW | (lazily ? MNT_DETACH : 0)) == 0) return true;
   if (errno != EPERM) return false;
-  if (run_helper({"fusermount3", "-u", "-z", "-q", "--", path}, -1) == 0) return true;
+  std::vector<std::string> words = {"fusermount3", "-u", "-q", "--", path};
+  if (lazily) words.insert(words.begin() + 1, "-z");
+  if (run_helper(words, -1) == 0) return true;
   errno = EPERM;
   return false;
 }
@@ -142,12 +138,18 @@ void unmount_own(const std::string& path) {
 
 std::uint64_t device_at(const std::string& path) {
   struct statx seen {};
-  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &seen) != 0) return 0;
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, 0, &seen) != 0)
+    return 0;
   return ::makedev(seen.stx_dev_major, seen.stx_dev_minor);
 }
 
 absl::StatusOr<Descriptor> mount(const MountWords& words) {
-  if (is_stale(words.path) && !unmount(words.path)) {
+  std::vector<std::string> wanted = words.options;
+  if (words.read_only) wanted.emplace_back("ro");
+  const absl::StatusOr<KernelOptions> options = kernel_options(wanted);
+  if (!options.ok()) return options.status();
+  while (is_stale(words.path)) {  // one upon the other, perhaps
+    if (unmount(words.path)) continue;
     return host::error_status(
         errno, fmt::format("{}: the mount of a service that has died cannot be taken away: {} "
                            "(unmount it: umount -l {})",
@@ -156,36 +158,33 @@ absl::StatusOr<Descriptor> mount(const MountWords& words) {
   struct stat seen {};
   if (::stat(words.path.c_str(), &seen) != 0 || !S_ISDIR(seen.st_mode)) {
     const int why = errno;
-    return absl::FailedPreconditionError(
-        fmt::format("{}: {} (make the directory that the filesystem shall be mounted on)",
-                    words.path, S_ISDIR(seen.st_mode) || seen.st_mode == 0 ? std::strerror(why)
-                                                                           : "no directory"));
+    return absl::FailedPreconditionError(fmt::format(
+        "{}: {} (make the directory that the filesystem shall be mounted on)", words.path,
+        S_ISDIR(seen.st_mode) || seen.st_mode == 0 ? std::strerror(why) : "no directory"));
   }
   Descriptor device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device.ok()) {
-    return host::error_status(
-        errno, fmt::format("/dev/fuse: {} ({})", std::strerror(errno),
-                           errno == ENOENT || errno == ENODEV
-                               ? "load the kernel's module: modprobe fuse"
-                               : "the service must be able to read and write it"));
+    return host::error_status(errno,
+                              fmt::format("/dev/fuse: {} ({})", std::strerror(errno),
+                                          errno == ENOENT || errno == ENODEV
+                                              ? "load the kernel's module: modprobe fuse"
+                                              : "the service must be able to read and write it"));
   }
-  unsigned long flags = words.read_only ? MS_RDONLY : 0;
+  unsigned long flags = options->flags;
   std::string data = fmt::format("fd={},rootmode={:o},user_id={},group_id={},default_permissions",
                                  device.get(), S_IFDIR, ::geteuid(), ::getegid());
   if (words.allow_other) data += ",allow_other";
   // Without privilege the kernel takes no devices and no set-id programs from us.
   if (::geteuid() != 0) flags |= MS_NODEV | MS_NOSUID;
-  for (const std::string& option : words.options) {
-    if (!take_flag(option, flags)) data += "," + option;
-  }
-  if (::mount(words.source.c_str(), words.path.c_str(), "fuse.libservices", flags,
-              data.c_str()) == 0) {
+  for (const std::string& word : options->words) data += "," + word;
+  if (::mount(words.source.c_str(), words.path.c_str(), "fuse.libservices", flags, data.c_str()) ==
+      0) {
     return device;
   }
-  if (errno == EPERM) return mount_with_helper(words, words.options);
+  if (errno == EPERM) return mount_with_helper(words, *options);
   return host::error_status(
       errno, fmt::format("mount of {}: {} ({})", words.path, std::strerror(errno),
-                         errno == EINVAL ? "an option is unknown to the kernel"
+                         errno == EINVAL ? "see in the kernel's log which option it does not take"
                                          : "see the kernel's log"));
 }
 

@@ -21,7 +21,7 @@ struct MountWords {
   std::string source;  // what mount(8) shows as the device
   bool allow_other = false;
   bool read_only = false;
-  // As in fstab, for the kernel: nodev, nosuid, noexec, noatime, nodiratime, sync, dirsync, context=…
+  // As in fstab: mount_options.h says which. Those of mount(8) itself count for nothing.
   std::vector<std::string> options;
 };
 
@@ -29,9 +29,10 @@ struct MountWords {
 // taken away first. ERRORS: for a person to read.
 absl::StatusOr<host::Descriptor> mount(const MountWords& words);
 
-// Whatever still uses it keeps it until it lets go. False: it is not mounted, or may not be unmounted
-// (errno).
-bool unmount(const std::string& path);
+// Lazily: whatever still uses it keeps it until it lets go. False: it is not mounted, is in use, or
+// may not be unmounted (errno; EPERM when the helper has failed, which does not say why).
+enum class Detach : std::uint8_t { kWhenUnused, kLazily };
+bool unmount(const std::string& path, Detach detach = Detach::kLazily);
 
 // The same of what this process serves: first the kernel writes out what it has gathered. In a process
 // of its own, since a server must not wait for itself.

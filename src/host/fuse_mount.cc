@@ -98,6 +98,7 @@ nlohmann::json FuseMount::status() const {
   return {{"mounted", device_ != nullptr && device_->is_mounted()},
           {"protocol", fmt::format("7.{}", counts.minor)},
           {"transport", device_ != nullptr && device_->uses_rings() ? "io_uring" : "device"},
+          {"service_ends_with_it", options_.on_end != nullptr},
           {"writeback", options_.writeback},
           {"passthrough", counts.passthrough},
           {"files_passing_through", counts.passing},

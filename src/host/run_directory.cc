@@ -20,6 +20,8 @@ namespace libservices::host {
 namespace {
 
 constexpr std::size_t kMostPoolName = 64;  // bytes
+constexpr int kMostTries = 100;
+constexpr std::string_view kOfUser = "/tmp/libservices-";
 constexpr std::string_view kFiles[] = {"socket", "status", "mounts", "mounts.new"};
 
 absl::Status failure(int error, const std::string& path, std::string_view what,
@@ -109,25 +111,17 @@ absl::StatusOr<std::string> run_directory_of(std::string_view pool) {
         fmt::format("pool '{}': it is no name (use up to {} letters, digits, '-', '_' and '.')",
                     pool, kMostPoolName));
   }
-  if (::geteuid() == 0) return fmt::format("/run/libservices/{}", pool);
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/')
-    return fmt::format("{}/libservices/{}", runtime, pool);
-  return fmt::format("/tmp/libservices-{}/{}", ::geteuid(), pool);
-}
-
-absl::StatusOr<std::string> make_private_run_directory(std::string_view name) {
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  const char* temporary = std::getenv("TMPDIR");
-  // The superuser of a user namespace may not write everywhere.
-  for (const char* parent : {::geteuid() == 0 ? "/run" : runtime, "/dev/shm", temporary, "/tmp"}) {
-    if (parent == nullptr || parent[0] != '/') continue;
-    std::string path = fmt::format("{}/{}.XXXXXX", parent, name);
-    if (::mkdtemp(path.data()) != nullptr) return path;
+  // The superuser of a user namespace may not write in /run.
+  if (::geteuid() == 0 && (::access("/run/libservices", W_OK) == 0 ||
+                           (errno == ENOENT && ::access("/run", W_OK) == 0))) {
+    return fmt::format("/run/libservices/{}", pool);
   }
-  return error_status(
-      errno, fmt::format("run directory: cannot make one in /tmp: {} (see who may write there)",
-                         std::strerror(errno)));
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  if (runtime != nullptr && runtime[0] == '/' &&
+      (::geteuid() != 0 || ::access(runtime, W_OK) == 0)) {
+    return fmt::format("{}/libservices/{}", runtime, pool);
+  }
+  return fmt::format("{}{}/{}", kOfUser, ::geteuid(), pool);
 }
 
 std::string socket_path(std::string_view run_directory) {
@@ -159,6 +153,14 @@ absl::StatusOr<RunDirectory> RunDirectory::claim(const std::string& path, mode_t
   }
   if (absl::Status made = make_directories(path, mode); !made.ok()) return made;
   struct stat status {};
+  const std::string parent = path.substr(0, path.rfind('/'));
+  if (parent.starts_with(kOfUser) &&
+      (::lstat(parent.c_str(), &status) != 0 || status.st_uid != ::geteuid())) {
+    return absl::PermissionDeniedError(
+        fmt::format("run directory {}: {} belongs to another user (set XDG_RUNTIME_DIR, or choose "
+                    "another with --run-directory)",
+                    path, parent));
+  }
   if (::lstat(path.c_str(), &status) != 0) {
     return failure(errno, path, "cannot look at it", "check who may search its parents");
   }
@@ -174,6 +176,12 @@ absl::StatusOr<RunDirectory> RunDirectory::claim(const std::string& path, mode_t
   const std::string lock = path + "/lock";
   pid_t holder = 0;
   Result<Descriptor> locked = take_lock(lock, holder);
+  // The service that ends there may take the directory away under us.
+  for (int tries = 0; !locked.ok() && locked.error() == Errno{ENOENT} && tries < kMostTries;
+       ++tries) {
+    if (absl::Status made = make_directories(path, mode); !made.ok()) return made;
+    locked = take_lock(lock, holder);
+  }
   if (!locked.ok() && locked.error() == Errno{EAGAIN}) {
     return absl::AlreadyExistsError(fmt::format(
         "run directory {}: a service runs there already, as process {} (use it with `libservices "
@@ -197,6 +205,11 @@ absl::StatusOr<RunDirectory> RunDirectory::claim(const std::string& path, mode_t
   }
   claimed.path_ = path;
   return claimed;
+}
+
+void RunDirectory::clear(const std::string& path) {
+  absl::StatusOr<RunDirectory> claimed = claim(path, 0700);
+  if (claimed.ok()) ::unlink((path + "/open_files").c_str());
 }
 
 void RunDirectory::remove() {

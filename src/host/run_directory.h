@@ -9,8 +9,8 @@
 //   open_files   what the next service needs if this one is killed
 //   placeholders/   empty but for moments
 //
-// /run/libservices/POOL for root, $XDG_RUNTIME_DIR/libservices/POOL for others, and without that
-// variable /tmp/libservices-UID/POOL.
+// /run/libservices/POOL for root, if that may write there, $XDG_RUNTIME_DIR/libservices/POOL for
+// others, and without that variable /tmp/libservices-UID/POOL.
 #ifndef LIBSERVICES_SRC_HOST_RUN_DIRECTORY_H_
 #define LIBSERVICES_SRC_HOST_RUN_DIRECTORY_H_
 
@@ -28,10 +28,6 @@ namespace libservices::host {
 
 // Of the pool for this user. ERRORS: InvalidArgument for a name that is none.
 absl::StatusOr<std::string> run_directory_of(std::string_view pool);
-
-// A new directory for one service that nobody looks for, on tmpfs where there is one: `name` and a
-// few letters. ERRORS: for a person to read.
-absl::StatusOr<std::string> make_private_run_directory(std::string_view name);
 
 // Paths in it.
 std::string socket_path(std::string_view run_directory);
@@ -59,6 +55,9 @@ class RunDirectory {
 
   const std::string& path() const { return path_; }
   void remove();
+
+  // Removes what a dead service has left, for good: no other one goes on with its open files.
+  static void clear(const std::string& path);
 
  private:
   std::string path_;

@@ -11,14 +11,14 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <sstream>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "libservices/spec.h"
 #include "src/host/error_status.h"
+#include "src/host/mountinfo.h"
 #include "src/host/standard_catalog.h"
 
 namespace libservices::overlay {
@@ -79,25 +79,8 @@ absl::Status find_directories(Options& options) {
 }
 
 bool is_on_idmapped_mount(const std::string& directory) {
-  struct statx seen {};
-  if (::statx(AT_FDCWD, directory.c_str(), 0, STATX_MNT_ID, &seen) != 0 ||
-      (seen.stx_mask & STATX_MNT_ID) == 0) {
-    return false;
-  }
-  // "36 35 98:0 /root /mount/point rw,idmapped shared:1 - ext4 …"
-  std::ifstream mounts("/proc/self/mountinfo");
-  std::string line;
-  while (std::getline(mounts, line)) {
-    std::istringstream words(line);
-    std::uint64_t number = 0;
-    std::string skipped;
-    std::string options;
-    words >> number;
-    if (number != seen.stx_mnt_id) continue;
-    words >> skipped >> skipped >> skipped >> skipped >> options;
-    return ("," + options + ",").find(",idmapped,") != std::string::npos;
-  }
-  return false;
+  const std::optional<host::MountInfo> mount = host::mount_of(directory);
+  return mount && ("," + mount->options + ",").find(",idmapped,") != std::string::npos;
 }
 
 void leave_owners_to_mounts(Options& options) {

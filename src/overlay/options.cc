@@ -6,75 +6,31 @@
 #include <algorithm>
 #include <charconv>
 #include <iterator>
-#include <map>
 #include <utility>
+
+#include "src/fuse/mount_options.h"
 
 namespace libservices::overlay {
 namespace {
 
-// Of words in one group the last counts.
-enum class Group : std::uint8_t { kDevices, kSetId, kPrograms, kTimes, kDirectoryTimes, kWrites };
-
-struct Flag {
-  std::string_view word;
-  Group group;
-  std::string_view effect;  // what mount(2) is told; empty: nothing
-};
-constexpr Flag kFlags[] = {
-    {"dev", Group::kDevices, ""},
-    {"nodev", Group::kDevices, "nodev"},
-    {"suid", Group::kSetId, ""},
-    {"nosuid", Group::kSetId, "nosuid"},
-    {"exec", Group::kPrograms, ""},
-    {"noexec", Group::kPrograms, "noexec"},
-    {"atime", Group::kTimes, ""},
-    {"noatime", Group::kTimes, "noatime"},
-    {"relatime", Group::kTimes, ""},
-    {"norelatime", Group::kTimes, ""},
-    {"strictatime", Group::kTimes, ""},
-    {"diratime", Group::kDirectoryTimes, ""},
-    {"nodiratime", Group::kDirectoryTimes, "nodiratime"},
-    {"async", Group::kWrites, ""},
-    {"sync", Group::kWrites, "sync"},
-    {"dirsync", Group::kWrites, "dirsync"},
-};
+using fuse::OptionKind;
+using fuse::split_options;
+using fuse::without_backslashes;
 
 // What is so in any case, or is advice on speed: nobody can tell that it was ignored.
 constexpr std::string_view kWithoutEffect[] = {
-    "_netdev",
-    "auto",
     "auto_unmount",
     "big_writes",
     "default_permissions",
-    "defaults",
     "fast_ino",
     "fast_ino_check",
     "fsname",
-    "group",
-    "iversion",
     "kernel_cache",
-    "lazytime",
-    "loud",
     "max_read",
     "max_write",
-    "mand",
     "nfs_export",
     "nfs_filehandles",
-    "noauto",
-    "nofail",
-    "noiversion",
-    "nolazytime",
-    "nomand",
     "nonempty",
-    "nouser",
-    "owner",
-    "private",
-    "rprivate",
-    "rshared",
-    "rslave",
-    "shared",
-    "silent",
-    "slave",
     "splice_move",
     "splice_read",
     "splice_write",
@@ -82,45 +38,14 @@ constexpr std::string_view kWithoutEffect[] = {
     "subtype",
     "threaded",
     "timeout",
-    "user",
-    "users",
     "userxattr",
     "uuid",
     "writeback",
     "xino",
 };
-constexpr std::string_view kLabels[] = {"context", "fscontext", "defcontext", "rootcontext"};
 
 absl::Status wrong(std::string_view what, std::string_view why, std::string_view mend) {
   return absl::InvalidArgumentError(fmt::format("{}: {} ({})", what, why, mend));
-}
-
-// The parts between `separator`, with their backslashes. A quote that opens behind '=' protects.
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  std::size_t begin = 0;
-  bool quoted = false;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    if (text[at] == '\\') {
-      ++at;
-    } else if (text[at] == '"' && (quoted || (at != 0 && text[at - 1] == '='))) {
-      quoted = !quoted;
-    } else if (text[at] == separator && !quoted) {
-      parts.push_back(text.substr(begin, at - begin));
-      begin = at + 1;
-    }
-  }
-  parts.push_back(text.substr(begin));
-  return parts;
-}
-
-std::string without_backslashes(std::string_view text) {
-  std::string plain;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    if (text[at] == '\\' && at + 1 < text.size()) ++at;
-    plain += text[at];
-  }
-  return plain;
 }
 
 template <class Words>
@@ -140,6 +65,10 @@ absl::StatusOr<std::uint32_t> number(std::string_view key, std::string_view text
 
 class Parser {
  public:
+  // As fuse-overlayfs has it: programs may be set-user-id, devices do not work, and reading does
+  // not write times. The last word on each counts.
+  Parser() { options_.mount_options = {"nodev", "noatime"}; }
+
   absl::StatusOr<Options> run(std::span<const std::string_view> words) {
     if (absl::Status taken = take_words(words); !taken.ok()) return taken;
     if (options_.action != Options::Action::kMount) return std::move(options_);
@@ -163,7 +92,7 @@ class Parser {
         options_.action = Options::Action::kVersion;
         return absl::OkStatus();
       } else if (word == "-f") {
-        options_.place = Options::Place::kForeground;
+        options_.place = daemon::Place::kForeground;
       } else if (word == "-d" || word == "--debug") {
         take_debug();
       } else if (word == "-o" && i + 1 == words.size()) {
@@ -180,7 +109,7 @@ class Parser {
   }
 
   absl::Status take_list(std::string_view list) {
-    for (const std::string_view option : split(list, ',')) {
+    for (const std::string_view option : split_options(list, ',')) {
       if (option.empty()) continue;
       const std::size_t equals = option.find('=');
       const bool has_value = equals != std::string_view::npos;
@@ -194,8 +123,9 @@ class Parser {
 
   absl::Status take(std::string_view option, std::string_view key, std::string_view value) {
     const bool has_value = key.size() != option.size();
+    const OptionKind kind = fuse::kind_of(option);
     if (has_value && take_place(key, value)) return absl::OkStatus();
-    if (has_value && has(kLabels, key)) return take_label(option, value);
+    if (kind == OptionKind::kLabel) return take_label(option, value);
     if (key == "uidmapping") return take_ranges(key, value, options_.uids);
     if (key == "gidmapping") return take_ranges(key, value, options_.gids);
     if (key == "squash_to_uid") return take_id(key, value, options_.squash_uid);
@@ -208,7 +138,15 @@ class Parser {
       absl::StatusOr<std::uint32_t> wanted = number(key, value);
       if (!wanted.ok()) return wanted.status();
       options_.is_volatile = *wanted == 0;
-    } else if (!take_word(option) && !has(kWithoutEffect, key)) {
+    } else if (option == "ro" || option == "rw") {
+      options_.read_only = option == "ro";
+    } else if (kind == OptionKind::kFlag) {
+      options_.mount_options.emplace_back(option);
+    } else if (kind == OptionKind::kChange) {
+      return wrong(option, "a mount that is there cannot be changed",
+                   "unmount it and mount it anew");
+    } else if (!take_word(option) && kind != OptionKind::kOfMountProgram &&
+               !has(kWithoutEffect, key)) {
       ignore(option, key, value);
     }
     return absl::OkStatus();
@@ -230,17 +168,10 @@ class Parser {
   }
 
   bool take_word(std::string_view word) {
-    for (const Flag& flag : kFlags) {
-      if (flag.word != word) continue;
-      flags_[flag.group] = flag.effect;
-      return true;
-    }
     if (word == "volatile") {
       options_.is_volatile = true;
     } else if (word == "squash_to_root") {
       to_root_ = true;
-    } else if (word == "ro" || word == "rw") {
-      options_.read_only = word == "ro";
     } else if (word == "allow_other") {
       options_.allow_other = true;
     } else if (word == "debug") {
@@ -253,7 +184,7 @@ class Parser {
 
   void take_debug() {
     options_.debug = true;
-    options_.place = Options::Place::kForeground;
+    options_.place = daemon::Place::kForeground;
   }
 
   // The kernel's module for labels reads the quotes itself.
@@ -261,7 +192,7 @@ class Parser {
     if (value.starts_with('"') && (value.size() < 2 || !value.ends_with('"'))) {
       return wrong(option, "its quotes have no end", R"(write context="LABEL")");
     }
-    labels_.emplace_back(option);
+    options_.mount_options.emplace_back(option);
     return absl::OkStatus();
   }
 
@@ -269,7 +200,7 @@ class Parser {
                            std::vector<IdRange>& into) {
     into.clear();
     std::vector<std::uint32_t> numbers;
-    for (const std::string_view part : split(text, ':')) {
+    for (const std::string_view part : split_options(text, ':')) {
       if (part.empty()) continue;  // containers/storage begins the list with a ':'
       absl::StatusOr<std::uint32_t> each = number(key, part);
       if (!each.ok()) return each.status();
@@ -322,7 +253,7 @@ class Parser {
       if (!value.empty()) tell_ignored(option, "there are no plug-ins");
     } else if (key == "allow_root") {
       tell_ignored(option, "write allow_other to let others in");
-    } else if (!key.starts_with("x-") && !key.starts_with("comment")) {
+    } else {
       ignore_unknown(option);
     }
   }
@@ -336,7 +267,7 @@ class Parser {
 
   absl::Status finish() {
     if (absl::Status taken = finish_places(); !taken.ok()) return taken;
-    for (const std::string_view lower : split(lowers_, ':')) {
+    for (const std::string_view lower : split_options(lowers_, ':')) {
       if (!lower.empty()) options_.lowers.push_back(without_backslashes(lower));
     }
     if (options_.lowers.empty()) {
@@ -349,10 +280,6 @@ class Parser {
     if (to_root_ && !options_.squash_uid) options_.squash_uid = 0;
     if (to_root_ && !options_.squash_gid) options_.squash_gid = 0;
     options_.read_only = options_.read_only || options_.upper.empty();
-    for (const auto& [group, effect] : flags_) {
-      if (!effect.empty()) options_.mount_options.emplace_back(effect);
-    }
-    for (std::string& label : labels_) options_.mount_options.push_back(std::move(label));
     return absl::OkStatus();
   }
 
@@ -373,10 +300,6 @@ class Parser {
   std::vector<std::string> places_;
   std::string lowers_;  // as it was written
   bool to_root_ = false;
-  // As fuse-overlayfs has it: programs may be set-user-id, devices do not work, and reading does
-  // not write times.
-  std::map<Group, std::string_view> flags_{{Group::kDevices, "nodev"}, {Group::kTimes, "noatime"}};
-  std::vector<std::string> labels_;
 };
 
 }  // namespace

@@ -22,15 +22,14 @@
 
 #include "absl/status/statusor.h"
 #include "libservices/id_mapping.h"
+#include "src/daemon/daemon.h"
 
 namespace libservices::overlay {
 
 struct Options {
   enum class Action : std::uint8_t { kMount, kHelp, kVersion };
-  enum class Place : std::uint8_t { kBackground, kForeground };
-
   Action action = Action::kMount;
-  Place place = Place::kBackground;
+  daemon::Place place = daemon::Place::kBackground;
   bool debug = false;  // tell what is mounted
 
   std::string source = "libservices-overlay";

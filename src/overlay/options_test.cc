@@ -2,10 +2,13 @@
 #include "src/overlay/options.h"
 
 #include <doctest/doctest.h>
+#include <sys/mount.h>
 
 #include <initializer_list>
 #include <string>
 #include <vector>
+
+#include "src/fuse/mount_options.h"
 
 namespace libservices::overlay {
 namespace {
@@ -34,7 +37,7 @@ TEST_CASE("a container's mount, with podman's empty options") {
   const Options options =
       with("lowerdir=l/AAA:l/BBB:/c,upperdir=/s/u/diff,workdir=/s/u/work,,volatile,");
   CHECK(options.action == Options::Action::kMount);
-  CHECK(options.place == Options::Place::kBackground);
+  CHECK(options.place == daemon::Place::kBackground);
   CHECK(options.lowers == Words{"l/AAA", "l/BBB", "/c"});
   CHECK(options.upper == "/s/u/diff");
   CHECK(options.work == "/s/u/work");
@@ -118,8 +121,9 @@ TEST_CASE("owners: all are one") {
 TEST_CASE("a label has its quotes and its commas") {
   const Options options =
       with(R"(lowerdir=/a,context="system_u:object_r:container_file_t:s0:c1,c2",nodev)");
-  CHECK(options.mount_options ==
-        Words{"nodev", "noatime", R"(context="system_u:object_r:container_file_t:s0:c1,c2")"});
+  CHECK(options.mount_options == Words{"nodev", "noatime",
+                                       R"(context="system_u:object_r:container_file_t:s0:c1,c2")",
+                                       "nodev"});
   CHECK(options.warnings.empty());
   CHECK(with("lowerdir=/a,context=plain").mount_options ==
         Words{"nodev", "noatime", "context=plain"});
@@ -128,9 +132,14 @@ TEST_CASE("a label has its quotes and its commas") {
 
 TEST_CASE("flags of mount(2): the last one counts") {
   CHECK(with("lowerdir=/a").mount_options == Words{"nodev", "noatime"});
-  CHECK(with("lowerdir=/a,dev,atime").mount_options.empty());
-  CHECK(with("lowerdir=/a,dev,nodev,suid,nosuid,exec,noexec,sync").mount_options ==
-        Words{"nodev", "nosuid", "noexec", "noatime", "sync"});
+  const auto flags = [](const char* words) {
+    return fuse::kernel_options(with(words).mount_options)->flags;
+  };
+  CHECK(flags("lowerdir=/a") == (MS_NODEV | MS_NOATIME));
+  CHECK(flags("lowerdir=/a,dev,atime") == 0);
+  CHECK(flags("lowerdir=/a,dev,nodev,suid,nosuid,exec,noexec,sync,strictatime") ==
+        (MS_NODEV | MS_NOSUID | MS_NOEXEC | MS_SYNCHRONOUS | MS_STRICTATIME));
+  CHECK(contains(refusal("lowerdir=/a,remount"), "remount: a mount that is there"));
   CHECK_FALSE(with("lowerdir=/a").allow_other);
   CHECK(with("lowerdir=/a,allow_other").allow_other);
 }
@@ -186,8 +195,8 @@ TEST_CASE("features of overlayfs") {
 }
 
 TEST_CASE("words") {
-  CHECK(parsed({"-f", "-o", "lowerdir=/a", "/m"}).place == Options::Place::kForeground);
-  CHECK(parsed({"-d", "-o", "lowerdir=/a", "/m"}).place == Options::Place::kForeground);
+  CHECK(parsed({"-f", "-o", "lowerdir=/a", "/m"}).place == daemon::Place::kForeground);
+  CHECK(parsed({"-d", "-o", "lowerdir=/a", "/m"}).place == daemon::Place::kForeground);
   CHECK(parsed({"-d", "-o", "lowerdir=/a", "/m"}).debug);
   CHECK(with("lowerdir=/a,debug").debug);
   for (const char* word : {"-h", "--help"}) {

@@ -219,6 +219,65 @@ TEST_CASE_TEMPLATE_DEFINE("a listing shows every entry once, whatever comes and 
   sut.close(std::move(directory));
 }
 
+// The last entry has the largest cookie, as with ext4 and btrfs.
+class EndMarked : public Memory {
+ public:
+  using Memory::Memory;
+  Result<void> readdir(const Context& context, File& directory, std::uint64_t after, Listing wanted,
+                       EntrySink sink) {
+    if (after == INT64_MAX) return {};
+    DirEntry held;
+    std::string name;
+    bool more = true;
+    LIBSERVICES_CHECK_OK(
+        Memory::readdir(context, directory, after, wanted, [&](const DirEntry& entry) {
+          more = name.empty() || sink(held);
+          name = entry.name;
+          held = entry;
+          held.name = name;
+          return more;
+        }));
+    if (!more || name.empty()) return {};
+    held.cookie = INT64_MAX;
+    (void)sink(held);
+    return {};
+  }
+};
+
+struct OverEndMarked {
+  static constexpr const char* kName = "memory with an end mark";
+  static std::unique_ptr<AnyFilesystem> make() {
+    return std::make_unique<FilesystemOf<EndMarked>>(Memory::Config{});
+  }
+};
+
+TEST_CASE_TEMPLATE_DEFINE("lseek leads a listing behind each of its entries, the last one too", S,
+                          tree_listing_offsets) {
+  LIBSERVICES_SUT(S);
+  sut.mkdir("/d");
+  for (int i = 0; i < 20; ++i) sut.write("/d/entry-" + std::to_string(i), "");
+  auto directory = sut.open(sut.root, "/d", O_RDONLY | O_DIRECTORY);
+  const auto list = [&] {
+    std::vector<std::pair<std::string, std::uint64_t>> entries;
+    REQUIRE(error_of(sut->readdir(sut.root, *directory, Listing::kNames,
+                                  [&](const DirEntry& entry) {
+                                    entries.emplace_back(entry.name, entry.cookie);
+                                    return true;
+                                  })) == 0);
+    return entries;
+  };
+  const auto all = list();
+  REQUIRE(all.size() == 22);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto offset = static_cast<std::int64_t>(all[i].second);
+    CHECK(offset > 0);  // what the kernel and the C library take
+    CHECK(*sut->lseek(sut.root, *directory, offset, SEEK_SET) == all[i].second);
+    const auto rest = list();
+    CHECK(rest == decltype(rest)(all.begin() + static_cast<std::ptrdiff_t>(i) + 1, all.end()));
+  }
+  sut.close(std::move(directory));
+}
+
 TEST_CASE_TEMPLATE_DEFINE("extended attributes keep their name spaces apart", S, tree_xattrs) {
   LIBSERVICES_SUT(S);
   sut.write("/f", "", 0644);
@@ -319,6 +378,8 @@ LIBSERVICES_OVER_EVERY_STACK(tree_remove);
 LIBSERVICES_OVER_EVERY_STACK(tree_links);
 LIBSERVICES_OVER_EVERY_STACK(tree_rename);
 LIBSERVICES_OVER_EVERY_STACK(tree_listing);
+LIBSERVICES_OVER_EVERY_STACK(tree_listing_offsets);
+TEST_CASE_TEMPLATE_INVOKE(tree_listing_offsets, OverEndMarked);
 LIBSERVICES_OVER_EVERY_STACK(tree_xattrs);
 LIBSERVICES_OVER_EVERY_STACK(tree_threads);
 

@@ -20,21 +20,9 @@
 #include "src/fuse/device.h"
 #include "src/fuse/mount.h"
 #include "src/fuse/session.h"
+#include "tests/fuse/why_no_mounts.h"
 
 namespace libservices::testing {
-
-inline constexpr char kRingsSwitch[] = "/sys/module/fuse/parameters/enable_uring";
-
-// Empty, or why this machine has no mounts for this process.
-inline std::string why_no_mounts() {
-  if (::geteuid() != 0) return "mounting takes the superuser's rights";
-  if (::access("/dev/fuse", R_OK | W_OK) != 0) return "there is no /dev/fuse";
-  const char* const rings = std::getenv("LIBSERVICES_TEST_RINGS");
-  if (rings != nullptr && *rings == '1' && ::access(kRingsSwitch, W_OK) != 0) {
-    return "this kernel has no FUSE over io_uring";
-  }
-  return "";
-}
 
 // LIBSERVICES_TEST_RINGS=1: requests come over io_uring, whose switch at the kernel is on for so long.
 class FuseOverIoUring {

@@ -18,7 +18,7 @@ fail() {
 
 prefix=$work/prefix
 "$here/$1" "$here" "$here" "$prefix" >"$work/log" 2>&1 || { cat "$work/log"; fail "install_files"; }
-for file in bin/libservices bin/libservices-overlay lib/libservices-preload.so lib/libservices-client.so lib/libservices.so \
+for file in bin/libservices bin/libservices-overlay sbin/mount.fuse.libservices lib/libservices-preload.so lib/libservices-client.so lib/libservices.so \
   include/libservices/filesystem.h include/libservices/libservices.h include/libservices/client.h \
   include/libservices/testing/conformance.h include/libservices/extra/services/union/union.h \
   share/doc/libservices/LICENSE; do
@@ -67,6 +67,11 @@ pass "a C++ program with CMake"
 [ "$("$prefix/bin/libservices" with --mount /notes=memory -- sh -c 'echo text >/notes/a && cat /notes/a')" = text ] ||
   fail "the installed command"
 pass "the installed command"
+"$prefix/sbin/mount.fuse.libservices" memory "$work/mnt" -f -o ro,noauto || fail "the helper of mount(8)"
+[ "$("$prefix/sbin/mount.fuse.libservices" memory "$work/mnt" -f -o nonsense 2>&1 | cut -d' ' -f-3)" = 'libservices: option nonsense:' ] ||
+  fail "the helper of mount(8) takes any option"
+[ "$(readlink "$work/stage/opt/ls/sbin/mount.fuse.libservices")" = ../bin/libservices ] || fail "the helper of mount(8) with DESTDIR"
+pass "the helper of mount(8)"
 "$prefix/bin/libservices-overlay" --version | grep -q '^libservices-overlay: version' || fail "the installed mount program"
 pass "the installed mount program"
 "$prefix/bin/libservices" with --run-directory "$work/run" --mount /notes=memory -- \

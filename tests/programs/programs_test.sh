@@ -4,7 +4,9 @@
 # One script of common programs, run in a plain directory and in a union of two directories through
 # the preload library or the kernel's mount: what is printed, the exit status and the tree left behind
 # are the same. A directory's link count is not compared: a union has none of its own.
-# usage: programs_test.sh LIBSERVICES PRELOAD_LIBRARY SCRIPT preload|mount
+# With `halves` the script comes through the mount; what it runs by `one` is preloaded, and what it runs
+# by `other` is not. With `reversed` it is the other way round.
+# usage: programs_test.sh LIBSERVICES PRELOAD_LIBRARY SCRIPT preload|mount|halves|reversed
 set -u
 libservices=$(realpath "$1")
 LIBSERVICES_PRELOAD=$(realpath "$2")
@@ -22,12 +24,23 @@ mkdir "$work/plain" "$work/lower" "$work/upper"
 cp -a "$work/lower/." "$work/plain"
 cp -a "$work/lower" "$work/lower.before"
 
-if [ "$way" = mount ] && { [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; }; then
+if [ "$way" != preload ] && { [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; }; then
   echo "SKIPPED: there are no mounts for this user"
   echo "0 passed, 0 failed, 1 skipped"
   exit 0
 fi
+mkdir "$work/bin"
+printf '#!/bin/sh\nexec "$@"\n' >"$work/bin/one"
+cp "$work/bin/one" "$work/bin/other"
+chmod 755 "$work/bin/one" "$work/bin/other"
+PATH=$work/bin:$PATH
 serve() {
+  case $way in
+    halves | reversed)
+      serve_halves "$@"
+      return
+      ;;
+  esac
   if [ "$way" = mount ]; then
     serve_mount "$@"
     return
@@ -46,6 +59,22 @@ serve_mount() {  # the program is not preloaded: it comes through the kernel
   status=$?
   kill $service
   wait $service || echo "the service ended with status $?"
+  return $status
+}
+serve_halves() {
+  local half=one status
+  [ "$way" = halves ] || half=other
+  # It goes to the working directory itself, else the kernel would find relative names. What a preloaded
+  # program starts is preloaded already.
+  cat >"$work/bin/$half" <<END
+#!/bin/sh
+[ -z "\${LIBSERVICES_POOL-}" ] || exec "\$@"
+exec "$libservices" run --pool "$mount" -- env -C "\$PWD" "\$@"
+END
+  timeout 60 "$libservices" mount "union(local:$work/upper, local:$work/lower)" "$mount" || return
+  "$@"
+  status=$?
+  timeout 60 "$libservices" umount "$mount" || timeout 60 "$libservices" umount --lazy "$mount"
   return $status
 }
 run() {  # run DIRECTORY: in it, the script; what it prints has no trace of where it ran

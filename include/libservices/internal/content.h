@@ -195,9 +195,17 @@ class Content {
  private:
   static constexpr std::uint64_t kMostBytes = INT64_MAX;
   static constexpr std::uint64_t kToTheEnd = UINT64_MAX;
-  // "." and "..": the stack's cookies come after these two.
+  // A directory's offsets: "." and "..", and the stack's cookies after these two. kLast, with which
+  // filesystems mark their last entry, is the largest that lseek takes and stays as it is.
   static constexpr std::uint64_t kDot = 1;
   static constexpr std::uint64_t kDotDot = 2;
+  static constexpr std::uint64_t kLast = INT64_MAX;
+  static constexpr std::uint64_t offset_of(std::uint64_t cookie) {
+    return cookie == kLast ? kLast : cookie + kDotDot;
+  }
+  static constexpr std::uint64_t cookie_of(std::uint64_t offset) {
+    return offset == kLast ? kLast : offset - kDotDot;
+  }
 
   struct Appended {
     std::size_t count;

@@ -118,10 +118,10 @@ Result<void> Content<Stack>::readdir(const Context& context, OpenFile& file, Lis
     const Pointer parent = tree_.parent_of(open.inode);
     if (!give("..", parent ? *parent : *open.inode, kDotDot)) return {};
   }
-  return tree_.stack().readdir(context, *open.file, position - kDotDot, wanted,
+  return tree_.stack().readdir(context, *open.file, cookie_of(position), wanted,
                                [&](const DirEntry& below) {
                                  DirEntry entry = below;
-                                 entry.cookie = below.cookie + kDotDot;
+                                 entry.cookie = offset_of(below.cookie);
                                  if (!sink(entry)) return false;
                                  position = entry.cookie;
                                  return true;
