@@ -123,7 +123,7 @@ void Device::serve() {
 
 void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> room) {
   Message message;
-  const Result<void> decoded = decode(bytes, message);
+  const Result<void> decoded = decode(bytes, session_.negotiated(), message);
   if (!decoded.ok()) {
     if (message.header.unique != 0) {
       (void)send(message.header.unique, decoded.error().value, {}, {});
