@@ -71,6 +71,13 @@ class AccessList {
   const std::vector<Entry>& entries() const { return entries_; }
   bool empty() const { return entries_.empty(); }
 
+  // Whether an entry for a user or group has no id.
+  bool names_nobody() const {
+    for (const Entry& entry : entries_) {
+      if (entry.is_named() && entry.id == kNoId) return true;
+    }
+    return false;
+  }
   // Whether it can be set: the entries that there must be, each once, in their order, and a mask
   // if there are named ones.
   bool is_valid() const;
@@ -176,7 +183,7 @@ inline bool AccessList::is_valid() const {
     if ((entry.permissions & ~7U) != 0) return false;
     if (entry.is_named()) {
       needs_mask = true;
-      if (entry.id == kNoId || entry.tag < last) return false;
+      if (entry.tag < last) return false;
     } else if (entry.tag <= last) {
       return false;
     }
@@ -186,7 +193,7 @@ inline bool AccessList::is_valid() const {
     if (entry.tag == kOther && needs_mask && last != kMask) return false;
     last = entry.tag;
   }
-  return last == kOther;
+  return last == kOther && !names_nobody();
 }
 
 inline std::uint32_t AccessList::mode() const {

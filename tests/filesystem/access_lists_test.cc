@@ -134,6 +134,9 @@ TEST_CASE_TEMPLATE_DEFINE("the owner sets right lists, and nobody others", S, li
   CHECK(error_of(sut->getxattr(sut.alice, "/f", kDefault, {})) == ENODATA);
   CHECK(set(sut, sut.root, Location("/link", Follow::kNo), kAccess, right) == EOPNOTSUPP);
 
+  CHECK(set(sut, sut.bob, "/f", kDefault,
+            with_one(6, {Tags::kUser, 7, AccessList::kNoId}, 4, 6, 0)) == EINVAL);  // before all else
+
   auto wrong = right;
   wrong.pop_back();
   CHECK(set(sut, sut.alice, "/f", kAccess, wrong) == EINVAL);

@@ -86,6 +86,7 @@ Result<void> Filesystem<Stack>::set_list(const Context& context, const typename 
     std::optional<AccessList> list;
     if (!value.empty()) {
       LIBSERVICES_TRY(list, AccessList::parse(value));
+      if (list->names_nobody()) return Errno{EINVAL};
       if (list->empty()) list.reset();
     }
     if (at.attributes.unmapped != 0) return Errno{EPERM};
