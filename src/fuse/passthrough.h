@@ -30,14 +30,16 @@ class Passthrough {
   };
 
   // An open of `object` that may pass through if `announce()` makes the kernel know a descriptor:
-  // the number it has there, or 0. It goes the way `otherwise` if it may not.
-  template <class Announce>
-  Decision open(std::uint64_t object, Way otherwise, Announce&& announce) {
+  // the number it has there, or 0. It goes the way `otherwise` if it may not. One that passes
+  // through to a known descriptor holds on to it by `join()`.
+  template <class Announce, class Join>
+  Decision open(std::uint64_t object, Way otherwise, Announce&& announce, Join&& join) {
     std::lock_guard lock(mutex_);
     const auto found = objects_.find(object);
     const bool is_first = found == objects_.end();
     const std::int32_t number = is_first ? announce() : found->second.number;
     if (number == 0 && otherwise == Way::kNone) return {otherwise, 0};
+    if (number != 0 && !is_first) join();
     Object& known = is_first ? objects_[object] : found->second;
     known.number = number;
     ++(number != 0 ? known.passing : known.pages);

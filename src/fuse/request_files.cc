@@ -51,10 +51,10 @@ Result<void> Session::Run::answer_opened(OpenFilePtr file, OpenFlags flags,
     const bool direct = (out.open_flags & FOPEN_DIRECT_IO) != 0;
     decision = session_.passthrough_.open(
         object, direct ? Passthrough::Way::kNone : Passthrough::Way::kPages,
-        [&] { return session_.announce(context_, *file); });
+        [&] { return session_.announce(context_, *file); },
+        [&] { (void)filesystem_.backing(context_, *file); });  // it may be the one that writes
   }
   if (decision.way == Passthrough::Way::kPassthrough) {
-    (void)filesystem_.backing(context_, *file);  // of each: it may be the one that writes
     out.open_flags = abi::kOpenPassthrough;
     out.backing_id = decision.number;
   }

@@ -242,6 +242,16 @@ check "and ends" ends
 umount -l "$mount" 2>/dev/null
 rmdir "$mount" 2>/dev/null
 
+# ---- files of memory
+if [ "$kernel" -ge 609 ]; then
+  serve memory
+  check "files of memory pass through too, and both halves write them" bash -c '
+    exec 5>"$mount/f" && echo first >&5 && preloaded sh -c "echo second >>\"$mount/f\"" &&
+    "$libservices" status --run-directory "$work/run" --json | grep -q "\"files_passing_through\": 1" &&
+    same "$(cat "$mount/f" | tr "\n" " ")" "first second " && same "$(preloaded stat -c %s "$mount/f")" 13'
+  ends
+fi
+
 # ---- wrong ones
 echo >"$work/mount"
 serve "$spec"
