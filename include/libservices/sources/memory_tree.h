@@ -138,6 +138,11 @@ struct MemoryObject {
 
 // What one instance shares: numbers and space.
 struct MemoryVolume {
+  struct Backed {
+    const MemoryObject* object;
+    std::weak_ptr<MemoryObject> alive;
+  };
+
   MemoryVolume(std::uint64_t pages, std::uint64_t files)
       : budget(std::make_shared<PageBudget>(pages)), max_files(files) {
     static std::atomic<std::uint64_t> instances{0};
@@ -152,6 +157,11 @@ struct MemoryVolume {
       return Errno{ENOSPC};
     }
     MemoryPointer object(new MemoryObject(volume->budget), [volume](MemoryObject* gone) {
+      // Each of the list keeps this function, and by it the volume.
+      if (gone->content.descriptor()) {
+        std::lock_guard lock(volume->backed_mutex);
+        std::erase_if(volume->backed, [gone](const Backed& each) { return each.object == gone; });
+      }
       delete gone;
       volume->files.fetch_sub(1, std::memory_order_relaxed);
     });
@@ -177,7 +187,7 @@ struct MemoryVolume {
   Result<void> make_room_for_descriptor();
   void has_descriptor(const MemoryPointer& object) {
     std::lock_guard lock(backed_mutex);
-    backed.push_back(object);
+    backed.push_back({object.get(), object});
   }
 
   std::shared_ptr<PageBudget> budget;
@@ -185,8 +195,8 @@ struct MemoryVolume {
   std::uint64_t max_files;  // constant once the instance is built
   std::atomic<std::uint64_t> files{0};
   std::atomic<std::uint64_t> last_inode{0};
-  std::mutex backed_mutex;                          // before MemoryObject::mutex
-  std::deque<std::weak_ptr<MemoryObject>> backed;  // those with a memfd; guarded by backed_mutex
+  std::mutex backed_mutex;  // before MemoryObject::mutex
+  std::deque<Backed> backed;  // the objects with a memfd; guarded by backed_mutex
 };
 
 inline Result<void> MemoryVolume::make_room_for_descriptor() {
@@ -194,14 +204,16 @@ inline Result<void> MemoryVolume::make_room_for_descriptor() {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
   const std::size_t most = std::clamp<std::size_t>(limit.rlim_cur / 8, 1, kMost);
+  std::vector<MemoryPointer> held;  // the last reference to one goes behind the lock
   std::lock_guard lock(backed_mutex);
   for (std::size_t looks = backed.size(); backed.size() >= most && looks > 0; --looks) {
-    MemoryPointer object = backed.front().lock();
+    held.push_back(backed.front().alive.lock());
+    const MemoryPointer& object = held.back();
     backed.pop_front();
     if (!object) continue;
     std::unique_lock its(object->mutex);
     if (object->content.is_in_use() || !object->content.move_back(object->attributes).ok()) {
-      backed.push_back(object);
+      backed.push_back({object.get(), object});
     }
   }
   if (backed.size() >= most) return Errno{EOPNOTSUPP};
