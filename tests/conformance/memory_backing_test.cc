@@ -18,7 +18,6 @@ namespace {
 
 struct MemoryStack {
   using Service = Memory;
-  static constexpr const char* kName = "memory";
   Memory::Config config() { return {}; }
 };
 

@@ -38,7 +38,6 @@ struct Asked : Forwarding<Memory, Counted> {
 };
 
 struct OverAsked {
-  static constexpr const char* kName = "memory that is asked again";
   static inline FilesystemOf<Asked>* made = nullptr;
   static std::unique_ptr<AnyFilesystem> make() {
     auto fs = std::make_unique<FilesystemOf<Asked>>(Asked::Config{});
