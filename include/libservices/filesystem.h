@@ -25,6 +25,10 @@
 
 namespace libservices {
 
+namespace internal {
+enum class XattrUse : std::uint8_t { kRead, kWrite };
+}  // namespace internal
+
 struct FilesystemOptions {
   // Names and attributes that are kept, where the stack's coherence allows it. About 80 bytes
   // each, taken at the start.
@@ -105,7 +109,7 @@ class Filesystem {
     if constexpr (!WritableService<Stack>) {
       if ((mode & W_OK) != 0 && !is_special(at.target.attributes)) return Errno{EROFS};
     }
-    return internal::check_access(context.caller, at.target.attributes, mode);
+    return tree_.check(context, at.target, mode);
   }
   Result<VolumeInfo> statfs(const Context& context, const Location& location) {
     LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
@@ -205,6 +209,13 @@ class Filesystem {
                       location.base != nullptr ? state(*location.base).inode : kNone, kind);
   }
 
+  Result<void> may_use_xattr(const Context&, const typename T::Here&, std::string_view name,
+                             internal::XattrUse);
+  Result<std::size_t> get_list(const Context&, const typename T::Here&, std::string_view name,
+                               std::span<std::byte> into);
+  Result<void> set_list(const Context&, const typename T::Here&, std::string_view name,
+                        std::span<const std::byte> value);
+
   T tree_;
   internal::TreeChanges<Stack> changes_;
   internal::Content<Stack> content_;
@@ -212,6 +223,7 @@ class Filesystem {
 
 }  // namespace libservices
 
-#include "libservices/internal/filesystem_calls.h"  // IWYU pragma: export
+#include "libservices/internal/filesystem_calls.h"   // IWYU pragma: export
+#include "libservices/internal/filesystem_xattrs.h"  // IWYU pragma: export
 
 #endif  // LIBSERVICES_FILESYSTEM_H_

@@ -5,12 +5,15 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+
+#include "libservices/access_list.h"
 
 namespace libservices::local_internal {
 namespace {
@@ -41,6 +44,12 @@ void remove_all(int directory, const char* name) {
     ::close(inside);
   }
   ::unlinkat(directory, name, AT_REMOVEDIR);
+}
+
+// What the directory around it would have the host give to all that is made here.
+void drop_default_list(int directory) {
+  (void)::fremovexattr(directory,
+                       std::string(AccessList::name_of(AccessList::Kind::kDefault)).c_str());
 }
 
 bool is_in(const std::string& path, const std::string& directory) {
@@ -101,6 +110,7 @@ absl::Status WorkDirectory::open(const std::string& path, const std::string& pla
   }
   auto staging = std::make_shared<Descriptor>(::openat(directory, kStaging, kDirectory));
   if (staging->fd() < 0) return failed(path + "/" + kStaging, kMend, why);
+  drop_default_list(staging->fd());
   work->staging_ = std::move(staging);
   opened = std::move(work);
   return absl::OkStatus();
@@ -110,6 +120,7 @@ Result<DescriptorRef> WorkDirectory::kept() const {
   if (::mkdirat(directory_->fd(), kKept, 0700) != 0 && errno != EEXIST) return last_errno();
   DescriptorRef opened = std::make_shared<Descriptor>(::openat(directory_->fd(), kKept, kDirectory));
   if (opened->fd() < 0) return last_errno();
+  drop_default_list(opened->fd());
   return opened;
 }
 

@@ -30,8 +30,7 @@ long dup(int descriptor);
 long dup3(int from, int to, int flags);  // dup2 with flags -1: `from` == `to` is no error
 long fcntl(int descriptor, int command, unsigned long argument);
 long umask(mode_t mask);
-// `mode` without what the process masks.
-std::uint32_t apply_umask(mode_t mode);
+std::uint16_t current_umask();
 
 // Content (content.cc). An offset of -1 is the shared one, as in preadv2.
 long read(int descriptor, void* into, std::size_t size);

@@ -16,7 +16,9 @@ namespace {
 // The umask as the process last set it; 0x1000: not known yet.
 std::atomic<std::uint32_t> known_umask{0x1000};
 
-mode_t current_umask() {
+}  // namespace
+
+std::uint16_t current_umask() {
   std::uint32_t mask = known_umask.load(std::memory_order_relaxed);
   if (mask == 0x1000) {
     // Asking is setting. Done once, at the first file that is made.
@@ -24,15 +26,18 @@ mode_t current_umask() {
     raw::syscall(SYS_umask, mask);
     known_umask.store(mask, std::memory_order_relaxed);
   }
-  return static_cast<mode_t>(mask);
+  return static_cast<std::uint16_t>(mask);
 }
+
+namespace {
 
 long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
   protocol::OpenRequest words;
   words.target =
       place.target((flags & O_NOFOLLOW) == 0 ? std::uint32_t{protocol::Target::kFollow} : 0U);
   words.flags = static_cast<std::uint32_t>(flags);
-  words.mode = apply_umask(mode);
+  words.mode = static_cast<std::uint16_t>(mode & 07777U);
+  words.umask = current_umask();
   OpenRecord* record = nullptr;
   if (const long error = open_place(place, words, rest, record); error != 0) return error;
   const long descriptor = raw::syscall(SYS_fcntl, record->stock_descriptor,
@@ -157,8 +162,6 @@ long record_lock(OpenRecord& record, int descriptor, int command, struct flock& 
 }
 
 }  // namespace
-
-std::uint32_t apply_umask(mode_t mode) { return mode & 07777U & ~current_umask(); }
 
 long umask(mode_t mask) {
   known_umask.store(mask & 0777U, std::memory_order_relaxed);

@@ -337,7 +337,8 @@ long mkdirat(int directory, const char* path, mode_t mode) {
       directory, path,
       [&](const Place& place, Rest& rest) {
         protocol::MknodRequest words;
-        words.mode = apply_umask(mode);
+        words.mode = mode & 07777U;
+        words.umask = current_umask();
         return about(Operation::kMkdir, place, words, 0, &rest, kNothingMore, kIgnore);
       },
       [&](int at, const char* name) { return raw::syscall(SYS_mkdirat, at, name, mode); });
@@ -348,7 +349,8 @@ long mknodat(int directory, const char* path, mode_t mode, dev_t device) {
       directory, path,
       [&](const Place& place, Rest& rest) {
         protocol::MknodRequest words;
-        words.mode = (mode & S_IFMT) | apply_umask(mode);
+        words.mode = mode & (S_IFMT | 07777U);
+        words.umask = current_umask();
         words.special_device = device;
         return about(Operation::kMknod, place, words, 0, &rest, kNothingMore, kIgnore);
       },

@@ -79,7 +79,7 @@ std::size_t Device::most_threads() const { return uses_rings() ? 1 : options_.mo
 
 void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> room) {
   Message message;
-  const Result<void> decoded = decode(bytes, message);
+  const Result<void> decoded = decode(bytes, session_.negotiated(), message);
   if (!decoded.ok()) {
     if (message.header.unique != 0) {
       (void)send(message.header.unique, decoded.error().value, {}, {});

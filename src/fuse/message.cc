@@ -36,7 +36,7 @@ constexpr Form kAll[] = {
     bare(FUSE_STATFS, "statfs"),
     fixed<fuse_release_in>(FUSE_RELEASE, "release"),
     fixed<fuse_fsync_in>(FUSE_FSYNC, "fsync"),
-    {FUSE_SETXATTR, "setxattr", FUSE_COMPAT_SETXATTR_IN_SIZE, FUSE_COMPAT_SETXATTR_IN_SIZE, 1, true},
+    {FUSE_SETXATTR, "setxattr", FUSE_COMPAT_SETXATTR_IN_SIZE, sizeof(fuse_setxattr_in), 1, true},
     fixed<fuse_getxattr_in>(FUSE_GETXATTR, "getxattr", 1),
     fixed<fuse_getxattr_in>(FUSE_LISTXATTR, "listxattr"),
     bare(FUSE_REMOVEXATTR, "removexattr", 1),
@@ -89,6 +89,11 @@ bool may_have_slash(const Form& form, std::size_t index) {
   }
 }
 
+// Bytes of the fixed part, of which a name's first may look like one more.
+std::size_t most_of(const Form& form, Negotiated negotiated) {
+  return form.opcode == FUSE_SETXATTR && !negotiated.setxattr_ext ? form.least : form.most;
+}
+
 // Behind the request: security contexts, which we have not asked for, and groups.
 Result<void> decode_extensions(std::span<const std::byte> bytes, Message& message) {
   while (!bytes.empty()) {
@@ -115,7 +120,7 @@ const Form* form_of(std::uint32_t opcode) {
   return opcode < kForms ? kByOpcode[opcode] : nullptr;
 }
 
-Result<void> decode(std::span<const std::byte> bytes, Message& message) {
+Result<void> decode(std::span<const std::byte> bytes, Negotiated negotiated, Message& message) {
   message = {};
   fuse_in_header header{};
   if (bytes.size() < sizeof header) return Errno{EIO};
@@ -125,7 +130,8 @@ Result<void> decode(std::span<const std::byte> bytes, Message& message) {
   const Form* const form = form_of(header.opcode);
   const auto body = bytes.subspan(sizeof header);
   // Without its form nothing is looked at.
-  const std::size_t fixed = form == nullptr ? 0 : std::min<std::size_t>(body.size(), form->most);
+  const std::size_t fixed =
+      form == nullptr ? 0 : std::min(body.size(), most_of(*form, negotiated));
   return decode(header, body.first(fixed), body.subspan(fixed), message);
 }
 

@@ -58,9 +58,14 @@ struct Message {
   }
 };
 
+// What the session has agreed on with the kernel, as far as requests look otherwise by it.
+struct Negotiated {
+  bool setxattr_ext = false;  // FUSE_SETXATTR_EXT
+};
+
 // `message` refers to `bytes`. Its header is set where an answer can be given at all: with a nonzero
 // `unique`. ERRORS: ENOSYS for an opcode that we do not know, EIO for what is no request.
-Result<void> decode(std::span<const std::byte> bytes, Message& message);
+Result<void> decode(std::span<const std::byte> bytes, Negotiated negotiated, Message& message);
 // The same of a request whose header and fixed part lie elsewhere than what follows them.
 Result<void> decode(const fuse_in_header& header, std::span<const std::byte> fixed,
                     std::span<const std::byte> rest, Message& message);

@@ -53,9 +53,10 @@ class Passthrough {
   }
   // An open of `node` that may pass through if there is an offer and `announce(descriptor)` makes
   // the kernel know it: the number it has there, or 0. It goes the way `otherwise` if it may not.
-  template <class Announce>
+  // One that passes without an offer, since others do, holds on to the descriptor by `join()`.
+  template <class Announce, class Join>
   Decision open(std::uint64_t node, Way otherwise, const std::optional<Offer>& offer,
-                Announce&& announce) {
+                Announce&& announce, Join&& join) {
     std::lock_guard lock(mutex_);
     const auto found = nodes_.find(node);
     const bool is_first = found == nodes_.end();
@@ -64,6 +65,7 @@ class Passthrough {
       const bool has_moved = !offer || !offer->is_same_file(found->second.file);
       if (found->second.file.until_changed && has_moved) return {Way::kNewInode, 0};
       number = found->second.number;
+      if (!offer) join();
     } else if (is_first && offer) {
       number = announce(offer->descriptor);
     }

@@ -7,7 +7,16 @@
 #include <climits>
 #include <cstring>
 
+#include "libservices/access_list.h"
+
 namespace libservices::fuse {
+
+// Without lists the kernel need not ask for any.
+bool Session::Run::takes_lists() {
+  const auto list = filesystem_.getxattr(Context{}, Location("/"),
+                                         AccessList::name_of(AccessList::Kind::kAccess), {});
+  return list.ok() || list.error() != Errno{EOPNOTSUPP};
+}
 
 Result<void> Session::Run::init() {
   const auto in = message_.as<fuse_init_in>();
@@ -36,7 +45,9 @@ Result<void> Session::Run::init() {
     wanted |= abi::kPassthrough;
   }
   if (session_.carrier_ != nullptr) wanted |= session_.carrier_->init_flags();
+  if (takes_lists()) wanted |= FUSE_POSIX_ACL | FUSE_SETXATTR_EXT;
   const std::uint64_t flags = wanted & offered;
+  session_.setxattr_ext_.store((flags & FUSE_SETXATTR_EXT) != 0, std::memory_order_relaxed);
   out.minor = std::min(in.minor, abi::kNewestMinor);
   out.max_readahead = in.max_readahead;
   out.flags = static_cast<std::uint32_t>(flags);
@@ -141,6 +152,7 @@ Result<void> Session::Run::xattr() {
       const XattrMode mode = in.flags == 1   ? XattrMode::kCreate
                              : in.flags == 2 ? XattrMode::kReplace
                                              : XattrMode::kCreateOrReplace;
+      context_.caller.drops_set_id = (in.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0;
       return filesystem_.setxattr(context_, object, message_.names[0],
                                   message_.payload.first(in.size), mode);
     }

@@ -74,7 +74,8 @@ class Session::Run {
   OpenFlags flags_of(std::uint32_t bits) const;
   Result<void> answer_opened(OpenFilePtr file, OpenFlags flags, const Reference* created);
 
-  Result<void> init();  // in request.cc
+  bool takes_lists();  // in request.cc
+  Result<void> init();
   Result<void> forget();
   Result<void> statfs();
   Result<void> readlink();

@@ -58,14 +58,14 @@ Result<void> Session::Run::answer_opened(OpenFilePtr file, OpenFlags flags,
   }
   const Passthrough::Decision decision = session_.passthrough_.open(
       node, direct ? Passthrough::Way::kNone : Passthrough::Way::kPages, offer,
-      [&](int descriptor) { return session_.announce(descriptor); });
+      [&](int descriptor) { return session_.announce(descriptor); },
+      [&] { (void)filesystem_.backing(context_, *file); });  // it may be the one that writes
   if (decision.way == Passthrough::Way::kNewInode) {
     (void)filesystem_.close(context_, std::move(file));
     session_.leave_inode(node);
     return Errno{ESTALE};
   }
   if (decision.way == Passthrough::Way::kPassthrough) {
-    if (!offer) (void)filesystem_.backing(context_, *file);  // it may be the one that writes
     out.open_flags = abi::kOpenPassthrough;
     out.backing_id = decision.number;
   }

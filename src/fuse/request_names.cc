@@ -135,7 +135,11 @@ Result<void> Session::Run::setattr() {
   if (take(FATTR_UID, A::kUid)) changes.uid = in.uid;
   if (take(FATTR_GID, A::kGid)) changes.gid = in.gid;
   if (take(FATTR_SIZE, A::kSize)) changes.size = in.size;
-  context_.caller.drops_set_id = (in.valid & FATTR_KILL_SUIDGID) != 0;
+  // With every chown the kernel asks for it, whatever the bits and whoever the caller is: what goes
+  // then is decided here, where it can be.
+  const bool is_chown = (in.valid & (FATTR_UID | FATTR_GID)) != 0;
+  context_.caller.drops_set_id = (in.valid & FATTR_KILL_SUIDGID) != 0 &&
+                                 !(is_chown && !session_.options_.kernel_decides);
   if ((in.valid & FATTR_ATIME_NOW) != 0) {
     changes.which |= A::kAtimeNow;
   } else if (take(FATTR_ATIME, A::kAtime)) {

@@ -54,6 +54,9 @@ class Session final : private ChangeListener {
 
   // `room`: of kPayloadRoom, where a payload may be put.
   void run(const Message& message, std::span<std::byte> room, Reply& reply) noexcept;
+  Negotiated negotiated() const {
+    return {.setxattr_ext = setxattr_ext_.load(std::memory_order_relaxed)};
+  }
   // The answer was not taken.
   void undo(const Reply& reply);
   // The kernel is gone: all that it had is given back.
@@ -111,6 +114,7 @@ class Session final : private ChangeListener {
   Passthrough passthrough_;
   std::atomic<bool> may_pass_{false};  // the kernel can, and has not refused
   std::atomic<std::uint32_t> minor_{0};
+  std::atomic<bool> setxattr_ext_{false};
   std::array<std::atomic<std::uint64_t>, kForms> requests_{};
   std::atomic<std::uint64_t> errors_{0};
   std::atomic<std::uint64_t> notices_{0};

@@ -254,6 +254,7 @@ Result<void> Run::open() {
     LIBSERVICES_CHECK_OK(placeholders_.can_bind(request.placeholder, session_.id, kind));
   }
   AnyFilesystem& filesystem = *from_.filesystem;
+  context_.umask = request.umask & 0777U;
   LIBSERVICES_TRY(OpenFilePtr opened,
                   filesystem.open(context_, from_.location, flags, request.mode & 07777U));
   const auto fail = [&](Errno error) {
@@ -564,6 +565,7 @@ Result<void> Run::run() {
     case Operation::kMknod: {
       const auto request = words<protocol::MknodRequest>();
       LIBSERVICES_CHECK_OK(locate(request.target, from_));
+      context_.umask = request.umask & 0777U;
       if (call_.operation == Operation::kMkdir) {
         return from_.filesystem->mkdir(context_, from_.location, request.mode & 07777U);
       }

@@ -86,7 +86,8 @@ static_assert(sizeof(Target) == 16);
 struct OpenRequest {
   Target target;
   std::uint32_t flags = 0;  // O_*
-  std::uint32_t mode = 0;   // the umask is applied already
+  std::uint16_t mode = 0;   // of a file that is made
+  std::uint16_t umask = 0;  // is not used below a directory with a default access control list
   Placeholder placeholder = kNone;  // takes its place in the descriptor table of the process
   std::uint32_t for_chdir = 0;      // 1: a directory that the caller may search, else EACCES
 };
@@ -162,10 +163,10 @@ struct AccessRequest {
 struct StatfsRequest {  // the words of the answer are a VolumeInfo
   Target target;
 };
-struct MknodRequest {  // mkdir too; the umask is applied already
+struct MknodRequest {  // mkdir too
   Target target;
   std::uint32_t mode = 0;
-  std::uint32_t reserved = 0;
+  std::uint32_t umask = 0;
   std::uint64_t special_device = 0;
 };
 struct SymlinkRequest {  // input: the path, then the link's target

@@ -158,8 +158,8 @@ void prepare(const std::string& root) {
   }
 }
 
-// Whether the caller may give something away, or there is such an owner: who asks for both wrongly
-// is told the one or the other first.
+// Whether the caller may give something away or set a list, or there are such ids: who asks for
+// both wrongly is told the one or the other first.
 class UnstoredIsForbidden final : public Subject {
  public:
   explicit UnstoredIsForbidden(Subject& subject) : subject_(subject) {}
@@ -167,10 +167,22 @@ class UnstoredIsForbidden final : public Subject {
     Outcome outcome = subject_.apply(op);
     const bool unstored = op.uid >= kIds.count || op.gid >= kIds.count;
     if (op.call == Call::kChown && unstored && outcome.error == EPERM) outcome.error = EOVERFLOW;
+    const bool refused =
+        outcome.error == EACCES || outcome.error == EPERM || outcome.error == EOPNOTSUPP;
+    if (op.call == Call::kSetxattr && refused && has_unstored(op)) outcome.error = EINVAL;
     return outcome;
   }
 
  private:
+  static bool has_unstored(const Operation& op) {
+    if (!AccessList::is_name(op.other_path)) return false;
+    const std::string value = attribute_value(op);
+    const auto list = AccessList::parse(std::as_bytes(std::span(value)));
+    return list.ok() && std::ranges::any_of(list->entries(), [](const AccessList::Entry& entry) {
+             return entry.is_named() && entry.id >= kIds.count;
+           });
+  }
+
   Subject& subject_;
 };
 
@@ -180,7 +192,13 @@ TEST_CASE("IdMap answers every script as an idmapped mount of tmpfs does") {
     return;
   }
   compare_scripts(
-      "idmap", [](const auto& work) { on_idmapped_tmpfs(kIds, prepare, work); },
+      "idmap",
+      [](const std::function<void(Subject&)>& work) {
+        on_idmapped_tmpfs(kIds, prepare, [&](Subject& subject) {
+          UnstoredIsForbidden told_later(subject);
+          work(told_later);
+        });
+      },
       [](const std::function<void(Subject&)>& work) {
         const ScratchDirectory scratch(kTmpfs);
         prepare(scratch.directory("root"));

@@ -172,7 +172,7 @@ Outcome FilesystemSubject::on_xattrs(const Context& context, const Operation& op
       return outcome;
     }
     case Call::kSetxattr:
-      return answer(fs_.setxattr(context, at, name, bytes_of(pattern(op.data, op.length)),
+      return answer(fs_.setxattr(context, at, name, bytes_of(attribute_value(op)),
                                  static_cast<XattrMode>(op.flags)));
     case Call::kListxattr: {
       Outcome outcome = answer(fs_.listxattr(context, at, buffer));

@@ -235,7 +235,7 @@ Outcome KernelSubject::on_attributes(const Operation& op) {
       return outcome;
     }
     case Call::kSetxattr: {
-      const std::string value = pattern(op.data, op.length);
+      const std::string value = attribute_value(op);
       return done(own         ? fsetxattr(at, name, value.data(), value.size(), op.flags)
                   : op.follow ? setxattr(path, name, value.data(), value.size(), op.flags)
                               : lsetxattr(path, name, value.data(), value.size(), op.flags));
@@ -316,7 +316,10 @@ ScriptOptions what_kernel_has() {
   ScriptOptions has;
   has.links_by_users = is_off("hardlinks");
   has.sticky = is_off("symlinks") && is_off("regular") && is_off("fifos");
-  on_fresh_tmpfs([&](Subject&) { has.xattrs = ::setxattr("/", "user.a", "", 0, 0) == 0; });
+  on_fresh_tmpfs([&](Subject&) {
+    has.xattrs = ::setxattr("/", "user.a", "", 0, 0) == 0;
+    has.access_lists = ::removexattr("/", "system.posix_acl_access") == 0;
+  });
   return has;
 }
 

@@ -5,7 +5,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
+
+#include "libservices/access_list.h"
+#include "tests/differential/choices.h"
 
 namespace libservices::testing {
 namespace {
@@ -38,6 +42,66 @@ std::string pattern(std::uint32_t data, std::uint64_t length) {
   return bytes;
 }
 
+std::string attribute_value(const Operation& op) {
+  if (!AccessList::is_name(op.other_path)) return pattern(op.data, op.length);
+  using Entry = AccessList::Entry;
+  Choices choices(op.data * 41 + op.length);
+  const auto entry = [&](std::uint16_t tag, std::uint32_t id) {
+    return Entry{tag, static_cast<std::uint16_t>(choices.below(8)), id};
+  };
+  std::vector<Entry> entries{entry(AccessList::kOwner, AccessList::kNoId)};
+  const auto named = [&](std::uint16_t tag, std::initializer_list<std::uint32_t> ids) {
+    for (const std::uint32_t id : ids) {
+      if (choices.one_in(4)) entries.push_back(entry(tag, id));
+    }
+  };
+  named(AccessList::kUser, {0, 1000, 1001});
+  entries.push_back(entry(AccessList::kOwningGroup, 7));
+  named(AccessList::kGroup, {0, 1000, 1001, 2000});
+  if (entries.size() > 2 || choices.one_in(3)) {
+    entries.push_back(entry(AccessList::kMask, AccessList::kNoId));
+  }
+  entries.push_back(entry(AccessList::kOther, AccessList::kNoId));
+  std::uint32_t version = 2;
+  std::size_t cut = 0;
+  if (choices.one_in(6)) {
+    Entry& wrong = entries[choices.below(entries.size())];
+    switch (choices.below(8)) {
+      case 0:
+        wrong.tag = static_cast<std::uint16_t>(choices.below(64));
+        break;
+      case 1:
+        wrong.permissions = 9;
+        break;
+      case 2:
+        wrong.id = AccessList::kNoId;
+        break;
+      case 3:
+        std::swap(wrong, entries.back());
+        break;
+      case 4:
+        entries.erase(entries.begin() + (&wrong - entries.data()));
+        break;
+      case 5:
+        entries.clear();
+        break;
+      case 6:
+        version = static_cast<std::uint32_t>(choices.below(4));
+        break;
+      default:
+        cut = choices.below(13);
+        break;
+    }
+  }
+  std::string value(sizeof version + entries.size() * sizeof(Entry), '\0');
+  std::memcpy(value.data(), &version, sizeof version);
+  if (!entries.empty()) {
+    std::memcpy(value.data() + sizeof version, entries.data(), entries.size() * sizeof(Entry));
+  }
+  value.resize(value.size() - std::min(cut, value.size()));
+  return value;
+}
+
 std::string describe(const Operation& op) {
   std::string text = fmt::format("{} uid={} umask={:03o}", kNames[static_cast<int>(op.call)],
                                  kCallers[op.caller].uid, op.umask);
@@ -60,9 +124,14 @@ std::string describe(const Operation& op) {
 
 std::string describe(const Outcome& outcome) {
   if (outcome.error != 0) return strerrorname_np(outcome.error);
-  std::string shown = outcome.text.substr(0, 200);
-  std::replace(shown.begin(), shown.end(), '\0', '.');
-  if (shown.size() < outcome.text.size()) {
+  std::string shown;
+  for (const char byte : outcome.text.substr(0, 200)) {
+    const bool is_text = std::isprint(static_cast<unsigned char>(byte)) != 0 || byte == '\n';
+    shown += byte == '\0' ? "."
+             : is_text    ? std::string(1, byte)
+                          : fmt::format("\\{:02x}", static_cast<unsigned char>(byte));
+  }
+  if (outcome.text.size() > 200) {
     shown += fmt::format("… ({} bytes, hash {:x})", outcome.text.size(),
                          std::hash<std::string>{}(outcome.text));
   }

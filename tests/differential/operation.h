@@ -113,6 +113,9 @@ class Subject {
 // `length` bytes that tell which write they came from.
 std::string pattern(std::uint32_t data, std::uint64_t length);
 
+// What kSetxattr sets: for a name of access lists one of those, right or wrong in any of its parts.
+std::string attribute_value(const Operation&);
+
 // "chmod uid 1000 /a/b 0644": for people, and complete enough to repeat the call by hand.
 std::string describe(const Operation&);
 std::string describe(const Outcome&);

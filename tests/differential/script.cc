@@ -55,7 +55,7 @@ Call Generator::call() {
       {Call::kChmod, 7},      {Call::kChown, 6},    {Call::kTruncate, 4},  {Call::kSetTimes, 3},
       {Call::kClose, 3},      {Call::kRead, 7},     {Call::kPread, 4},     {Call::kWrite, 10},
       {Call::kPwrite, 5},     {Call::kSeek, 5},     {Call::kFallocate, 3}, {Call::kCopyRange, 3},
-      {Call::kSync, 1},       {Call::kGetxattr, 2}, {Call::kSetxattr, 4},  {Call::kListxattr, 2},
+      {Call::kSync, 1},       {Call::kGetxattr, 2}, {Call::kSetxattr, 8},  {Call::kListxattr, 2},
       {Call::kRemovexattr, 1}});
 }
 
@@ -75,9 +75,12 @@ int Generator::open_flags() {
 
 Operation Generator::next() {
   Operation op;
+  const auto about_xattrs = [&] {
+    return op.call >= Call::kGetxattr && op.call <= Call::kRemovexattr;
+  };
   do {
     op.call = call();
-  } while (!options_.xattrs && op.call >= Call::kGetxattr && op.call <= Call::kRemovexattr);
+  } while (!options_.xattrs && about_xattrs());
   op.caller = static_cast<int>(one_in(3) ? 1 + below(2) : 0);
   op.umask = pick({022, 022, 022, 0, 077});
   op.slot = static_cast<int>(below(kSlots));
@@ -142,6 +145,9 @@ Operation Generator::next() {
     case Call::kSetxattr:
     case Call::kRemovexattr:
       pick_attribute(op);
+      if (options_.access_lists && one_in(2)) {
+        op.other_path = pick({"system.posix_acl_access", "system.posix_acl_default"});
+      }
       break;
     default:
       break;

@@ -13,6 +13,7 @@ namespace libservices::testing {
 // What a comparison leaves out where this kernel lacks it, or is configured to do otherwise.
 struct ScriptOptions {
   bool xattrs = true;          // of the namespace user: tmpfs has them since Linux 6.6
+  bool access_lists = true;    // only with those of the namespace user
   bool links_by_users = true;  // not with fs.protected_hardlinks
   bool sticky = true;          // not with fs.protected_{symlinks,regular,fifos}
 };

@@ -127,6 +127,15 @@ struct OverUnion {
   }
 };
 
+struct OverUnionOfMemory {
+  static constexpr const char* kName = "union of memory";
+  static void with_fresh(Way way, const std::function<void(Subject&)>& work) {
+    Union<Memory, Memory>::Config config;
+    config.lowers.resize(1);
+    run_on<Union<Memory, Memory>>(std::move(config), way, work);
+  }
+};
+
 template <class Stack>
 void compare_scripts(Way way) {
   for (const std::string& why : {why_kernel_cannot(), why_no_mounts()}) {
@@ -169,8 +178,8 @@ TEST_CASE_TEMPLATE("calls through the mount and past it see each other's changes
   compare_scripts<Stack>(Way::kBoth);
 }
 
-TEST_CASE_TEMPLATE("so they do when the kernel goes to the host's files itself", Stack,
-                   OverLocal<true>, OverUnion) {
+TEST_CASE_TEMPLATE("so they do when the kernel goes to the stack's files itself", Stack, OverMemory,
+                   OverLocal<true>, OverUnion, OverUnionOfMemory) {
   compare_scripts<Stack>(Way::kPassthrough);
 }
 
@@ -181,3 +190,4 @@ TYPE_TO_STRING_AS("memory", libservices::testing::OverMemory);
 TYPE_TO_STRING_AS("shared local", libservices::testing::OverLocal<false>);
 TYPE_TO_STRING_AS("exclusive local", libservices::testing::OverLocal<true>);
 TYPE_TO_STRING_AS("union of local", libservices::testing::OverUnion);
+TYPE_TO_STRING_AS("union of memory", libservices::testing::OverUnionOfMemory);

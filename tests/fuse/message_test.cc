@@ -40,7 +40,7 @@ Bytes begin(std::uint32_t opcode) {
 fuse_in_header& header_of(Bytes& bytes) { return *reinterpret_cast<fuse_in_header*>(bytes.data()); }
 Result<void> end(Bytes& bytes, Message& message) {
   header_of(bytes).len = static_cast<std::uint32_t>(bytes.size());
-  return decode(bytes, message);
+  return decode(bytes, {}, message);
 }
 int error_of(const Result<void>& result) { return result.ok() ? 0 : result.error().value; }
 
@@ -74,6 +74,26 @@ TEST_CASE("a request is its fixed part, its names and its payload") {
   REQUIRE(end(bytes, message).ok());
   CHECK(message.as<fuse_init_in>().flags == 5);
   CHECK(message.as<fuse_init_in>().flags2 == 0);
+}
+
+TEST_CASE("the fixed part of setxattr is as long as was agreed on") {
+  Message message;
+  const auto decoded = [&](std::size_t fixed, Negotiated negotiated) {
+    Bytes bytes = begin(FUSE_SETXATTR);
+    fuse_setxattr_in in{};
+    in.size = 3;
+    in.setxattr_flags = 1;
+    append(bytes, &in, fixed);
+    append(bytes, "user.name");
+    append(bytes, "abc", 3);
+    header_of(bytes).len = static_cast<std::uint32_t>(bytes.size());
+    REQUIRE(decode(bytes, negotiated, message).ok());
+    CHECK(message.names[0] == "user.name");
+    CHECK(message.payload.size() == 3);
+    return message.as<fuse_setxattr_in>().setxattr_flags;
+  };
+  CHECK(decoded(FUSE_COMPAT_SETXATTR_IN_SIZE, {}) == 0);
+  CHECK(decoded(sizeof(fuse_setxattr_in), {.setxattr_ext = true}) == 1);
 }
 
 TEST_CASE("the group of a creation stands behind it") {
@@ -126,9 +146,9 @@ TEST_CASE("what is no request is refused, and told from one that is not known") 
   bytes = begin(FUSE_LOOKUP);
   append(bytes, "name");
   header_of(bytes).len = 4096;
-  CHECK(error_of(decode(bytes, message)) == EIO);
+  CHECK(error_of(decode(bytes, {}, message)) == EIO);
   bytes.resize(10);
-  CHECK(error_of(decode(bytes, message)) == EIO);
+  CHECK(error_of(decode(bytes, {}, message)) == EIO);
   CHECK(message.header.unique == 0);
 
   bytes = begin(FUSE_SYMLINK);
@@ -154,7 +174,7 @@ void decode_in_two_places(std::span<const std::byte> bytes, std::mt19937_64& ran
   const bool right = decode(header, first, rest, apart).ok();
   Message whole;
   if (form == nullptr || fixed != std::min<std::size_t>(form->most, body.size())) return;
-  REQUIRE(decode(bytes, whole).ok() == right);
+  REQUIRE(decode(bytes, {.setxattr_ext = true}, whole).ok() == right);
   if (!right) return;
   CHECK(apart.names == whole.names);
   CHECK(std::ranges::equal(apart.fixed, whole.fixed));
@@ -184,7 +204,7 @@ TEST_CASE("no bytes make it read beyond them") {
     }
     if (size >= sizeof(fuse_in_header)) decode_in_two_places({bytes.get(), size}, random);
     Message message;
-    if (!decode({bytes.get(), size}, message).ok()) continue;
+    if (!decode({bytes.get(), size}, {.setxattr_ext = i % 2 == 0}, message).ok()) continue;
     ++right;
     const auto inside = [&](const void* at, std::size_t length) {
       const auto* const start = static_cast<const std::byte*>(at);

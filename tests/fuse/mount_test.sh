@@ -244,6 +244,11 @@ check "others' groups count" bash -c '
   setpriv --reuid 65534 --regid 65534 --groups 4242 touch "$mount/group/by-member" &&
   ! setpriv --reuid 65534 --regid 65534 --clear-groups touch "$mount/group/by-stranger" 2>/dev/null'
 
+check "chown takes the bits away that it does elsewhere, and leaves those of no group" bash -c '
+  touch "$mount/ids" && chmod 2700 "$mount/ids" && chown 65534:65534 "$mount/ids" &&
+  same "$(stat -c %a "$mount/ids")" 2700 && chmod 6770 "$mount/ids" && chown 0:0 "$mount/ids" &&
+  same "$(stat -c %a "$mount/ids")" 770'
+
 # ---- the kernel goes to the files itself
 kernel=$(uname -r | awk -F. '{ print $1 * 100 + $2 }')
 if [ "$kernel" -ge 609 ]; then
@@ -301,6 +306,16 @@ check "and the service goes on without it" bash -c '
 check "and ends" ends
 umount -l "$mount" 2>/dev/null
 rmdir "$mount" 2>/dev/null
+
+# ---- files of memory
+if [ "$kernel" -ge 609 ]; then
+  serve memory
+  check "files of memory pass through too, and both halves write them" bash -c '
+    exec 5>"$mount/f" && echo first >&5 && preloaded sh -c "echo second >>\"$mount/f\"" &&
+    "$libservices" status --run-directory "$work/run" --json | grep -q "\"files_passing_through\": 1" &&
+    same "$(cat "$mount/f" | tr "\n" " ")" "first second " && same "$(preloaded stat -c %s "$mount/f")" 13'
+  ends
+fi
 
 # ---- wrong ones
 echo >"$work/mount"

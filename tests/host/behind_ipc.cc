@@ -159,7 +159,8 @@ class BehindIpc final : public AnyFilesystem {
     const auto placeholder = session.take();
     protocol::OpenRequest request;
     request.flags = static_cast<std::uint32_t>(flags.bits);
-    request.mode = mode & ~c.umask;
+    request.mode = static_cast<std::uint16_t>(mode);
+    request.umask = static_cast<std::uint16_t>(c.umask);
     request.placeholder = placeholder.first;
     auto answer = at_one(c, Operation::kOpen, at, request);
     if (!answer.ok()) {
@@ -285,12 +286,12 @@ class BehindIpc final : public AnyFilesystem {
     return answer.as<VolumeInfo>();
   }
   Result<void> mkdir(C c, L at, mode_t mode) override {
-    return plain(at_one(c, Operation::kMkdir, at,
-                        protocol::MknodRequest{{}, mode & ~c.umask & 07777U, 0, 0}));
+    return plain(
+        at_one(c, Operation::kMkdir, at, protocol::MknodRequest{{}, mode & 07777U, c.umask, 0}));
   }
   Result<void> mknod(C c, L at, mode_t mode, std::uint64_t device) override {
     return plain(
-        at_one(c, Operation::kMknod, at, protocol::MknodRequest{{}, mode & ~c.umask, 0, device}));
+        at_one(c, Operation::kMknod, at, protocol::MknodRequest{{}, mode, c.umask, device}));
   }
   Result<void> symlink(C c, std::string_view target, L at) override {
     return plain(at_one(c, Operation::kSymlink, at,

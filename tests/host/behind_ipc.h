@@ -6,7 +6,7 @@
 // Each identity has a session of its own, made by a thread that has taken that identity, so that
 // the service learns it from the kernel as always. An open file that another identity uses is
 // adopted there by its placeholder, as after a fork. What a filesystem library does is done here:
-// the umask, and going on with a path that left the instance.
+// going on with a path that left the instance.
 #ifndef LIBSERVICES_TESTS_HOST_BEHIND_IPC_H_
 #define LIBSERVICES_TESTS_HOST_BEHIND_IPC_H_
 

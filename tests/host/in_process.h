@@ -126,7 +126,7 @@ class InProcessClient {
     const Answer answer = call(protocol::Operation::kOpen,
                                protocol::OpenRequest{.target = target(path),
                                                      .flags = static_cast<std::uint32_t>(flags),
-                                                     .mode = mode,
+                                                     .mode = static_cast<std::uint16_t>(mode),
                                                      .placeholder = placeholder},
                                path);
     error = answer.error;

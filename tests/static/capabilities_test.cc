@@ -24,16 +24,16 @@ constexpr Capabilities kAll{.writable = true, .readlink = true, .symlink = true,
                             .xattrs = true, .append = true, .fallocate = true, .seek = true,
                             .copy_range = true, .backing = true, .clone = true};
 
-constexpr Capabilities all_but_descriptors() {
+constexpr Capabilities all_but_clone() {
   Capabilities these = kAll;
-  these.backing = these.clone = false;
+  these.clone = false;
   return these;
 }
 
-constexpr Capabilities kMemory = all_but_descriptors();
+constexpr Capabilities kMemory = all_but_clone();
 constexpr Capabilities reads_of_memory() {
   Capabilities these{};
-  these.readlink = these.statfs = these.xattrs = these.seek = true;
+  these.readlink = these.statfs = these.xattrs = these.seek = these.backing = true;
   return these;
 }
 

@@ -171,6 +171,7 @@ class Content {
   Result<void> drop_set_id(const Context& context, typename T::Object& inode) {
     if (context.caller.keeps_set_id() || !inode.attributes.may_have_set_id()) return {};
     if constexpr (WritableService<Stack>) {
+      const auto lock = tree_.lists().lock(inode);
       LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, inode, false));
       const std::uint32_t left = without_set_id(context.caller, now);
       if (left == now.permissions()) return {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The calls of `Filesystem<Stack>` that are longer than a few lines: open, the attribute changes
-// and the extended attributes. Included by filesystem.h alone.
+// The calls of `Filesystem<Stack>` that are longer than a few lines: open and the attribute
+// changes. Included by filesystem.h alone.
 #ifndef LIBSERVICES_INTERNAL_FILESYSTEM_CALLS_H_
 #define LIBSERVICES_INTERNAL_FILESYSTEM_CALLS_H_
 
@@ -45,9 +45,8 @@ Result<OpenFilePtr> Filesystem<Stack>::open(const Context& context, const Locati
     }
     const bool changes = flags.writes() || flags.truncates();
     if (!WritableService<Stack> && changes && !is_special(object)) return Errno{EROFS};
-    LIBSERVICES_CHECK_OK(internal::check_access(
-        context.caller, object,
-        (flags.reads() ? R_OK : 0) | (changes ? W_OK : 0)));
+    LIBSERVICES_CHECK_OK(
+        tree_.check(context, at.target, (flags.reads() ? R_OK : 0) | (changes ? W_OK : 0)));
     if (flags.has(O_NOATIME) && !internal::owns(context.caller, object)) return Errno{EPERM};
     if (is_special(object)) return Errno{ENXIO};  // a fifo or device needs the kernel's own file
     auto opened = stack().open(context, at.target.inode->node, flags);
@@ -82,8 +81,9 @@ Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& 
   }
   if constexpr (WritableService<Stack>) {
     auto& inode = *at.target.inode;
-    LIBSERVICES_CHECK_OK(
-        internal::check_changes(context.caller, at.target.attributes, by_path, changes));
+    LIBSERVICES_CHECK_OK(internal::check_changes(
+        context.caller, at.target.attributes, by_path,
+        [&](int wanted) { return tree_.check(context, at.target, wanted); }, changes));
     if (changes.which == 0) return {};
     const bool sets_id =
         changes.has(AttributeChanges::kMode) && (changes.mode & (S_ISUID | S_ISGID)) != 0;
@@ -93,135 +93,17 @@ Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& 
         !changes.has(AttributeChanges::kMtime)) {
       changes.which |= AttributeChanges::kMtimeNow;
     }
+    std::unique_lock<std::mutex> lock;
+    if (changes.has(AttributeChanges::kMode)) lock = tree_.lists().lock(inode);
     const std::uint64_t ticket = inode.attributes.ticket();
     LIBSERVICES_TRY(const Attributes after, stack().setattr(context, inode.node, changes));
     inode.attributes.store_changed(after, ticket, tree_.now());
     tree_.count_change();
     tree_.tell_object(inode, 0, changes.has(AttributeChanges::kSize) ? UINT64_MAX : 0);
-    return {};
+    if (!changes.has(AttributeChanges::kMode)) return {};
+    return tree_.lists().follow_mode(context, inode, after);
   }
   return Errno{EROFS};
-}
-
-namespace internal {
-
-enum class XattrUse : std::uint8_t { kRead, kWrite };
-
-// SOURCE: xattr(7). The access lists of system.posix_acl_* are not evaluated by `Filesystem`, so
-// it does not take them: an access list that nobody obeys would be worse than none.
-inline Result<void> check_xattr(const Identity& caller, const Attributes& object,
-                                std::string_view name, XattrUse use) {
-  if (name.empty() || name.size() > 255) return Errno{ERANGE};
-  if (use == XattrUse::kWrite && object.unmapped != 0) return Errno{EPERM};
-  if (name.starts_with("trusted.")) {
-    if (caller.is_superuser()) return {};
-    return Errno{use == XattrUse::kRead ? ENODATA : EPERM};
-  }
-  if (name.starts_with("security.")) {
-    if (use == XattrUse::kRead || caller.is_superuser()) return {};
-    return Errno{EPERM};
-  }
-  if (name.starts_with("user.")) {
-    if (!object.is_regular() && !object.is_directory()) {
-      return Errno{use == XattrUse::kRead ? ENODATA : EPERM};
-    }
-    if (use == XattrUse::kWrite && object.is_directory() && (object.mode & S_ISVTX) != 0 &&
-        !owns(caller, object)) {
-      return Errno{EPERM};
-    }
-    return check_access(caller, object, use == XattrUse::kRead ? R_OK : W_OK);
-  }
-  return Errno{EOPNOTSUPP};
-}
-
-// What O_PATH opened is no file to the f-forms.
-inline Result<void> check_has_file(const Location& location) {
-  if (location.itself && !location.as_path && location.base->flags().has(O_PATH)) {
-    return Errno{EBADF};
-  }
-  return {};
-}
-
-}  // namespace internal
-
-template <ReadableService Stack>
-Result<std::size_t> Filesystem<Stack>::getxattr(const Context& context, const Location& location,
-                                                std::string_view name,
-                                                std::span<std::byte> into) {
-  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
-  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
-  LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
-                                             internal::XattrUse::kRead));
-  if constexpr (OffersXattrs<Stack>) {
-    return stack().getxattr(context, at.target.inode->node, name, into);
-  }
-  return Errno{EOPNOTSUPP};
-}
-
-template <ReadableService Stack>
-Result<void> Filesystem<Stack>::setxattr(const Context& context, const Location& location,
-                                         std::string_view name, std::span<const std::byte> value,
-                                         XattrMode mode) {
-  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
-  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
-  LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
-                                             internal::XattrUse::kWrite));
-  if constexpr (WritableService<Stack> && OffersXattrs<Stack>) {
-    LIBSERVICES_CHECK_OK(stack().setxattr(context, at.target.inode->node, name, value, mode));
-    at.target.inode->attributes.content_changed();
-    tree_.tell_attributes(*at.target.inode);
-    return {};
-  }
-  return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
-}
-
-template <ReadableService Stack>
-Result<std::size_t> Filesystem<Stack>::listxattr(const Context& context, const Location& location,
-                                                 std::span<char> into) {
-  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
-  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
-  if constexpr (OffersXattrs<Stack>) {
-    const auto& node = at.target.inode->node;
-    std::string all;
-    for (;;) {  // it may grow between the question for its size and the listing
-      LIBSERVICES_TRY(const std::size_t size, stack().listxattr(context, node, {}));
-      all.resize(size);
-      if (size == 0) break;
-      auto listed = stack().listxattr(context, node, all);
-      if (!listed.ok() && listed.error() == Errno{ERANGE}) continue;
-      LIBSERVICES_TRY(const std::size_t length, std::move(listed));
-      all.resize(length);
-      break;
-    }
-    std::string shown;
-    for (std::size_t start = 0; start < all.size();) {
-      const std::string_view name(all.c_str() + start);
-      const bool hidden = name.starts_with("trusted.") && context.caller.uid != 0;
-      if (!hidden && !name.starts_with("system.")) shown.append(name).push_back('\0');
-      start += name.size() + 1;
-    }
-    if (into.empty()) return shown.size();
-    if (into.size() < shown.size()) return Errno{ERANGE};
-    shown.copy(into.data(), shown.size());
-    return shown.size();
-  }
-  return std::size_t{0};
-}
-
-template <ReadableService Stack>
-Result<void> Filesystem<Stack>::removexattr(const Context& context, const Location& location,
-                                            std::string_view name) {
-  LIBSERVICES_CHECK_OK(internal::check_has_file(location));
-  LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
-  LIBSERVICES_CHECK_OK(internal::check_xattr(context.caller, at.target.attributes, name,
-                                             internal::XattrUse::kWrite));
-  if constexpr (WritableService<Stack> && OffersXattrs<Stack>) {
-    LIBSERVICES_CHECK_OK(stack().removexattr(context, at.target.inode->node, name));
-    at.target.inode->attributes.content_changed();
-    tree_.tell_attributes(*at.target.inode);
-    return {};
-  }
-  return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
 }
 
 }  // namespace libservices

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "libservices/internal/known_lists.h"
 #include "libservices/internal/lock_table.h"
 #include "libservices/libservice.h"
 
@@ -46,7 +47,8 @@ class AttributeCache {
     return read(kAccessFresh, oldest);
   }
 
-  // A directory that its mode lets everybody search. False: look at the attributes.
+  // A directory that its mode, without a list, lets everybody search. False: look at the
+  // attributes.
   bool anyone_may_search(std::uint64_t oldest) const {
     return oldest == 0 && (state_.load(std::memory_order_acquire) & kAnyoneMaySearch) != 0;
   }
@@ -163,6 +165,7 @@ struct Inode {
   const std::uint32_t type;
   const Timestamp born;
   AttributeCache attributes;
+  KnownLists lists;
 
   // Directories: held shared to look up names at the stack and exclusively to change entries.
   std::shared_mutex entries;

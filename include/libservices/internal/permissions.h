@@ -11,6 +11,7 @@
 
 #include <unistd.h>
 
+#include "libservices/access_list.h"
 #include "libservices/attributes.h"
 #include "libservices/context.h"
 #include "libservices/result.h"
@@ -24,8 +25,56 @@ inline bool is_in_group(const Identity& caller, const Attributes& object) {
   return caller.in_group(object.gid) && (object.unmapped & Attributes::kGidUnmapped) == 0;
 }
 
-// `wanted` is an or of R_OK, W_OK and X_OK. ERRORS: EACCES.
-inline Result<void> check_access(const Identity& caller, const Attributes& object, int wanted) {
+// Whether an access list of `object` could matter to `caller`: the owner has the mode's bits, and
+// without bits for the group the mode decides for everyone else, too.
+inline bool asks_list(const Identity& caller, const Attributes& object) {
+  if (caller.is_superuser() && object.unmapped == 0) return false;
+  return (object.mode & 0070U) != 0 && !is_owner(caller, object);
+}
+
+// What an access list grants to a caller who is not the owner: the first entry that names him, or
+// any of his groups' that has all that is wanted. ERRORS: EACCES.
+inline Result<void> check_list(const Identity& caller, const Attributes& object,
+                               const AccessList& list, unsigned bits) {
+  using Entry = AccessList::Entry;
+  const auto grants = [&](const Entry& entry) { return (bits & ~entry.permissions) == 0; };
+  bool masked = true;
+  for (const Entry& entry : list.entries()) {
+    if (entry.tag == AccessList::kMask) masked = grants(entry);
+  }
+  bool in_some_group = false;
+  for (const Entry& entry : list.entries()) {
+    bool decides = false;
+    switch (entry.tag) {
+      case AccessList::kUser:
+        decides = entry.id != AccessList::kNoId && entry.id == caller.uid;
+        break;
+      case AccessList::kOwningGroup:
+      case AccessList::kGroup: {
+        const bool member = entry.tag == AccessList::kOwningGroup
+                                ? is_in_group(caller, object)
+                                : entry.id != AccessList::kNoId && caller.in_group(entry.id);
+        in_some_group = in_some_group || member;
+        decides = member && grants(entry);
+        break;
+      }
+      case AccessList::kOther:
+        if (!in_some_group && grants(entry)) return {};
+        return Errno{EACCES};
+      default:
+        break;
+    }
+    if (!decides) continue;
+    if (grants(entry) && masked) return {};
+    return Errno{EACCES};
+  }
+  return Errno{EIO};  // no list that was set ends so
+}
+
+// `wanted` is an or of R_OK, W_OK and X_OK. `list` is the object's access list, null if it has
+// none. ERRORS: EACCES.
+inline Result<void> check_access(const Identity& caller, const Attributes& object, int wanted,
+                                 const AccessList* list = nullptr) {
   const auto bits = static_cast<unsigned>(wanted);
   if (object.unmapped != 0) {
     if ((bits & W_OK) != 0) return Errno{EACCES};
@@ -33,6 +82,9 @@ inline Result<void> check_access(const Identity& caller, const Attributes& objec
     const bool executable = object.is_directory() || (object.mode & 0111U) != 0;
     if ((bits & X_OK) != 0 && !executable) return Errno{EACCES};
     return {};
+  }
+  if (list != nullptr && asks_list(caller, object)) {
+    return check_list(caller, object, *list, bits & 7U);
   }
   const unsigned of_group = (object.mode >> 3U) & 7U;
   unsigned granted = object.mode & 7U;
@@ -88,15 +140,17 @@ inline std::uint32_t without_set_id(const Identity& caller, const Attributes& ob
 }
 
 // What chmod, chown, utimensat and truncate may do, and what they change besides: `changes` is
-// adjusted. `by_path` is false for the f-forms, which have checked access at open.
-inline Result<void> check_changes(const Identity& caller, const Attributes& object, bool by_path,
-                                  AttributeChanges& changes) {
+// adjusted. `by_path` is false for the f-forms, which have checked access at open. `may_access` is
+// check_access() for the caller and object.
+template <class MayAccess>
+Result<void> check_changes(const Identity& caller, const Attributes& object, bool by_path,
+                           MayAccess&& may_access, AttributeChanges& changes) {
   using C = AttributeChanges;
   if (changes.has(C::kSize)) {
     if (object.is_directory()) return Errno{EISDIR};
     if (!object.is_regular()) return Errno{EINVAL};
     if (changes.size > static_cast<std::uint64_t>(INT64_MAX)) return Errno{EINVAL};
-    if (by_path) LIBSERVICES_CHECK_OK(check_access(caller, object, W_OK));
+    if (by_path) LIBSERVICES_CHECK_OK(may_access(W_OK));
   }
   const std::uint32_t given = (changes.has(C::kUid) ? Attributes::kUidUnmapped : 0U) |
                               (changes.has(C::kGid) ? Attributes::kGidUnmapped : 0U);
@@ -142,7 +196,7 @@ inline Result<void> check_changes(const Identity& caller, const Attributes& obje
     const bool both = changes.has(C::kAtimeNow) && changes.has(C::kMtimeNow);
     if (!owns(caller, object)) {
       if (!both) return Errno{EPERM};
-      LIBSERVICES_CHECK_OK(check_access(caller, object, W_OK));
+      LIBSERVICES_CHECK_OK(may_access(W_OK));
     }
   }
   if (changes.has(C::kSize) && !caller.keeps_set_id() && !changes.has(C::kMode)) {

@@ -3,7 +3,8 @@
 // The tree of a `Filesystem`: known objects and names over a stack.
 //
 // Lock order: rename_mutex_ → Inode::entries (a parent's before its child's) → places_mutex_ → the
-// caches' own. The stack is called with at most rename_mutex_ and `entries` held.
+// caches' own. The stack is called with at most rename_mutex_, `entries` and AccessLists::lock()
+// held.
 #ifndef LIBSERVICES_INTERNAL_TREE_H_
 #define LIBSERVICES_INTERNAL_TREE_H_
 
@@ -20,6 +21,7 @@
 
 #include "libservices/capabilities.h"
 #include "libservices/change_listener.h"
+#include "libservices/internal/access_lists.h"
 #include "libservices/internal/inode.h"
 #include "libservices/internal/name_cache.h"
 #include "libservices/internal/permissions.h"
@@ -65,9 +67,10 @@ class Tree {
   };
 
   Tree(typename Stack::Config config, std::size_t cached_names)
-      : stack_(std::move(config)), names_(cached_names) {}
+      : stack_(std::move(config)), lists_(stack_), names_(cached_names) {}
 
   Stack& stack() { return stack_; }
+  AccessLists<Stack>& lists() { return lists_; }
   std::shared_mutex& places_mutex() { return places_mutex_; }
   std::mutex& rename_mutex() { return rename_mutex_; }
   std::size_t known_objects() const { return inodes_.size(); }
@@ -76,6 +79,7 @@ class Tree {
   absl::Status start() {
     if (absl::Status started = start_service(stack_); !started.ok()) return started;
     coherence_ = coherence_of(stack_);
+    lists_.start(oldest_valid() == 0 && coherence_.kind != Coherence::Kind::kAskAgain);
     auto root = stack_.root(Context{});
     if (!root.ok()) {
       (void)stop_service(stack_);
@@ -107,6 +111,11 @@ class Tree {
   Result<Here> here(const Context& context, Pointer inode) {
     LIBSERVICES_TRY(const Attributes seen, attributes(context, *inode, false));
     return Here{std::move(inode), seen};
+  }
+
+  // Whether the caller may use an object so: R_OK, W_OK, X_OK. ERRORS: EACCES.
+  Result<void> check(const Context& context, const Here& at, int wanted) {
+    return lists_.check(context, *at.inode, at.attributes, wanted);
   }
 
   // The object that the stack just named: known from now on as `name` in `directory`.
@@ -237,11 +246,13 @@ class Tree {
   // `seen` are the directory's attributes if the stack was just asked for them.
   Result<void> may_search(const Context& context, Object& directory,
                           const std::optional<Attributes>& seen) {
-    if (seen) return check_access(context.caller, *seen, X_OK);
+    if (seen) return lists_.check(context, directory, *seen, X_OK);
     if (context.caller.is_superuser() && !directory.attributes.was_unmapped()) return {};
-    if (directory.attributes.anyone_may_search(oldest_valid())) return {};
+    if (directory.attributes.anyone_may_search(oldest_valid()) && lists_.has_none(directory)) {
+      return {};
+    }
     LIBSERVICES_TRY(const Attributes now, attributes(context, directory, false));
-    return check_access(context.caller, now, X_OK);
+    return lists_.check(context, directory, now, X_OK);
   }
 
   static Errno leave(const Location& location, std::string_view up, std::string_view rest) {
@@ -265,6 +276,7 @@ class Tree {
   }
 
   Stack stack_;
+  AccessLists<Stack> lists_;
   Coherence coherence_;
   ChangeListener* listener_ = nullptr;
   InodeTable<Node> inodes_;  // outlives every pointer to its objects: root_ and names_ below

@@ -38,16 +38,17 @@ class TreeChanges {
     if constexpr (WritableService<Stack>) {
       LIBSERVICES_CHECK_OK(still_there(at.parent));  // before permissions, as Linux
       LIBSERVICES_CHECK_OK(may_change(context, at.parent));
-      const NewNode fresh =
-          new_node(context, at.parent.attributes, S_IFREG | (mode & 07777U));
+      LIBSERVICES_TRY(const auto fresh, inherit(context, at.parent, S_IFREG | (mode & 07777U)));
       std::unique_lock lock(at.parent.inode->entries);
       LIBSERVICES_CHECK_OK(still_there(at.parent));
       LIBSERVICES_CHECK_OK(still_free(context, at));
       const std::uint64_t epoch = tree_.changes();
       LIBSERVICES_TRY(auto made, tree_.stack().create(context, at.parent.inode->node, at.name,
-                                                      permissions_of(fresh), flags));
-      Here here = tree_.admit(at.parent.inode, at.name, {std::move(made.node), made.attributes},
-                              epoch);
+                                                      permissions_of(fresh.fresh), flags));
+      Entry<Node> entry{std::move(made.node), made.attributes};
+      LIBSERVICES_CHECK_OK(endow(context, at, fresh, entry));
+      Here here = tree_.admit(at.parent.inode, at.name, entry, epoch);
+      if (!fresh.has_lists) tree_.lists().born_bare(*here.inode);
       changed(*at.parent.inode);
       tree_.tell_name(*at.parent.inode, at.name);
       return NewFile{std::move(here.inode), std::move(made.file)};
@@ -59,17 +60,24 @@ class TreeChanges {
                           mode_t mode) {
     if constexpr (OffersTmpfile<Stack>) {
       LIBSERVICES_CHECK_OK(may_change(context, directory));
-      const NewNode fresh = new_node(context, directory.attributes, S_IFREG | (mode & 07777U));
+      LIBSERVICES_TRY(const auto fresh, inherit(context, directory, S_IFREG | (mode & 07777U)));
       LIBSERVICES_TRY(auto made, tree_.stack().tmpfile(context, directory.inode->node,
-                                                       permissions_of(fresh), flags));
-      return NewFile{tree_.admit_nameless(made.node, made.attributes), std::move(made.file)};
+                                                       permissions_of(fresh.fresh), flags));
+      if constexpr (OffersXattrs<Stack>) {
+        if (fresh.has_lists) {
+          LIBSERVICES_TRY(made.attributes, tree_.lists().endow(context, made.node, fresh));
+        }
+      }
+      Pointer inode = tree_.admit_nameless(made.node, made.attributes);
+      if (!fresh.has_lists) tree_.lists().born_bare(*inode);
+      return NewFile{std::move(inode), std::move(made.file)};
     }
     return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
   }
 
   Result<void> mkdir(const Context& context, const Walked& at, mode_t mode) {
     if constexpr (WritableService<Stack>) {
-      return make(context, at, S_IFDIR | (mode & 01777U), true, [&](const NewNode& fresh) {
+      return make_new(context, at, S_IFDIR | (mode & 01777U), true, [&](const NewNode& fresh) {
         return tree_.stack().mkdir(context, at.parent.inode->node, at.name,
                                    permissions_of(fresh));
       });
@@ -85,7 +93,7 @@ class TreeChanges {
       return Errno{EPERM};
     }
     if constexpr (OffersMknod<Stack>) {
-      return make(context, at, type == 0 ? mode | S_IFREG : mode, false, [&](NewNode fresh) {
+      return make_new(context, at, type == 0 ? mode | S_IFREG : mode, false, [&](NewNode fresh) {
         fresh.special_device = special_device;
         return tree_.stack().mknod(context, at.parent.inode->node, at.name, fresh);
       });
@@ -97,7 +105,7 @@ class TreeChanges {
     if constexpr (OffersSymlink<Stack>) {
       Context no_umask = context;
       no_umask.umask = 0;
-      return make(no_umask, at, S_IFLNK | 0777U, false, [&](const NewNode& fresh) {
+      return make_new(no_umask, at, S_IFLNK | 0777U, false, [&](const NewNode& fresh) {
         return tree_.stack().symlink(context, at.parent.inode->node, at.name, target,
                                      permissions_of(fresh));
       });
@@ -109,14 +117,14 @@ class TreeChanges {
     if constexpr (OffersLink<Stack>) {
       const bool is_free = to.last == T::Last::kName && !to.target.inode && !to.trailing_slash;
       if (is_free && from.attributes.unmapped != 0) return Errno{EOVERFLOW};
-      auto linked = make(context, to, from.attributes.mode, false,
-                         [&](const NewNode&) -> Result<Entry<Node>> {
+      auto linked = make(context, to, false, [&]() -> Result<Entry<Node>> {
         if (from.attributes.is_directory()) return Errno{EPERM};
         return tree_.stack().link(context, from.inode->node, to.parent.inode->node, to.name);
       });
       from.inode->attributes.content_changed();
       tree_.tell_attributes(*from.inode);
-      return linked;
+      if (!linked.ok()) return linked.error();
+      return {};
     }
     return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
   }
@@ -142,12 +150,33 @@ class TreeChanges {
     return fresh;
   }
 
-  static Result<void> may_change(const Context& context, const Here& directory) {
-    if (!directory.attributes.is_directory()) return Errno{ENOTDIR};
-    return check_access(context.caller, directory.attributes, W_OK | X_OK);
+  using Inherited = typename AccessLists<Stack>::Inherited;
+  Result<Inherited> inherit(const Context& context, const Here& directory, std::uint32_t mode) {
+    return tree_.lists().inherit(context, *directory.inode, directory.attributes, mode);
+  }
+  // What was made gets the lists that it inherits; without them it goes again.
+  Result<void> endow(const Context& context, const Walked& at, const Inherited& fresh,
+                     Entry<Node>& made) {
+    if constexpr (OffersXattrs<Stack>) {
+      if (!fresh.has_lists) return {};
+      auto endowed = tree_.lists().endow(context, made.node, fresh);
+      if (!endowed.ok()) {
+        const Node& parent = at.parent.inode->node;
+        (void)(made.attributes.is_directory() ? tree_.stack().rmdir(context, parent, at.name)
+                                              : tree_.stack().unlink(context, parent, at.name));
+        return endowed.error();
+      }
+      made.attributes = *endowed;
+    }
+    return {};
   }
 
-  static Result<void> may_remove(const Context& context, const Walked& at) {
+  Result<void> may_change(const Context& context, const Here& directory) {
+    if (!directory.attributes.is_directory()) return Errno{ENOTDIR};
+    return tree_.check(context, directory, W_OK | X_OK);
+  }
+
+  Result<void> may_remove(const Context& context, const Walked& at) {
     if (at.target.attributes.unmapped != 0) return Errno{EOVERFLOW};
     LIBSERVICES_CHECK_OK(may_change(context, at.parent));
     return check_sticky(context.caller, at.parent.attributes, at.target.attributes);
@@ -173,22 +202,36 @@ class TreeChanges {
     tree_.tell_object(directory, 0, UINT64_MAX);
   }
 
+  // A further entry.
   template <class Make>
-  Result<void> make(const Context& context, const Walked& at, std::uint32_t mode,
-                    bool slash_allowed, Make&& make_it) {
+  Result<Here> make(const Context& context, const Walked& at, bool slash_allowed, Make&& make_it) {
     if (at.last != T::Last::kName || at.target.inode) return Errno{EEXIST};
     if (at.trailing_slash && !slash_allowed) return Errno{ENOENT};
     LIBSERVICES_CHECK_OK(still_there(at.parent));  // before permissions, as Linux
     LIBSERVICES_CHECK_OK(may_change(context, at.parent));
-    const NewNode fresh = new_node(context, at.parent.attributes, mode);
     std::unique_lock lock(at.parent.inode->entries);
     LIBSERVICES_CHECK_OK(still_there(at.parent));
     LIBSERVICES_CHECK_OK(still_free(context, at));
     const std::uint64_t epoch = tree_.changes();
-    LIBSERVICES_TRY(Entry<Node> made, make_it(fresh));
-    tree_.admit(at.parent.inode, at.name, made, epoch);
+    LIBSERVICES_TRY(const Entry<Node> made, make_it());
+    Here here = tree_.admit(at.parent.inode, at.name, made, epoch);
     changed(*at.parent.inode);
     tree_.tell_name(*at.parent.inode, at.name);
+    return here;
+  }
+
+  // And a further object.
+  template <class Make>
+  Result<void> make_new(const Context& context, const Walked& at, std::uint32_t mode,
+                        bool slash_allowed, Make&& make_it) {
+    Inherited fresh;
+    LIBSERVICES_TRY(const Here here, make(context, at, slash_allowed, [&]() -> Result<Entry<Node>> {
+      LIBSERVICES_TRY(fresh, inherit(context, at.parent, mode));
+      LIBSERVICES_TRY(Entry<Node> made, make_it(fresh.fresh));
+      LIBSERVICES_CHECK_OK(endow(context, at, fresh, made));
+      return made;
+    }));
+    if (!fresh.has_lists) tree_.lists().born_bare(*here.inode);
     return {};
   }
 

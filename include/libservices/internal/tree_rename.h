@@ -53,10 +53,10 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
       return Errno{moves_directory ? ENOTDIR : EISDIR};
     }
     if (other_parent && moves_directory) {  // its ".." changes
-      LIBSERVICES_CHECK_OK(check_access(context.caller, from.target.attributes, W_OK));
+      LIBSERVICES_CHECK_OK(tree_.check(context, from.target, W_OK));
     }
     if (other_parent && mode == RenameMode::kExchange && to.target.attributes.is_directory()) {
-      LIBSERVICES_CHECK_OK(check_access(context.caller, to.target.attributes, W_OK));
+      LIBSERVICES_CHECK_OK(tree_.check(context, to.target, W_OK));
     }
     // Parents before children, as rmdir does; only one rename at a time holds two directories.
     auto* first = from.parent.inode.get();

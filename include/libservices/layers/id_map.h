@@ -29,7 +29,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -37,6 +36,7 @@
 #include <utility>
 #include <vector>
 
+#include "libservices/access_list.h"
 #include "libservices/id_mapping.h"
 #include "libservices/layers/forwarding.h"
 
@@ -91,19 +91,20 @@ class ShowOwners : public PassOn {
     return changes;
   }
 
-  static bool is_access_list(std::string_view name) {
-    return name == "system.posix_acl_access" || name == "system.posix_acl_default";
-  }
   void show_list(std::span<std::byte> list) const {
-    (void)map_list(list, [](const IdMapping& mapping, std::uint32_t id) {
+    map_list(list, [](const IdMapping& mapping, std::uint32_t id) {
       return mapping.shown(id).value_or(IdMapping::kNone);
     });
   }
   // False: it has an id that cannot be stored.
   bool store_list(std::span<std::byte> list) const {
-    return map_list(list, [](const IdMapping& mapping, std::uint32_t id) {
-      return mapping.stored(id).value_or(IdMapping::kNone);
+    bool all = true;
+    map_list(list, [&](const IdMapping& mapping, std::uint32_t id) {
+      const std::uint32_t stored = mapping.stored(id).value_or(IdMapping::kNone);
+      all = all && stored != IdMapping::kNone;
+      return stored;
     });
+    return all;
   }
 
  private:
@@ -115,31 +116,12 @@ class ShowOwners : public PassOn {
     id = shown.value_or(IdMapping::kOverflow);
   }
 
-  // Whether all ids are ids afterwards. What is no access list stays as it is.
-  // SOURCE: Linux, uapi/linux/posix_acl_xattr.h: a version, and entries of tag, permissions and id.
   template <class Map>
-  bool map_list(std::span<std::byte> list, Map&& map) const {
-    constexpr std::size_t kEntry = 8;
-    constexpr std::uint32_t kVersion = 2;
-    constexpr std::uint16_t kUser = 0x02;
-    constexpr std::uint16_t kGroup = 0x08;
-    std::uint32_t version = 0;
-    if (list.size() < sizeof version || (list.size() - sizeof version) % kEntry != 0) return true;
-    std::memcpy(&version, list.data(), sizeof version);
-    if (version != kVersion) return true;
-    bool all = true;
-    for (list = list.subspan(sizeof version); !list.empty(); list = list.subspan(kEntry)) {
-      std::uint16_t tag = 0;
-      std::uint32_t id = 0;
-      std::memcpy(&tag, list.data(), sizeof tag);
-      std::memcpy(&id, list.data() + 4, sizeof id);
-      if (tag != kUser && tag != kGroup) continue;
-      const IdMapping& mapping = tag == kUser ? users_ : groups_;
-      if (!mapping.squashes()) id = map(mapping, id);
-      all = all && id != IdMapping::kNone;
-      std::memcpy(list.data() + 4, &id, sizeof id);
-    }
-    return all;
+  void map_list(std::span<std::byte> list, Map&& map) const {
+    AccessList::map_ids(list, [&](AccessList::Tag tag, std::uint32_t id) {
+      const IdMapping& mapping = tag == AccessList::kUser ? users_ : groups_;
+      return mapping.squashes() ? id : map(mapping, id);
+    });
   }
 
   const IdMapping users_;
@@ -236,7 +218,7 @@ class IdMap : public Forwarding<Lower, ShowOwners> {
     requires OffersXattrs<Lower>
   {
     auto size = Base::getxattr(context, node, name, into);
-    if (size.ok() && !into.empty() && ShowOwners::is_access_list(name)) {
+    if (size.ok() && !into.empty() && AccessList::is_name(name)) {
       owners().show_list(into.first(*size));
     }
     return size;
@@ -245,7 +227,7 @@ class IdMap : public Forwarding<Lower, ShowOwners> {
                         XattrMode mode)
     requires OffersXattrs<Lower>
   {
-    if (!ShowOwners::is_access_list(name)) {
+    if (!AccessList::is_name(name)) {
       return Base::setxattr(context, node, name, value, mode);
     }
     std::vector<std::byte> list(value.begin(), value.end());

@@ -3,7 +3,10 @@
 // `Memory`: a complete filesystem in the memory of this process, gone when the instance is.
 //
 // For tests, for scratch space, and as the reference of the contract: it has every ability that
-// capabilities.h names but `backing`. Not for what must outlive the process.
+// capabilities.h names but `clone`. Not for what must outlive the process.
+//
+// A file whose `backing` was asked for moves to a memfd, at the price of one copy, and stays there
+// until memfds become many. Not so with a capacity, which those who write there would not keep to.
 //
 // atime moves as with Linux's relatime. Extended attributes of the namespaces user, trusted,
 // security and system are stored and mean nothing to it. Space is counted in pages of 4 KiB of
@@ -53,6 +56,7 @@ class Memory {
         : object_(std::move(object)), flags_(flags) {}
     internal::MemoryPointer object_;
     OpenFlags flags_;
+    internal::MemoryBytes::Descriptor backing_;  // held for whoever uses it
   };
 
   explicit Memory(Config config)
@@ -95,7 +99,10 @@ class Memory {
   Result<std::uint64_t> seek(const Context&, File&, std::uint64_t offset, SeekTarget);
   Result<std::uint64_t> copy_range(const Context&, File& from, std::uint64_t from_offset, File& to,
                                    std::uint64_t to_offset, std::uint64_t length);
+  // ERRORS: EOPNOTSUPP with a capacity, and when too many files are in use so.
+  Result<Backing> backing(const Context&, File&);
   Result<void> close(const Context&, File& file) {
+    file.backing_.reset();
     file.object_.reset();
     return {};
   }

@@ -21,6 +21,7 @@ inline Result<Attributes> Memory::setattr(const Context&, const Node& node,
   using C = AttributeChanges;
   Object& object = *node.object_;
   std::unique_lock lock(object.mutex);
+  object.content.settle(object.attributes);
   if (changes.has(C::kSize)) LIBSERVICES_CHECK_OK(resize_locked(object, changes.size));
   Attributes& a = object.attributes;
   const Timestamp now = Timestamp::now();
@@ -39,7 +40,8 @@ inline Result<void> Memory::resize_locked(Object& object, std::uint64_t size) {
   if (object.is_directory()) return Errno{EISDIR};
   if (!object.is_regular()) return Errno{EINVAL};
   if (size > kMaxFileBytes) return Errno{EFBIG};
-  if (size < object.attributes.size) object.content.truncate(size);
+  object.content.settle(object.attributes);
+  LIBSERVICES_CHECK_OK(object.content.resize(object.attributes.size, size));
   object.attributes.size = size;
   object.content_changed();
   return {};
@@ -73,9 +75,10 @@ inline Result<std::size_t> Memory::read(const Context&, File& file, std::uint64_
   {
     std::shared_lock lock(object.mutex);
     const Attributes& a = object.attributes;
-    if (offset >= a.size || into.empty()) return std::size_t{0};
-    count = std::min<std::uint64_t>(into.size(), a.size - offset);
-    object.content.read(offset, into.first(count));
+    const std::uint64_t size = object.size_locked();
+    if (offset >= size || into.empty()) return std::size_t{0};
+    count = std::min<std::uint64_t>(into.size(), size - offset);
+    LIBSERVICES_TRY(count, object.content.read(offset, into.first(count)));
     constexpr std::int64_t kDaySeconds = 86400;
     touch = !file.flags_.has(O_NOATIME) &&
             (a.atime <= a.mtime || a.atime <= a.ctime ||
@@ -93,6 +96,7 @@ inline Result<std::size_t> Memory::write_locked(Object& object, std::uint64_t of
   if (from.empty()) return std::size_t{0};
   if (offset >= kMaxFileBytes) return Errno{EFBIG};
   from = from.first(std::min<std::uint64_t>(from.size(), kMaxFileBytes - offset));
+  object.content.settle(object.attributes);
   const std::size_t written = object.content.write(offset, from);
   if (written == 0) return Errno{ENOSPC};
   object.attributes.size = std::max(object.attributes.size, offset + written);
@@ -105,9 +109,16 @@ inline Result<std::uint64_t> Memory::append(const Context&, File& file,
                                             std::size_t& written) {
   written = 0;
   LIBSERVICES_CHECK_OK(writable(file));
-  std::unique_lock lock(file.object_->mutex);
-  LIBSERVICES_TRY(written, write_locked(*file.object_, file.object_->attributes.size, from));
-  return file.object_->attributes.size;
+  Object& object = *file.object_;
+  std::unique_lock lock(object.mutex);
+  if (object.content.descriptor() && !from.empty()) {
+    LIBSERVICES_TRY(const std::uint64_t end, object.content.append(from, written));
+    object.attributes.size = end;
+    object.content_changed();
+    return end;
+  }
+  LIBSERVICES_TRY(written, write_locked(object, object.size_locked(), from));
+  return object.size_locked();
 }
 
 inline Result<void> Memory::fallocate(const Context&, File& file, int mode, std::uint64_t offset,
@@ -122,10 +133,13 @@ inline Result<void> Memory::fallocate(const Context&, File& file, int mode, std:
   }
   Object& object = *file.object_;
   std::unique_lock lock(object.mutex);
-  if (kind != 0) object.content.erase(offset, length);
+  object.content.settle(object.attributes);
+  if (kind != 0 && !object.content.erase(offset, length)) return Errno{ENOSPC};
   if (kind != FALLOC_FL_PUNCH_HOLE) {
-    if (!object.content.allocate(offset, length)) {
-      if (object.attributes.size <= offset) object.content.truncate(object.attributes.size);
+    using Allocate = internal::MemoryBytes::Allocate;
+    if (!object.content.allocate(offset, length,
+                                 keeps_size ? Allocate::kKeepSize : Allocate::kGrow)) {
+      if (object.attributes.size <= offset) object.content.trim(object.attributes.size);
       return Errno{ENOSPC};
     }
     if (!keeps_size) object.attributes.size = std::max(object.attributes.size, offset + length);
@@ -139,7 +153,7 @@ inline Result<std::uint64_t> Memory::seek(const Context&, File& file, std::uint6
   Object& object = *file.object_;
   if (object.is_directory()) return Errno{EINVAL};
   std::shared_lock lock(object.mutex);
-  const std::uint64_t size = object.attributes.size;
+  const std::uint64_t size = object.size_locked();
   if (offset >= size) return Errno{ENXIO};
   if (target == SeekTarget::kHole) return std::min(object.content.next_hole(offset), size);
   const std::uint64_t found = object.content.next_data(offset);
@@ -162,6 +176,29 @@ inline Result<std::uint64_t> Memory::copy_range(const Context& context, File& fr
   LIBSERVICES_TRY(const std::size_t written,
                   write(context, to, to_offset, std::span(bytes).first(count)));
   return std::uint64_t{written};
+}
+
+inline Result<Backing> Memory::backing(const Context&, File& file) {
+  Object& object = *file.object_;
+  if (!object.is_regular() || volume_->budget->is_limited()) return Errno{EOPNOTSUPP};
+  const auto held = [&] {
+    std::shared_lock lock(object.mutex);
+    return object.content.descriptor();
+  };
+  for (file.backing_ = held(); !file.backing_; file.backing_ = held()) {
+    LIBSERVICES_CHECK_OK(volume_->make_room_for_descriptor());
+    bool moved = false;
+    {
+      std::unique_lock lock(object.mutex);
+      if (!object.content.descriptor()) {
+        LIBSERVICES_CHECK_OK(object.content.move_out(object.attributes.size));
+        moved = true;
+      }
+      file.backing_ = object.content.descriptor();
+    }
+    if (moved) volume_->has_descriptor(file.object_);
+  }
+  return Backing{file.backing_->fd()};
 }
 
 inline Result<VolumeInfo> Memory::statfs(const Context&, const Node&) {

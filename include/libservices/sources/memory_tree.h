@@ -2,14 +2,18 @@
 //
 // The objects of `Memory`: files, directories with cookies that stay valid, and their volume.
 //
-// Lock order: Memory's tree mutex → MemoryObject::mutex, and never two objects' at once.
+// Lock order: Memory's tree mutex → MemoryVolume::backed_mutex → MemoryObject::mutex, and never two
+// objects' at once.
 #ifndef LIBSERVICES_SOURCES_MEMORY_TREE_H_
 #define LIBSERVICES_SOURCES_MEMORY_TREE_H_
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,7 +28,7 @@
 #include "absl/container/btree_map.h"
 #include "libservices/attributes.h"
 #include "libservices/result.h"
-#include "libservices/sources/sparse_bytes.h"
+#include "libservices/sources/memory_bytes.h"
 
 namespace libservices::internal {
 
@@ -91,8 +95,12 @@ struct MemoryObject {
   }
   Attributes attributes_locked() const {
     Attributes now = attributes;
-    if (now.is_regular()) now.blocks = content.pages() * (kPageBytes / 512);
+    if (now.is_regular()) content.show(now);
     return now;
+  }
+  // What is readable by now.
+  std::uint64_t size_locked() const {
+    return content.descriptor() ? attributes_locked().size : attributes.size;
   }
 
   // Constant from birth on.
@@ -112,7 +120,10 @@ struct MemoryObject {
     attributes.mtime = attributes.ctime = Timestamp::now();
   }
   // REQUIRES: mutex held exclusively.
-  void content_changed() { attributes.mtime = attributes.ctime = Timestamp::now(); }
+  void content_changed() {
+    attributes.mtime = attributes.ctime = Timestamp::now();
+    content.changed();
+  }
 
   std::uint32_t type = 0;  // S_IFMT bits
   std::string target;      // of a symbolic link; constant from birth on
@@ -120,13 +131,18 @@ struct MemoryObject {
 
   mutable std::shared_mutex mutex;  // guards what follows
   Attributes attributes;
-  SparseBytes content;
+  MemoryBytes content;
   std::map<std::string, std::string, std::less<>> xattrs;
   bool may_be_named = false;  // made without a name, and may still be given one
 };
 
 // What one instance shares: numbers and space.
 struct MemoryVolume {
+  struct Backed {
+    const MemoryObject* object;
+    std::weak_ptr<MemoryObject> alive;
+  };
+
   MemoryVolume(std::uint64_t pages, std::uint64_t files)
       : budget(std::make_shared<PageBudget>(pages)), max_files(files) {
     static std::atomic<std::uint64_t> instances{0};
@@ -141,6 +157,11 @@ struct MemoryVolume {
       return Errno{ENOSPC};
     }
     MemoryPointer object(new MemoryObject(volume->budget), [volume](MemoryObject* gone) {
+      // Each of the list keeps this function, and by it the volume.
+      if (gone->content.descriptor()) {
+        std::lock_guard lock(volume->backed_mutex);
+        std::erase_if(volume->backed, [gone](const Backed& each) { return each.object == gone; });
+      }
       delete gone;
       volume->files.fetch_sub(1, std::memory_order_relaxed);
     });
@@ -161,12 +182,43 @@ struct MemoryVolume {
     return object;
   }
 
+  // Room for one more memfd: of too many, one that nobody uses becomes pages again.
+  // ERRORS: EOPNOTSUPP when all are in use. REQUIRES: no object's mutex held.
+  Result<void> make_room_for_descriptor();
+  void has_descriptor(const MemoryPointer& object) {
+    std::lock_guard lock(backed_mutex);
+    backed.push_back({object.get(), object});
+  }
+
   std::shared_ptr<PageBudget> budget;
   std::uint64_t device = 0;
   std::uint64_t max_files;  // constant once the instance is built
   std::atomic<std::uint64_t> files{0};
   std::atomic<std::uint64_t> last_inode{0};
+  std::mutex backed_mutex;  // before MemoryObject::mutex
+  std::deque<Backed> backed;  // the objects with a memfd; guarded by backed_mutex
 };
+
+inline Result<void> MemoryVolume::make_room_for_descriptor() {
+  constexpr std::size_t kMost = 1024;
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const std::size_t most = std::clamp<std::size_t>(limit.rlim_cur / 8, 1, kMost);
+  std::vector<MemoryPointer> held;  // the last reference to one goes behind the lock
+  std::lock_guard lock(backed_mutex);
+  for (std::size_t looks = backed.size(); backed.size() >= most && looks > 0; --looks) {
+    held.push_back(backed.front().alive.lock());
+    const MemoryPointer& object = held.back();
+    backed.pop_front();
+    if (!object) continue;
+    std::unique_lock its(object->mutex);
+    if (object->content.is_in_use() || !object->content.move_back(object->attributes).ok()) {
+      backed.push_back({object.get(), object});
+    }
+  }
+  if (backed.size() >= most) return Errno{EOPNOTSUPP};
+  return {};
+}
 
 // Empties the tree below `top` without recursion: trees may be deeper than the stack.
 inline void dismantle(const MemoryPointer& top) {

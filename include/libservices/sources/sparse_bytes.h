@@ -33,8 +33,11 @@ class PageBudget {
     used_.fetch_sub(1, std::memory_order_relaxed);
     return false;
   }
+  // Pages that there are already, whatever the budget is.
+  void charge(std::uint64_t pages) { used_.fetch_add(pages, std::memory_order_relaxed); }
   void give_back(std::uint64_t pages) { used_.fetch_sub(pages, std::memory_order_relaxed); }
   std::uint64_t pages() const { return pages_; }
+  bool is_limited() const { return pages_ < UINT64_MAX / kPageBytes; }
   std::uint64_t used() const {
     return std::min(pages_, used_.load(std::memory_order_relaxed));
   }

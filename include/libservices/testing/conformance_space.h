@@ -4,7 +4,19 @@
 #ifndef LIBSERVICES_TESTING_CONFORMANCE_SPACE_H_
 #define LIBSERVICES_TESTING_CONFORMANCE_SPACE_H_
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
 #include "libservices/testing/instance.h"
+
+namespace libservices {
+
+template <class S>
+concept OffersWrittenBacking = OffersBacking<S> && WritableService<S>;
+
+}  // namespace libservices
 
 namespace libservices::testing {
 
@@ -74,6 +86,65 @@ TEST_CASE_TEMPLATE_DEFINE("copy_range copies bytes from place to place", Stack,
   fs.close(to);
 }
 
+TEST_CASE_TEMPLATE_DEFINE("who has the backing of a file reads it", Stack, conform_backing) {
+  Instance<Stack> fs;
+  auto file = fs.open(fs.find("file"));
+  const auto backing = fs.service.backing(fs.context, file);
+  if (backing.ok()) {
+    std::string bytes(100, '\0');
+    const ssize_t count = ::pread(backing->descriptor, bytes.data(), bytes.size(), 0);
+    CHECK(bytes.substr(0, static_cast<std::size_t>(std::max<ssize_t>(count, 0))) == kSeedText);
+  } else {
+    CHECK(error_of(backing) == EOPNOTSUPP);  // it has none for this file
+  }
+  fs.close(file);
+}
+
+TEST_CASE_TEMPLATE_DEFINE("who has the backing of a file writes it", Stack,
+                          conform_written_backing) {
+  Instance<Stack> fs;
+  const auto node = fs.make(fs.root(), "new", std::string(10000, 'x'));
+  auto file = fs.open(node, O_RDWR);
+  auto other = fs.open(node, O_RDWR);
+  const auto backing = fs.service.backing(fs.context, file);
+  if (!backing.ok()) {  // it has none for this file
+    CHECK(error_of(backing) == EOPNOTSUPP);
+    fs.close(file);
+    fs.close(other);
+    return;
+  }
+  const int fd = backing->descriptor;
+  const auto seen = [&](std::size_t size) {
+    std::string bytes(size, '\0');
+    const ssize_t count = ::pread(fd, bytes.data(), size, 0);
+    REQUIRE(count >= 0);
+    bytes.resize(static_cast<std::size_t>(count));
+    return bytes;
+  };
+  CHECK((seen(20000) == std::string(10000, 'x')));
+  must(fs.service.write(fs.context, other, 3, bytes_of("abc")));
+  CHECK(seen(8) == "xxxabcxx");
+  must(fs.service.write(fs.context, file, 20000, bytes_of("end")));
+  CHECK(seen(30000).size() == 20003);
+
+  REQUIRE(::pwrite(fd, "outside", 7, 30000) == 7);
+  CHECK(fs.attributes(node).size == 30007);
+  CHECK(fs.read_from(other, 30000, 100) == "outside");
+  CHECK(fs.read_from(other, 29999, 1) == std::string(1, '\0'));
+  AttributeChanges changes;
+  changes.which = AttributeChanges::kSize | AttributeChanges::kMtime;
+  changes.size = 5;
+  changes.mtime = {1000, 7, 0};
+  must(fs.service.setattr(fs.context, node, changes));
+  CHECK(seen(100) == "xxxab");
+  CHECK(fs.attributes(node).mtime == changes.mtime);
+  REQUIRE(::pwrite(fd, "y", 1, 0) == 1);
+  CHECK(fs.attributes(node).mtime > changes.mtime);
+  fs.close(file);
+  fs.close(other);
+  CHECK(fs.content(node) == "yxxab");
+}
+
 TEST_CASE_TEMPLATE_DEFINE("statfs tells a volume that makes sense", Stack,
                           conform_statfs) {
   Instance<Stack> fs;
@@ -86,11 +157,13 @@ TEST_CASE_TEMPLATE_DEFINE("statfs tells a volume that makes sense", Stack,
 
 }  // namespace libservices::testing
 
-#define LIBSERVICES_CONFORMANCE_SPACE(Stack)                    \
-  LIBSERVICES_CASE(conform_fallocate, Stack, OffersFallocate);  \
-  LIBSERVICES_CASE(conform_punch_hole, Stack, OffersFallocate); \
-  LIBSERVICES_CASE(conform_seek, Stack, OffersSeek);            \
-  LIBSERVICES_CASE(conform_copy_range, Stack, OffersCopyRange); \
+#define LIBSERVICES_CONFORMANCE_SPACE(Stack)                              \
+  LIBSERVICES_CASE(conform_fallocate, Stack, OffersFallocate);            \
+  LIBSERVICES_CASE(conform_punch_hole, Stack, OffersFallocate);           \
+  LIBSERVICES_CASE(conform_seek, Stack, OffersSeek);                      \
+  LIBSERVICES_CASE(conform_copy_range, Stack, OffersCopyRange);           \
+  LIBSERVICES_CASE(conform_backing, Stack, OffersBacking);                \
+  LIBSERVICES_CASE(conform_written_backing, Stack, OffersWrittenBacking); \
   LIBSERVICES_CASE(conform_statfs, Stack, OffersStatfs);
 
 #endif  // LIBSERVICES_TESTING_CONFORMANCE_SPACE_H_
