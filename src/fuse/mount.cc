@@ -104,7 +104,7 @@ bool is_stale(const std::string& path) {
   struct statx seen {};
   return ::statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_MODE,
                  &seen) != 0 &&
-         errno == ENOTCONN;
+         (errno == ENOTCONN || errno == ECONNABORTED);  // that one while it is just dying
 }
 
 bool unmount(const std::string& path, Detach detach) {
