@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,16 @@ struct Reply {
   // If it cannot be sent, the kernel has not been told of these: to be forgotten again.
   std::vector<std::uint64_t> told;
   std::uint64_t handle = 0;  // and this one closed
+
+  // The payload as bytes of a file, which the carrier takes from there: as many as there are.
+  struct FromFile {
+    int descriptor = -1;
+    std::uint64_t offset = 0;
+    std::size_t length = 0;
+  };
+  std::size_t most_from_file = 0;  // set by the carrier: what it takes so; 0: nothing
+  FromFile from_file;
+  std::shared_ptr<void> open;  // keeps the descriptor open until the answer is sent
 
   template <class T>
   void set(const T& words) {

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "src/fuse/pipe.h"
 #include "src/fuse/room.h"
 
 namespace libservices::fuse {
@@ -56,6 +57,7 @@ void Device::stop() {
 void Device::serve() {
   const Room message(kMessageRoom);
   const Room payload(kPayloadRoom);
+  Pipe pipe;
   while (message.ok() && payload.ok() && !threads_.is_stopping() && is_mounted()) {
     reading_.fetch_add(1, std::memory_order_relaxed);
     const ssize_t size = ::read(descriptor_.get(), message.bytes().data(), kMessageRoom);
@@ -70,14 +72,14 @@ void Device::serve() {
     if (was_last && threads_.size() < most_threads()) {
       (void)threads_.begin([this] { serve(); });
     }
-    serve_one(message.bytes().first(static_cast<std::size_t>(size)), payload.bytes());
+    serve_one(message.bytes().first(static_cast<std::size_t>(size)), payload.bytes(), pipe);
   }
 }
 
 // What comes to be read beside rings is done at once.
 std::size_t Device::most_threads() const { return uses_rings() ? 1 : options_.most_threads; }
 
-void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> room) {
+void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> room, Pipe& pipe) {
   Message message;
   const Result<void> decoded = decode(bytes, session_.negotiated(), message);
   if (!decoded.ok()) {
@@ -87,7 +89,13 @@ void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> ro
     return;
   }
   Reply reply;
+  if (message.header.opcode == FUSE_READ) reply.most_from_file = pipe.most();
   session_.run(message, room, reply);
+  if (reply.from_file.descriptor >= 0) {
+    if (pipe.answer(descriptor_.get(), message.header.unique, reply.from_file, room).ok()) return;
+    reply = {};  // with a copy, then, and its errors
+    session_.run(message, room, reply);
+  }
   if (!reply.none) {
     const bool taken = send(message.header.unique, reply.error,
                             std::span(reply.fixed).first(reply.fixed_bytes), reply.payload);

@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 
+#include "src/fuse/pipe.h"
 #include "src/fuse/rings.h"
 #include "src/fuse/session.h"
 #include "src/fuse/threads.h"
@@ -52,7 +53,7 @@ class Device final : public Carrier {
 
  private:
   void serve();
-  void serve_one(std::span<const std::byte> bytes, std::span<std::byte> room);
+  void serve_one(std::span<const std::byte> bytes, std::span<std::byte> room, Pipe& pipe);
   void begin_rings(const Reply& reply);
   std::size_t most_threads() const;
 

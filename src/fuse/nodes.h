@@ -3,10 +3,10 @@
 // What the kernel knows of a filesystem instance: objects by node id, with the number of times that
 // it was told of each, and open files by handle.
 //
-// A node id is the object's number of `Reference`: however many names and lookups lead to an object,
-// the kernel has one inode for it, with one page cache. An object that the kernel knows stays known
-// to the filesystem, so its number stays too. It gets another id when its inode at the kernel cannot
-// follow a change (passthrough.h).
+// A node id is the object's number of `Reference`: however many names and lookups lead to an
+// object, the kernel has one inode for it, with one page cache. An object that the kernel knows
+// stays known to the filesystem, so its number stays too. It gets another id when its inode at the
+// kernel cannot follow a change (passthrough.h).
 //
 // THREADS: all members at once.
 #ifndef LIBSERVICES_SRC_FUSE_NODES_H_
@@ -157,28 +157,30 @@ class Nodes {
   std::array<Shard, 32> shards_;
   std::atomic<std::uint64_t> count_{0};
   std::atomic<bool> any_renewed_{false};
-  mutable std::mutex renewed_mutex_;  // before a shard's; guards what follows
-  absl::flat_hash_map<std::uint64_t, Renewed> renewed_;       // by object
+  mutable std::mutex renewed_mutex_;                     // before a shard's; guards what follows
+  absl::flat_hash_map<std::uint64_t, Renewed> renewed_;  // by object
   absl::flat_hash_map<std::uint64_t, std::uint64_t> objects_;  // by renewed id
   std::uint64_t renewals_ = 0;
 };
 
 // An open file of the kernel.
 struct Handle {
-  OpenFilePtr file;    // until the kernel releases it, after its last request
+  OpenFilePtr file;  // until the kernel releases it, after its last request
   std::uint64_t node = 0;
   Passthrough::Way way = Passthrough::Way::kNone;
+  bool only_reads = false;
   std::mutex listing;  // held while its offset and a listing are one step
 };
 using HandlePtr = std::shared_ptr<Handle>;
 
 class Handles {
  public:
-  std::uint64_t add(OpenFilePtr file, std::uint64_t node, Passthrough::Way way) {
+  std::uint64_t add(OpenFilePtr file, std::uint64_t node, Passthrough::Way way, bool only_reads) {
     auto handle = std::make_shared<Handle>();
     handle->file = std::move(file);
     handle->node = node;
     handle->way = way;
+    handle->only_reads = only_reads;
     std::lock_guard lock(mutex_);
     if (free_.empty()) {
       handles_.push_back(std::move(handle));

@@ -6,8 +6,8 @@
 // The kernel keeps one way for each object: as long as it has pages of an object for one open file,
 // no other may pass through, and all that pass through do so to the same descriptor. So the first
 // open decides for those that come while it is there. Where an object's content may move, from a
-// union's lower to its upper, those who have passed go on with what it was, and who comes then needs
-// another inode at the kernel.
+// union's lower to its upper, those who have passed go on with what it was, and who comes then
+// needs another inode at the kernel.
 // SOURCE: fs/fuse/iomode.c of Linux. THREADS: all members at once.
 #ifndef LIBSERVICES_SRC_FUSE_PASSTHROUGH_H_
 #define LIBSERVICES_SRC_FUSE_PASSTHROUGH_H_
@@ -23,10 +23,10 @@ namespace libservices::fuse {
 class Passthrough {
  public:
   enum class Way : std::uint8_t {
-    kNone,         // neither: by requests alone
-    kPages,        // through the kernel's page cache
+    kNone,   // neither: by requests alone
+    kPages,  // through the kernel's page cache
     kPassthrough,
-    kNewInode,     // none: the inode passes through to what is no longer the object's content
+    kNewInode,  // none: the inode passes through to what is no longer the object's content
   };
   struct Decision {
     Way way;
@@ -80,8 +80,7 @@ class Passthrough {
   bool passes_until_changed(std::uint64_t node) const {
     std::lock_guard lock(mutex_);
     const auto found = nodes_.find(node);
-    return found != nodes_.end() && found->second.number != 0 &&
-           found->second.file.until_changed;
+    return found != nodes_.end() && found->second.number != 0 && found->second.file.until_changed;
   }
   // With the kernel's number if no open file needs it any more, else 0.
   std::int32_t close(std::uint64_t node, Way way) {
@@ -104,7 +103,7 @@ class Passthrough {
   }
 
  private:
-  struct Node {             // with open files of one of the two ways
+  struct Node {               // with open files of one of the two ways
     std::int32_t number = 0;  // of those that pass
     Offer file;               // that they pass to; its descriptor may be closed by now
     std::uint32_t pages = 0;

@@ -18,6 +18,8 @@ constexpr int kFileFlags =
     O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_NOATIME | O_TRUNC;
 // The kernel opens it to execute it, or to have it executed by what its first line names.
 constexpr std::uint32_t kForExecution = 0x20;  // __FMODE_EXEC
+// Below it a copy costs less than the calls that save it.
+constexpr std::uint32_t kSmallestFromFile = 32768;
 
 }  // namespace
 
@@ -69,7 +71,8 @@ Result<void> Session::Run::answer_opened(OpenFilePtr file, OpenFlags flags,
     out.open_flags = abi::kOpenPassthrough;
     out.backing_id = decision.number;
   }
-  out.fh = session_.handles_.add(std::move(file), node, decision.way);
+  out.fh =
+      session_.handles_.add(std::move(file), node, decision.way, flags.reads() && !flags.writes());
   reply_.handle = out.fh;
   if (created == nullptr) {
     reply_.set(out);
@@ -106,8 +109,8 @@ Result<void> Session::Run::open() {
   if (!directory) return answer_opened(std::move(file), flags, nullptr);
   abi::OpenOut out{};
   if (keeps_for_ever()) out.open_flags = FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR;
-  out.fh = session_.handles_.add(std::move(file), message_.header.nodeid,
-                                 Passthrough::Way::kNone);
+  out.fh =
+      session_.handles_.add(std::move(file), message_.header.nodeid, Passthrough::Way::kNone, true);
   reply_.handle = out.fh;
   reply_.set(out);
   return {};
@@ -125,8 +128,7 @@ Result<void> Session::Run::create() {
   making.bits |= nameless ? O_TMPFILE : O_CREAT | O_NOFOLLOW;
   const Location at = nameless ? Location::object_of(*parent)
                                : Location(parent.get(), message_.names[0], Follow::kNo);
-  LIBSERVICES_TRY(OpenFilePtr file,
-                  filesystem_.open(context_, at, making, in.mode & 07777U));
+  LIBSERVICES_TRY(OpenFilePtr file, filesystem_.open(context_, at, making, in.mode & 07777U));
   auto created = filesystem_.refer(context_, Location::object_of(*file));
   if (!created.ok()) {
     (void)filesystem_.close(context_, std::move(file));
@@ -138,6 +140,14 @@ Result<void> Session::Run::create() {
 Result<void> Session::Run::read() {
   const auto in = message_.as<fuse_read_in>();
   LIBSERVICES_TRY(const HandlePtr open, handle(in.fh));
+  if (in.size >= kSmallestFromFile && in.size <= reply_.most_from_file && open->only_reads) {
+    const auto backing = filesystem_.backing(context_, *open->file);
+    if (backing.ok()) {
+      reply_.from_file = {backing->descriptor, in.offset, in.size};
+      reply_.open = open;
+      return {};
+    }
+  }
   const auto into = room_.first(std::min<std::size_t>(in.size, room_.size()));
   LIBSERVICES_TRY(const std::size_t count,
                   filesystem_.pread(context_, *open->file, in.offset, into));
@@ -153,9 +163,8 @@ Result<void> Session::Run::write() {
   // the kernel has checked the writer. It takes set-id bits away only if it says so.
   if ((in.write_flags & FUSE_WRITE_CACHE) != 0) context_.caller = {};
   context_.caller.drops_set_id = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-  LIBSERVICES_TRY(const std::size_t count,
-                  filesystem_.pwrite(context_, *open->file, in.offset,
-                                     message_.payload.first(in.size)));
+  LIBSERVICES_TRY(const std::size_t count, filesystem_.pwrite(context_, *open->file, in.offset,
+                                                              message_.payload.first(in.size)));
   reply_.set(fuse_write_out{static_cast<std::uint32_t>(count), 0});
   return {};
 }
@@ -213,9 +222,9 @@ Result<void> Session::Run::copy_range() {
   LIBSERVICES_TRY(const HandlePtr to, handle(in.fh_out));
   // The answer has 32 bits for the count.
   const std::uint64_t length = std::min<std::uint64_t>(in.len, 1U << 30U);
-  LIBSERVICES_TRY(const std::uint64_t count,
-                  filesystem_.copy_range(context_, *from->file, in.off_in, *to->file, in.off_out,
-                                         length));
+  LIBSERVICES_TRY(
+      const std::uint64_t count,
+      filesystem_.copy_range(context_, *from->file, in.off_in, *to->file, in.off_out, length));
   reply_.set(fuse_write_out{static_cast<std::uint32_t>(count), 0});
   return {};
 }
@@ -233,8 +242,7 @@ Result<void> Session::Run::lock() {
   request.end = in.lk.end >= static_cast<std::uint64_t>(INT64_MAX) ? UINT64_MAX : in.lk.end;
   context_.process = kOfKernel | in.owner;
   if (message_.header.opcode == FUSE_GETLK) {
-    LIBSERVICES_TRY(const LockRequest held,
-                    filesystem_.test_lock(context_, *open->file, request));
+    LIBSERVICES_TRY(const LockRequest held, filesystem_.test_lock(context_, *open->file, request));
     fuse_lk_out out{in.lk};
     out.lk.type = F_UNLCK;
     if (held.type != LockRequest::Type::kUnlock) {
@@ -250,15 +258,14 @@ Result<void> Session::Run::lock() {
   if (locked.ok() && !flock && request.type != LockRequest::Type::kUnlock) {
     session_.locks_.remember_holder(context_.process, static_cast<pid_t>(message_.header.pid));
   }
-  if (locked.ok() || locked.error() != Errno{EAGAIN} ||
-      message_.header.opcode != FUSE_SETLKW) {
+  if (locked.ok() || locked.error() != Errno{EAGAIN} || message_.header.opcode != FUSE_SETLKW) {
     return locked;
   }
   // The decision hangs on no group any more.
   context_.caller.more_groups = nullptr;
   reply_.none = true;
-  session_.locks_.wait_for({message_.header.unique, open, request, context_,
-                            static_cast<pid_t>(message_.header.pid)});
+  session_.locks_.wait_for(
+      {message_.header.unique, open, request, context_, static_cast<pid_t>(message_.header.pid)});
   return {};
 }
 

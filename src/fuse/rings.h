@@ -31,6 +31,8 @@
 
 namespace libservices::fuse {
 
+class Place;  // for a request (ring.h)
+
 class Rings {
  public:
   static constexpr std::size_t kMostWaiting = 1024;
@@ -49,8 +51,6 @@ class Rings {
   bool answer(std::uint64_t unique, int error);
 
  private:
-  class Place;
-  class Ring;
   struct Begin;
   struct Queue {  // of a processor
     std::uint16_t processor = 0;

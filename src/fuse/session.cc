@@ -14,8 +14,8 @@
 namespace libservices::fuse {
 namespace {
 
-// A program or a library: somebody who changes one makes it anew, and whoever runs the old one shall
-// go on with that.
+// A program or a library: somebody who changes one makes it anew, and whoever runs the old one
+// shall go on with that.
 bool is_program(int descriptor) {
   char magic[SELFMAG];
   return ::pread(descriptor, magic, sizeof magic, 0) == sizeof magic &&
@@ -61,6 +61,7 @@ void Session::run(const Message& message, std::span<std::byte> room, Reply& repl
     reply.error = done.error().value;
     reply.fixed_bytes = 0;
     reply.payload = {};
+    reply.from_file = {};
   }
 }
 
@@ -92,8 +93,7 @@ std::optional<Passthrough::Offer> Session::offer(const Context& context, OpenFil
   if (backing->until_changed && !is_program(backing->descriptor)) return none;
   struct stat seen {};
   if (::fstat(backing->descriptor, &seen) != 0) return none;
-  return Passthrough::Offer{backing->descriptor, seen.st_dev, seen.st_ino,
-                            backing->until_changed};
+  return Passthrough::Offer{backing->descriptor, seen.st_dev, seen.st_ino, backing->until_changed};
 }
 
 // The number of the descriptor at the kernel; 0: it does not take it.
@@ -188,8 +188,7 @@ void Session::send(const Notice& notice, std::uint64_t node) {
     fuse_notify_inval_entry_out out{};
     out.parent = node;
     out.namelen = static_cast<std::uint32_t>(notice.name.size());
-    (void)carrier_->notify(FUSE_NOTIFY_INVAL_ENTRY, std::as_bytes(std::span(&out, 1)),
-                           notice.name);
+    (void)carrier_->notify(FUSE_NOTIFY_INVAL_ENTRY, std::as_bytes(std::span(&out, 1)), notice.name);
     return;
   }
   fuse_notify_inval_inode_out out{};

@@ -111,6 +111,16 @@ check "a preloaded one sees what it has written" bash -c 'same "$(preloaded cat 
 cp "$work/static" "$mount/d/static"
 check "a program on the mount is executed" "$mount/d/static" "$mount"
 chmod 4711 "$mount/d/static"
+for size in 40000 131072 5000017; do head -c $size /dev/urandom >"$work/lower/d/of-$size"; done
+truncate -s 300000 "$work/lower/d/of-131072"  # the rest is a hole
+for size in 40000 131072 5000017; do
+  check "a file of $size bytes is the same through the mount" cmp "$work/lower/d/of-$size" "$mount/d/of-$size"
+  check "and when it is read in odd parts" bash -c '
+    dd if="$mount/d/of-$1" bs=98765 iflag=fullblock status=none | cmp - "$work/lower/d/of-$1"' _ $size
+done
+check "and when it has grown past the mount" bash -c '
+  preloaded sh -c "cat \"$mount/d/of-40000\" >>\"$mount/d/of-5000017\""
+  cat "$work/lower/d/of-5000017" "$work/lower/d/of-40000" | cmp - "$mount/d/of-5000017"'
 check "a program that may only be executed is, by others" \
   setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '"$mount/d/static" /nonexistent; [ $? = 1 ]'
 
