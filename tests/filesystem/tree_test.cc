@@ -6,6 +6,8 @@
 #include <set>
 #include <thread>
 
+#include "libservices/filesystem_of.h"
+#include "libservices/sources/memory.h"
 #include "tests/filesystem/stacks.h"
 
 namespace libservices::testing {
