@@ -38,12 +38,26 @@ bool needs_both(const Operation& op) {
   return op.call == Call::kCopyRange && (op.other_slot % 2 != 0) != past;
 }
 
+// The kernel decides these by the owner that it has last been told, without asking again
+// (docs/semantics.md): a look before tells it.
+bool hangs_on_owner(Call call) {
+  return call == Call::kChmod || call == Call::kChown || call == Call::kSetTimes ||
+         call == Call::kSetxattr || call == Call::kRemovexattr;
+}
+
 class Halves final : public Subject {
  public:
   Halves(Subject& mount, Subject& past) : mount_(mount), past_(past) {}
   Outcome apply(const Operation& op) override {
     if (needs_both(op)) return {};
-    if (!goes_past_the_mount(op)) return mount_.apply(op);
+    if (!goes_past_the_mount(op)) {
+      if (hangs_on_owner(op.call)) {
+        Operation look = op;
+        look.call = Call::kStat;
+        (void)mount_.apply(look);
+      }
+      return mount_.apply(op);
+    }
     Outcome outcome = past_.apply(op);
     fuse::Session::deliver_notices();  // as the service does before it answers
     return outcome;

@@ -249,6 +249,11 @@ with open(os.environ["mount"] + "/mapped", "r+b") as file:
     assert libc.fallocate(file.fileno(), collapse_range, ctypes.c_long(0), ctypes.c_long(4096)) == -1
     assert ctypes.get_errno() == errno.EOPNOTSUPP, ctypes.get_errno()
 PYTHON
+check "a new owner is known when the attributes have been asked for, and an old one is none at once" bash -c '
+  touch "$mount/given" && chown 65534 "$mount/given" && stat "$mount/given" >/dev/null &&
+  preloaded chown 1000 "$mount/given"
+  as() { setpriv --reuid "$1" --regid "$1" --clear-groups python3 -c "import os; os.chmod(\"$mount/given\", 0o640)" 2>/dev/null; }
+  ! as 65534 && stat "$mount/given" >/dev/null && as 1000 && same "$(stat -c %a "$mount/given")" 640'
 check "others' groups count" bash -c '
   mkdir "$mount/group" && chgrp 4242 "$mount/group" && chmod 770 "$mount/group" &&
   setpriv --reuid 65534 --regid 65534 --groups 4242 touch "$mount/group/by-member" &&
