@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,10 +26,6 @@ namespace {
 using host::Descriptor;
 
 constexpr int kMostToStop = 10000;  // ms that a service may take to end before it is killed
-
-Descriptor open_pidfd(pid_t pid) {
-  return Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-}
 
 void wait_readable(int descriptor) {
   pollfd event{descriptor, POLLIN, 0};
@@ -99,7 +94,7 @@ int wait_for_program(pid_t program, const sigset_t& signals) {
 
 // The service's process, ended; what it wrote to standard error says why if it failed.
 void wait_for_service(pid_t service) {
-  const Descriptor pidfd = open_pidfd(service);
+  const Descriptor pidfd = host::open_pidfd(service);
   pollfd event{pidfd.get(), POLLIN, 0};
   if (::poll(&event, 1, kMostToStop) == 0) {
     complain(
@@ -175,7 +170,7 @@ int with(HostConfig config, const Catalog& catalog, const std::vector<std::strin
   if (child < 0) {
     complain(fmt::format("fork: {} (raise the limit of processes)", std::strerror(errno)));
   } else {
-    host::send_descriptor(ours.get(), open_pidfd(child));
+    host::send_descriptor(ours.get(), host::open_pidfd(child));
     exit_status = wait_for_program(child, signals);
   }
   ours.reset();

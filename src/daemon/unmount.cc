@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -101,8 +100,7 @@ absl::Status unmount(const std::string& path, Detach detach) {
   const bool lives = service && service->pid != 0;
   const bool is_stale = !lives && (fuse::is_stale(path) || (service && is_others(path)));
   const bool waits = lives && detach == Detach::kWhenUnused && ends_with(*service, path);
-  const Descriptor process(waits ? static_cast<int>(::syscall(SYS_pidfd_open, service->pid, 0))
-                                 : -1);
+  const Descriptor process = waits ? host::open_pidfd(service->pid) : Descriptor();
   if (!fuse::unmount(path, is_stale ? Detach::kLazily : detach)) {
     const int error = errno;
     return failure(error == EPERM && user == ::geteuid() ? EBUSY : error, path, *mount);

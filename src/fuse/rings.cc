@@ -18,8 +18,8 @@
 namespace libservices::fuse {
 namespace {
 
-constexpr std::uint64_t kFirstFetch = std::uint64_t{1}
-                                      << 62U;  // of the numbers of our own requests
+// Of the numbers of our own requests.
+constexpr std::uint64_t kFirstFetch = std::uint64_t{1} << 62U;
 
 // How many the kernel has queues for: those that could ever be there. 0: not known.
 std::size_t possible_processors() {

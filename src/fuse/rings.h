@@ -12,7 +12,8 @@
 //
 // A place stays taken while its request waits for a lock, and so does its thread. A lock that is
 // not to be had at once gives ENOLCK beyond kMostWaiting of them, and to callers on processors that
-// this process may not use. SOURCE: fs/fuse/dev_uring.c of Linux. THREADS: all members at once.
+// this process may not use.
+// SOURCE: fs/fuse/dev_uring.c of Linux. THREADS: all members at once.
 #ifndef LIBSERVICES_SRC_FUSE_RINGS_H_
 #define LIBSERVICES_SRC_FUSE_RINGS_H_
 

@@ -5,6 +5,8 @@
 #define LIBSERVICES_SRC_HOST_DESCRIPTOR_H_
 
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <utility>
@@ -32,6 +34,11 @@ class Descriptor {
  private:
   int number_ = -1;
 };
+
+// Of a process, for poll(): readable when it has ended.
+inline Descriptor open_pidfd(pid_t pid) {
+  return Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
 
 // Of this process, for a service: as many descriptors as may be had.
 inline void raise_descriptor_limit() {

@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,10 +16,6 @@
 
 namespace libservices::host {
 namespace {
-
-Descriptor open_pidfd(pid_t pid) {
-  return Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-}
 
 bool is_dead(const Descriptor& pidfd) {
   pollfd question{pidfd.get(), POLLIN, 0};
