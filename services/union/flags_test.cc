@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
+#include <set>
 #include <string>
 
 #include "services/union/host_union.h"
@@ -90,7 +92,9 @@ TEST_CASE_FIXTURE(FlagsTest, "an immutable object of a lower stays as it is, for
     REQUIRE(set_on_host(sut.path("low1" + name), flag));
     REQUIRE(set_on_host(sut.path("low1" + name + "-dir"), flag));
   }
-  for (const auto& [name, flag] : protecting) {
+  for (const auto& each : protecting) {
+    const std::string& name = each.first;
+    const int flag = each.second;
     CAPTURE(flag);
     CHECK((flags_of(name) & static_cast<std::uint32_t>(flag)) != 0);
     CHECK(sut.stat(name).is_protected());
