@@ -109,6 +109,15 @@ class AnyFilesystem {
   virtual Result<std::size_t> listxattr(const Context&, const Location&, std::span<char> into) = 0;
   virtual Result<void> removexattr(const Context&, const Location&, std::string_view name) = 0;
 
+  // Of a file or directory. ERRORS: ENOTTY where it has none. To change whether it is immutable or
+  // appended to alone takes the superuser; other flags, its owner.
+  virtual Result<InodeFlags> getflags(const Context&, const Location&, InodeFlags::Form) {
+    return Errno{ENOTTY};
+  }
+  virtual Result<void> setflags(const Context&, const Location&, const InodeFlags&) {
+    return Errno{ENOTTY};
+  }
+
   // Never waits: ERRORS: EAGAIN when another holds a conflicting lock.
   virtual Result<void> lock(const Context&, OpenFile&, const LockRequest&) = 0;
   // The first conflicting lock, or `type == kUnlock` when the lock could be had.

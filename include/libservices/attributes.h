@@ -33,6 +33,13 @@ struct Attributes {
   // The owner or group is one that callers have no id for, and `uid` or `gid` a stand-in (IdMap):
   // no caller is that user or in that group, whatever id he has.
   enum Unmapped : std::uint32_t { kUidUnmapped = 1U << 0, kGidUnmapped = 1U << 1 };
+  // What statx tells of the object's flags (inode_flags.h); none where the storage has no flags.
+  enum Flag : std::uint32_t {
+    kImmutable = 1U << 0,
+    kAppendOnly = 1U << 1,
+    kNoDump = 1U << 2,
+    kCompressed = 1U << 3,
+  };
 
   // Which object this is. Two nodes of one filesystem instance are the same object exactly when
   // both numbers are equal; the pair is not reused while any node, open file or link is left.
@@ -47,7 +54,8 @@ struct Attributes {
   std::uint64_t size = 0;            // bytes; of a symbolic link the length of its target
   std::uint64_t blocks = 0;          // allocated, in units of 512 bytes
   std::uint32_t block_size = 4096;   // preferred size of a transfer, bytes
-  std::uint32_t unmapped = 0;        // of Unmapped
+  std::uint16_t unmapped = 0;        // of Unmapped
+  std::uint16_t flags = 0;           // of Flag
   Timestamp atime;  // last access
   Timestamp mtime;  // last change of the content
   Timestamp ctime;  // last change of the content or of an attribute
@@ -56,6 +64,9 @@ struct Attributes {
   bool is_directory() const { return S_ISDIR(mode); }
   bool is_regular() const { return S_ISREG(mode); }
   bool is_symlink() const { return S_ISLNK(mode); }
+  bool has(Flag flag) const { return (flags & flag) != 0; }
+  // Nobody removes, renames or writes it; appends to it at most.
+  bool is_protected() const { return (flags & (kImmutable | kAppendOnly)) != 0; }
   std::uint32_t permissions() const { return mode & 07777U; }
 };
 static_assert(sizeof(Attributes) == 128);

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "libservices/inode_flags.h"
 #include "libservices/libservice.h"
 
 namespace libservices {
@@ -187,6 +188,24 @@ concept OffersClone = HasNodes<S> && requires(S& s, const Context& context,
   { s.clone(context, file, from) } -> std::same_as<Result<void>>;
 };
 
+// getflags: of a regular file or a directory. ERRORS: ENOTTY where the storage has none.
+template <class S>
+concept OffersFlags = HasNodes<S> && requires(S& s, const Context& context,
+                                              const typename S::Node& node,
+                                              InodeFlags::Form form) {
+  { s.getflags(context, node, form) } -> std::same_as<Result<InodeFlags>>;
+};
+
+// setflags: all of that form. What an immutable object, or one that can be appended to alone, does
+// not allow fails with EPERM from then on, whoever asks. ERRORS: as getflags; EOPNOTSUPP for a flag
+// that the storage does not know, or that cannot be changed.
+template <class S>
+concept OffersFlagChanges =
+    OffersFlags<S> && requires(S& s, const Context& context, const typename S::Node& node,
+                               const InodeFlags& flags) {
+      { s.setflags(context, node, flags) } -> std::same_as<Result<void>>;
+    };
+
 // Storage that other programs could not read by itself, since the content of some files lies
 // elsewhere in part. partial_files: how many; EINTR when a stop is requested. complete: they become
 // whole; counts in `completed`.
@@ -199,7 +218,7 @@ concept KeepsPartialFiles =
 
 struct Capabilities {
   bool writable, readlink, symlink, link, mknod, tmpfile, staging, statfs, xattrs, append,
-      fallocate, seek, copy_range, backing, clone;
+      fallocate, seek, copy_range, backing, clone, flags, flag_changes;
 
   friend constexpr bool operator==(const Capabilities&, const Capabilities&) = default;
 };
@@ -220,7 +239,9 @@ constexpr Capabilities capabilities_of() {
           .seek = OffersSeek<S>,
           .copy_range = OffersCopyRange<S>,
           .backing = OffersBacking<S>,
-          .clone = OffersClone<S>};
+          .clone = OffersClone<S>,
+          .flags = OffersFlags<S>,
+          .flag_changes = OffersFlagChanges<S>};
 }
 
 template <class S>

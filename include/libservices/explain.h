@@ -48,6 +48,8 @@ struct Given {
   RenameMode rename_mode;
   Staging staging;
   Backing backing;
+  InodeFlags inode_flags;
+  InodeFlags::Form form;
   XattrMode xattr_mode;
   SyncScope scope;
   SeekTarget seek_target;
@@ -92,6 +94,7 @@ LIBSERVICES_FIT_(getxattr, OffersXattrs, (g.context, g.node, g.name, g.bytes), R
 LIBSERVICES_FIT_(listxattr, OffersXattrs, (g.context, g.node, g.text), Result<std::size_t>)
 LIBSERVICES_FIT_(seek, OffersSeek, (g.context, g.file, g.offset, g.seek_target), Result<std::uint64_t>)
 LIBSERVICES_FIT_(backing, OffersBacking, (g.context, g.file), Result<Backing>)
+LIBSERVICES_FIT_(getflags, OffersFlags, (g.context, g.node, g.form), Result<InodeFlags>)
 LIBSERVICES_FIT_(create, CanWrite, (g.context, g.directory, g.name, g.fresh, g.flags), Result<Created<Node, File>>)
 LIBSERVICES_FIT_(write, CanWrite, (g.context, g.file, g.offset, g.from), Result<std::size_t>)
 LIBSERVICES_FIT_(fsync, CanWrite, (g.context, g.file, g.scope), Result<void>)
@@ -110,6 +113,7 @@ LIBSERVICES_FIT_(removexattr, OffersXattrs, (g.context, g.node, g.name), Result<
 LIBSERVICES_FIT_(append, OffersAppend, (g.context, g.file, g.from, g.written), Result<std::uint64_t>)
 LIBSERVICES_FIT_(fallocate, OffersFallocate, (g.context, g.file, g.mode, g.offset, g.length), Result<void>)
 LIBSERVICES_FIT_(clone, OffersClone, (g.context, g.file, g.backing), Result<void>)
+LIBSERVICES_FIT_(setflags, OffersFlagChanges, (g.context, g.node, g.inode_flags), Result<void>)
 LIBSERVICES_FIT_(copy_range, OffersCopyRange, (g.context, g.file, g.offset, g.to, g.to_offset, g.length), Result<std::uint64_t>)
 // clang-format on
 #undef LIBSERVICES_FIT_

@@ -27,6 +27,14 @@ namespace libservices {
 
 namespace internal {
 enum class XattrUse : std::uint8_t { kRead, kWrite };
+
+// What O_PATH opened is no file to the f-forms.
+inline Result<void> check_has_file(const Location& location) {
+  if (location.itself && !location.as_path && location.base->flags().has(O_PATH)) {
+    return Errno{EBADF};
+  }
+  return {};
+}
 }  // namespace internal
 
 struct FilesystemOptions {
@@ -170,6 +178,9 @@ class Filesystem {
   Result<std::size_t> listxattr(const Context&, const Location&, std::span<char> into);
   Result<void> removexattr(const Context&, const Location&, std::string_view name);
 
+  Result<InodeFlags> getflags(const Context&, const Location&, InodeFlags::Form);
+  Result<void> setflags(const Context&, const Location&, const InodeFlags&);
+
   Result<Reference> refer(const Context& context, const Location& location) {
     LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
     LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *at.target.inode));
@@ -224,6 +235,7 @@ class Filesystem {
 }  // namespace libservices
 
 #include "libservices/internal/filesystem_calls.h"   // IWYU pragma: export
+#include "libservices/internal/filesystem_flags.h"   // IWYU pragma: export
 #include "libservices/internal/filesystem_xattrs.h"  // IWYU pragma: export
 
 #endif  // LIBSERVICES_FILESYSTEM_H_

@@ -99,6 +99,12 @@ class FilesystemOf final : public AnyFilesystem {
   Result<void> removexattr(C c, L at, std::string_view name) override {
     return fs_.removexattr(c, at, name);
   }
+  Result<InodeFlags> getflags(C c, L at, InodeFlags::Form form) override {
+    return fs_.getflags(c, at, form);
+  }
+  Result<void> setflags(C c, L at, const InodeFlags& flags) override {
+    return fs_.setflags(c, at, flags);
+  }
   Result<void> lock(C c, OpenFile& file, const LockRequest& request) override {
     return fs_.lock(c, file, request);
   }

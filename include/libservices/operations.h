@@ -26,7 +26,8 @@
   X(getxattr)                          \
   X(listxattr)                         \
   X(seek)                              \
-  X(backing)
+  X(backing)                           \
+  X(getflags)
 
 #define LIBSERVICES_WRITE_OPERATIONS(X) \
   X(create)                             \
@@ -47,7 +48,8 @@
   X(append)                             \
   X(fallocate)                          \
   X(copy_range)                         \
-  X(clone)
+  X(clone)                              \
+  X(setflags)
 
 #define LIBSERVICES_OPERATIONS(X) \
   LIBSERVICES_READ_OPERATIONS(X)  \

@@ -250,10 +250,17 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
   if (known == nullptr) {
     LIBSERVICES_TRY(known, nodes_->descriptor(node));
   }
-  auto file = std::make_unique<OpenFile>(uninterrupted([&] {
-    return node->is(S_IFDIR) ? ::openat(known->fd(), ".", bits)
-                             : ::open(ProcPath(known->fd()).c_str(), bits | (flags.bits & O_TRUNC));
-  }));
+  const auto open_it = [&](int how) {
+    return std::make_unique<OpenFile>(uninterrupted([&] {
+      return node->is(S_IFDIR) ? ::openat(known->fd(), ".", how)
+                               : ::open(ProcPath(known->fd()).c_str(), how);
+    }));
+  };
+  auto file = open_it(bits | (flags.bits & O_TRUNC));
+  if (file->fd() < 0 && errno == EPERM && flags.has(O_APPEND)) {  // that may be all it allows
+    file = open_it(bits | (flags.bits & (O_TRUNC | O_APPEND)));
+    file->only_appends = true;
+  }
   if (file->fd() < 0) return last_errno();
   LIBSERVICES_TRY(const Attributes seen, attributes_of(file->fd(), ""));
   return opened(node, std::move(file), seen);
@@ -290,6 +297,7 @@ Result<std::size_t> Local::read(C, File& file, std::uint64_t offset, std::span<s
 Result<std::size_t> Local::write(C, File& file, std::uint64_t offset,
                                  std::span<const std::byte> from) {
   if (!fits(offset)) return Errno{EFBIG};
+  if (file->only_appends) return Errno{EPERM};
   std::size_t done = 0;
   while (done < from.size()) {
     const ssize_t count = uninterrupted([&] {

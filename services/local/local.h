@@ -51,6 +51,7 @@ class Local {
     int fd() const { return descriptor->fd(); }
 
     std::shared_ptr<local_internal::Descriptor> descriptor;
+    bool only_appends = false;       // the host lets nothing else
     Node node;                       // of which calls may use the descriptor meanwhile
     std::mutex offset;               // held while the descriptor's own offset counts
     std::uint64_t listed = 0;        // where a listing left that offset; guarded by `offset`
@@ -123,6 +124,9 @@ class Local {
   Result<std::size_t> listxattr(C context, const Node& node, std::span<char> into);
   Result<void> removexattr(C context, const Node& node, std::string_view name);
 
+  Result<InodeFlags> getflags(C context, const Node& node, InodeFlags::Form form);
+  Result<void> setflags(C context, const Node& node, const InodeFlags& flags);
+
   // Descriptors of known objects that are open now; those of open files are not among them.
   std::size_t kept_descriptors() const {
     return nodes_ != nullptr ? nodes_->open_descriptors() : 0;
@@ -192,7 +196,9 @@ static_assert(capabilities_of<Local>() == Capabilities{.writable = true,
                                                        .seek = true,
                                                        .copy_range = true,
                                                        .backing = true,
-                                                       .clone = true});
+                                                       .clone = true,
+                                                       .flags = true,
+                                                       .flag_changes = true});
 
 }  // namespace libservices
 

@@ -18,6 +18,16 @@ constexpr std::size_t kDeepest = 100'000;  // directories one inside the other
 
 Timestamp time_of(const statx_timestamp& time) { return {time.tv_sec, time.tv_nsec, 0}; }
 
+std::uint16_t flags_of(std::uint64_t attributes) {
+  const auto flag = [&](std::uint64_t bit, Attributes::Flag ours) {
+    return (attributes & bit) != 0 ? std::uint32_t{ours} : 0U;
+  };
+  return static_cast<std::uint16_t>(flag(STATX_ATTR_IMMUTABLE, Attributes::kImmutable) |
+                                    flag(STATX_ATTR_APPEND, Attributes::kAppendOnly) |
+                                    flag(STATX_ATTR_NODUMP, Attributes::kNoDump) |
+                                    flag(STATX_ATTR_COMPRESSED, Attributes::kCompressed));
+}
+
 }  // namespace
 
 Descriptor::~Descriptor() {
@@ -63,6 +73,7 @@ Result<Attributes> attributes_of(int fd, const char* name, std::uint64_t* mount)
   attributes.atime = time_of(seen.stx_atime);
   attributes.mtime = time_of(seen.stx_mtime);
   attributes.ctime = time_of(seen.stx_ctime);
+  attributes.flags = flags_of(seen.stx_attributes);
   if ((seen.stx_mask & STATX_BTIME) != 0) attributes.btime = time_of(seen.stx_btime);
   return attributes;
 }

@@ -69,6 +69,7 @@ class ObjectCopy {
     Lower& lower = branches_.lower(source.branch);
     LIBSERVICES_TRY(const Attributes old, lower.getattr(context, source.node));
     if (old.unmapped != 0) return Errno{EOVERFLOW};  // the upper would get another owner
+    if (old.is_protected()) return Errno{EPERM};      // the upper's copy would not be
     const NewNode fresh{old.mode & 07777U, old.uid, old.gid, old.special_device};
     Result<Entry<UpperNode>> raw = Errno{EIO};
     std::optional<File> file;

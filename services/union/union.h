@@ -170,6 +170,13 @@ class Union {
     return upper().statfs(context, *branches_.root()->upper());
   }
 
+  // Flags of a lower object that is copied up stay with the lower, but for those that protect it:
+  // then nothing about it can be changed (EPERM).
+  Result<InodeFlags> getflags(C context, const Node& node, InodeFlags::Form form)
+    requires OffersFlags<Upper> && OffersFlags<Lower>;
+  Result<void> setflags(C context, const Node& node, const InodeFlags& flags)
+    requires OffersFlagChanges<Upper> && OffersFlags<Lower>;
+
   // How many files of the upper have content in the lowers still. Looks at every file of the upper.
   Result<std::uint64_t> partial_files(C context, std::stop_token stop = {});
   // Their content comes to the upper, so that the kernel's overlayfs can have it: the first error

@@ -86,6 +86,28 @@ Result<void> Union<Upper, Lower>::removexattr(C context, const Node& node,
   return upper().removexattr(context, upper_node, name);
 }
 
+template <CanBeUpper Upper, ReadableService Lower>
+Result<InodeFlags> Union<Upper, Lower>::getflags(C context, const Node& node, InodeFlags::Form form)
+  requires OffersFlags<Upper> && OffersFlags<Lower>
+{
+  if (auto upper_node = node->upper()) return upper().getflags(context, *upper_node, form);
+  const auto& part = node->lowers.front();
+  return branches_.lower(part.branch).getflags(context, part.node, form);
+}
+
+// A file that nobody can write any more must have its content: no more comes up later.
+template <CanBeUpper Upper, ReadableService Lower>
+Result<void> Union<Upper, Lower>::setflags(C context, const Node& node, const InodeFlags& flags)
+  requires OffersFlagChanges<Upper> && OffersFlags<Lower>
+{
+  LIBSERVICES_TRY(const auto upper_node, copy_up_.ensure(context, node));
+  if (const auto partial = node->partial(); partial && flags.protects()) {
+    LIBSERVICES_CHECK_OK(partials_.settle(context, upper_node, *partial));
+    LIBSERVICES_CHECK_OK(partials_.complete(context, upper_node, *partial));
+  }
+  return upper().setflags(context, upper_node, flags);
+}
+
 }  // namespace libservices
 
 #endif  // LIBSERVICES_SERVICES_UNION_UNION_ATTRIBUTES_H_

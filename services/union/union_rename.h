@@ -74,6 +74,7 @@ Result<void> Union<Upper, Lower>::rename_once(C context, const Node& directory,
   if (to.record && mode == RenameMode::kExchange) {
     if (union_internal::is_within(directory, to.record)) return Errno{EINVAL};
   } else if (to.record) {
+    if (to.attributes.is_protected()) return Errno{EPERM};
     if (from.record->is_directory() != to.record->is_directory()) {
       return Errno{from.record->is_directory() ? ENOTDIR : EISDIR};
     }

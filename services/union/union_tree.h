@@ -161,6 +161,7 @@ Result<void> Union<Upper, Lower>::remove(C context, const Node& directory, std::
   LIBSERVICES_TRY(const auto now, lookup_.find(context, directory, name));
   if (!now.record) return Errno{ENOENT};
   if (is_directory != now.record->is_directory()) return Errno{is_directory ? ENOTDIR : EISDIR};
+  if (now.attributes.is_protected()) return Errno{EPERM};
   std::unique_lock<std::shared_mutex> inside;
   if (is_directory) {
     inside = std::unique_lock(now.record->entries);

@@ -351,36 +351,6 @@ long sendfile(int to, int from, off_t* offset, std::size_t size) {
   return copy_through(from, offset, to, nullptr, size < kMostInCall ? size : kMostInCall);
 }
 
-long ioctl(int descriptor, unsigned long command, unsigned long argument) {
-  OpenRecord* const record = find(descriptor);
-  if (record == nullptr) return raw::syscall(SYS_ioctl, descriptor, command, argument);
-  constexpr unsigned long kClose = 0x5451;           // FIOCLEX
-  constexpr unsigned long kNoClose = 0x5450;         // FIONCLEX
-  constexpr unsigned long kToRead = 0x541b;          // FIONREAD
-  constexpr unsigned long kClone = 0x40049409;       // FICLONE
-  constexpr unsigned long kCloneRange = 0x4020940d;  // FICLONERANGE
-  switch (command) {
-    case kClose:
-      return raw::syscall(SYS_fcntl, descriptor, F_SETFD, FD_CLOEXEC);
-    case kNoClose:
-      return raw::syscall(SYS_fcntl, descriptor, F_SETFD, 0);
-    case kToRead: {
-      struct stat status;
-      if (const long error = calls::fstat(descriptor, &status); error != 0) return error;
-      const long offset = lseek(descriptor, 0, SEEK_CUR);
-      if (offset < 0) return offset;
-      *reinterpret_cast<int*>(argument) =
-          status.st_size > offset ? static_cast<int>(status.st_size - offset) : 0;
-      return 0;
-    }
-    case kClone:
-    case kCloneRange:
-      return -EOPNOTSUPP;
-    default:
-      return -ENOTTY;
-  }
-}
-
 long mmap(void* address, std::size_t size, int protection, int flags, int descriptor,
           off_t offset) {
   OpenRecord* const record = (flags & MAP_ANONYMOUS) != 0 ? nullptr : find(descriptor);

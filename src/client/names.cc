@@ -85,6 +85,16 @@ void to_stat(const Attributes& from, struct stat* into) {
   into->st_ctim = time_of(from.ctime);
 }
 
+std::uint64_t statx_flags(std::uint16_t flags) {
+  const auto flag = [&](Attributes::Flag ours, std::uint64_t bit) {
+    return (flags & ours) != 0 ? bit : 0;
+  };
+  return flag(Attributes::kImmutable, STATX_ATTR_IMMUTABLE) |
+         flag(Attributes::kAppendOnly, STATX_ATTR_APPEND) |
+         flag(Attributes::kNoDump, STATX_ATTR_NODUMP) |
+         flag(Attributes::kCompressed, STATX_ATTR_COMPRESSED);
+}
+
 void to_statx(const Attributes& from, struct statx* into) {
   auto time = [](const Timestamp& stamp) {
     struct statx_timestamp converted {};
@@ -95,6 +105,8 @@ void to_statx(const Attributes& from, struct statx* into) {
   *into = {};
   into->stx_mask = STATX_BASIC_STATS | (from.btime == Timestamp{} ? 0U : STATX_BTIME);
   into->stx_blksize = from.block_size;
+  into->stx_attributes = statx_flags(from.flags);
+  into->stx_attributes_mask = statx_flags(UINT16_MAX);
   into->stx_nlink = from.links;
   into->stx_uid = from.uid;
   into->stx_gid = from.gid;

@@ -90,6 +90,8 @@ bool Request::may_run_twice() const {
     case Operation::kSetFlags:
     case Operation::kGetFlags:
     case Operation::kPathOf:
+    case Operation::kGetInodeFlags:
+    case Operation::kSetInodeFlags:
     case Operation::kTestLock:
     case Operation::kFsync:
     case Operation::kReaddir:  // the service knows whether the listing had begun

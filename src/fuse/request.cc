@@ -237,7 +237,7 @@ Result<void> Session::Run::run() {
     case FUSE_COPY_FILE_RANGE:
       return copy_range();
     case FUSE_IOCTL:
-      return Errno{ENOTTY};
+      return ioctl();
     default:  // the kernel does without: poll says ready, bmap that there is no block device
       return Errno{ENOSYS};
   }

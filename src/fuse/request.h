@@ -104,6 +104,8 @@ class Session::Run {
   Result<void> copy_range();
   Result<void> lock();
 
+  Result<void> ioctl();  // in request_ioctl.cc
+
   Session& session_;
   AnyFilesystem& filesystem_;
   const Message& message_;

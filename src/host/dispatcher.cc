@@ -17,11 +17,15 @@
 namespace libservices::host {
 
 const std::array<std::string_view, kOperations> kProtocolOperationNames = {
-    "nothing",   "open",      "close",      "read",      "write",       "seek",   "readdir",
-    "fsync",     "fallocate", "copy_range", "stat",      "setattr",     "access", "statfs",
-    "mkdir",     "mknod",     "symlink",    "readlink",  "link",        "unlink", "rmdir",
-    "rename",    "getxattr",  "setxattr",   "listxattr", "removexattr", "lock",   "test_lock",
-    "set_flags", "get_flags", "path_of"};
+    "nothing",        "open",        "close",    "read",
+    "write",          "seek",        "readdir",  "fsync",
+    "fallocate",      "copy_range",  "stat",     "setattr",
+    "access",         "statfs",      "mkdir",    "mknod",
+    "symlink",        "readlink",    "link",     "unlink",
+    "rmdir",          "rename",      "getxattr", "setxattr",
+    "listxattr",      "removexattr", "lock",     "test_lock",
+    "set_flags",      "get_flags",   "path_of",  "get_inode_flags",
+    "set_inode_flags"};
 
 namespace {
 
@@ -137,6 +141,7 @@ class Run {
   Result<void> xattr();
   Result<void> lock();
   Result<void> flags();
+  Result<void> inode_flags();
   Result<void> path_of();
 
   const FilesystemTable& filesystems_;
@@ -502,6 +507,18 @@ Result<void> Run::flags() {
   return answer_word(reported_flags(file->file().flags()));
 }
 
+Result<void> Run::inode_flags() {
+  const auto request = words<protocol::InodeFlagsRequest>();
+  LIBSERVICES_CHECK_OK(locate(request.target, from_));
+  if (request.flags.form > InodeFlags::Form::kExtended) return kMalformed;
+  if (call_.operation == Operation::kSetInodeFlags) {
+    return from_.filesystem->setflags(context_, from_.location, request.flags);
+  }
+  LIBSERVICES_TRY(const InodeFlags flags,
+                  from_.filesystem->getflags(context_, from_.location, request.flags.form));
+  return answer(flags);
+}
+
 Result<void> Run::path_of() {
   const auto request = words<protocol::PathOfRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
@@ -609,6 +626,9 @@ Result<void> Run::run() {
       return flags();
     case Operation::kPathOf:
       return path_of();
+    case Operation::kGetInodeFlags:
+    case Operation::kSetInodeFlags:
+      return inode_flags();
   }
   return kMalformed;
 }

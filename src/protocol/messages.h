@@ -18,6 +18,7 @@
 #include <type_traits>
 
 #include "libservices/attributes.h"
+#include "libservices/inode_flags.h"
 
 namespace libservices::protocol {
 
@@ -55,7 +56,9 @@ enum class Operation : std::uint16_t {
   kSetFlags,
   kGetFlags,
   kPathOf,
-  kLast = kPathOf,
+  kGetInodeFlags,
+  kSetInodeFlags,
+  kLast = kSetInodeFlags,
 };
 
 // A service open file as the session knows it; kRoot is the root of the request's instance.
@@ -193,6 +196,11 @@ struct XattrRequest {  // input: the path, the name, then for setxattr the value
   std::uint64_t count = 0;     // get and list: room for the answer, 0 asks for its size;
 };                             // set: bytes of the value. First word of an answer: the whole size
 
+struct InodeFlagsRequest {  // of a get only the form counts, and the answer's words are an InodeFlags
+  Target target;
+  InodeFlags flags;
+};
+
 struct LockWords {  // the words of a kTestLock answer are one too
   Handle handle = 0;
   std::uint32_t owner = 0;  // LockRequest::Owner
@@ -218,6 +226,7 @@ template <class T>
 concept FitsAnswer = std::is_trivially_copyable_v<T> && sizeof(T) <= 8 * kAnswerWords;
 static_assert(FitsRequest<SetattrRequest> && FitsRequest<TwoTargetsRequest>);
 static_assert(FitsRequest<CopyRangeRequest> && FitsRequest<LockWords> && FitsRequest<OpenRequest>);
+static_assert(FitsRequest<InodeFlagsRequest> && FitsAnswer<InodeFlags>);
 static_assert(FitsAnswer<Attributes> && FitsAnswer<VolumeInfo> && FitsAnswer<OpenAnswer>);
 
 }  // namespace libservices::protocol

@@ -241,8 +241,8 @@ import ctypes, errno, fcntl, os
 libc = ctypes.CDLL(None, use_errno=True)
 with open(os.environ["mount"] + "/mapped", "r+b") as file:
     try:
-        fcntl.ioctl(file, 0x80086601, bytearray(8))  # FS_IOC_GETFLAGS
-        raise SystemExit("FS_IOC_GETFLAGS is there")
+        fcntl.ioctl(file, 0x82187201, bytearray(536))  # VFAT_IOCTL_READDIR_BOTH
+        raise SystemExit("an ioctl of another filesystem is there")
     except OSError as error:
         assert error.errno == errno.ENOTTY, error
     collapse_range = 8

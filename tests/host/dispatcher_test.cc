@@ -254,14 +254,20 @@ TEST_CASE("what no library writes is refused and counted") {
       client
           .call(Operation::kSetxattr, protocol::XattrRequest{{0, 0, 2}, 4, 0, UINT64_MAX}, "/fuser")
           .malformed);
-  CHECK(refused() == 7);
+  const protocol::Target itself{handle, Target::kItself, 0};
+  const InodeFlags no_form{.form = static_cast<InodeFlags::Form>(2)};
+  CHECK(client.call(Operation::kSetInodeFlags, protocol::InodeFlagsRequest{itself, no_form})
+            .malformed);
+  CHECK(refused() == 8);
+  CHECK(client.call(Operation::kGetInodeFlags, protocol::InodeFlagsRequest{itself, {}}).error ==
+        ENOTTY);  // memory has none
   // Lengths that are wrong in an ordinary way are errors of the call.
   const std::string name(5000, 'x');
   CHECK(client.call(Operation::kStat, protocol::StatRequest{InProcessClient::target(name)}, name)
             .error == ENAMETOOLONG);
   CHECK(client.call(Operation::kSeek, protocol::SeekRequest{handle, 0, 99}).error == EINVAL);
   CHECK(client.call(Operation::kNothing, protocol::FsyncRequest{}).error == 0);
-  CHECK(refused() == 7);
+  CHECK(refused() == 8);
 }
 
 TEST_CASE("random requests, in bytes that change meanwhile, do no harm") {

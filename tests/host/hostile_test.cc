@@ -6,6 +6,8 @@
 // beside it gets right answers.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -115,6 +117,16 @@ class Vandal {
   std::array<protocol::Handle, 16> handles_{};
 };
 
+// The service runs as we do. A superuser's request may make the root immutable, and his neighbours
+// would have to live with that.
+void give_up_immutable_flags() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[2]{};
+  REQUIRE(::syscall(SYS_capget, &header, sets) == 0);
+  sets[0].effective &= ~(1U << CAP_LINUX_IMMUTABLE);
+  REQUIRE(::syscall(SYS_capset, &header, sets) == 0);
+}
+
 // Writes and reads back a file of its own.
 int neighbour(const std::string& socket, const std::atomic<bool>& stop) {
   Session session(socket);
@@ -145,6 +157,7 @@ int neighbour(const std::string& socket, const std::atomic<bool>& stop) {
 
 TEST_CASE("a client whose requests change while they are served harms nobody") {
   ::alarm(300);
+  give_up_immutable_flags();
   char name[] = "/tmp/libservices-hostile-test.XXXXXX";
   const std::string base = ::mkdtemp(name);
   for (const char* each : {"/upper", "/lower"}) std::filesystem::create_directory(base + each);

@@ -22,15 +22,16 @@ namespace {
 constexpr Capabilities kAll{.writable = true, .readlink = true, .symlink = true, .link = true,
                             .mknod = true, .tmpfile = true, .staging = true, .statfs = true,
                             .xattrs = true, .append = true, .fallocate = true, .seek = true,
-                            .copy_range = true, .backing = true, .clone = true};
+                            .copy_range = true, .backing = true, .clone = true, .flags = true,
+                            .flag_changes = true};
 
-constexpr Capabilities all_but_clone() {
+constexpr Capabilities all_of_memory() {
   Capabilities these = kAll;
-  these.clone = false;
+  these.clone = these.flags = these.flag_changes = false;
   return these;
 }
 
-constexpr Capabilities kMemory = all_but_clone();
+constexpr Capabilities kMemory = all_of_memory();
 constexpr Capabilities reads_of_memory() {
   Capabilities these{};
   these.readlink = these.statfs = these.xattrs = these.seek = these.backing = true;

@@ -44,14 +44,6 @@ Result<void> check_xattr(const Identity& caller, const Attributes& object, std::
   return Errno{EOPNOTSUPP};
 }
 
-// What O_PATH opened is no file to the f-forms.
-inline Result<void> check_has_file(const Location& location) {
-  if (location.itself && !location.as_path && location.base->flags().has(O_PATH)) {
-    return Errno{EBADF};
-  }
-  return {};
-}
-
 }  // namespace internal
 
 template <ReadableService Stack>

@@ -57,7 +57,7 @@ class AttributeCache {
   bool was_unmapped() const {
     constexpr std::size_t kAt = offsetof(Attributes, unmapped);
     const std::uint64_t word = words_[kAt / 8].load(std::memory_order_acquire);
-    return static_cast<std::uint32_t>(word >> (kAt % 8 * 8)) != 0;
+    return static_cast<std::uint16_t>(word >> (kAt % 8 * 8)) != 0;
   }
 
   void store(const Attributes& attributes, std::uint64_t ticket, std::uint64_t now) {

@@ -72,10 +72,11 @@ inline Result<void> check_list(const Identity& caller, const Attributes& object,
 }
 
 // `wanted` is an or of R_OK, W_OK and X_OK. `list` is the object's access list, null if it has
-// none. ERRORS: EACCES.
+// none. ERRORS: EACCES, EPERM for what nobody may write.
 inline Result<void> check_access(const Identity& caller, const Attributes& object, int wanted,
                                  const AccessList* list = nullptr) {
   const auto bits = static_cast<unsigned>(wanted);
+  if ((bits & W_OK) != 0 && object.has(Attributes::kImmutable)) return Errno{EPERM};
   if (object.unmapped != 0) {
     if ((bits & W_OK) != 0) return Errno{EACCES};
   } else if (caller.is_superuser()) {
@@ -103,9 +104,10 @@ inline bool owns(const Identity& caller, const Attributes& object) {
 }
 
 // Whether `caller` may remove or rename `object` in `directory`, write access given.
-// ERRORS: EPERM in a sticky directory.
-inline Result<void> check_sticky(const Identity& caller, const Attributes& directory,
-                                 const Attributes& object) {
+// ERRORS: EPERM in a sticky directory, and where flags forbid it to everybody.
+inline Result<void> check_removal(const Identity& caller, const Attributes& directory,
+                                  const Attributes& object) {
+  if (directory.has(Attributes::kAppendOnly) || object.is_protected()) return Errno{EPERM};
   if ((directory.mode & S_ISVTX) == 0 || caller.is_superuser() || caller.uid == object.uid ||
       is_owner(caller, directory)) {
     return {};

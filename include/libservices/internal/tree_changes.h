@@ -179,7 +179,7 @@ class TreeChanges {
   Result<void> may_remove(const Context& context, const Walked& at) {
     if (at.target.attributes.unmapped != 0) return Errno{EOVERFLOW};
     LIBSERVICES_CHECK_OK(may_change(context, at.parent));
-    return check_sticky(context.caller, at.parent.attributes, at.target.attributes);
+    return check_removal(context.caller, at.parent.attributes, at.target.attributes);
   }
 
   Result<void> still_there(const Here& directory) {

@@ -137,6 +137,7 @@ class Forwarding {
   LIBSERVICES_FORWARD_(listxattr, OffersXattrs, Result<std::size_t>, (C c, N node, std::span<char> into), (c, node, into))
   LIBSERVICES_FORWARD_(seek, OffersSeek, Result<std::uint64_t>, (C c, File& file, Offset offset, SeekTarget target), (c, file, offset, target))
   LIBSERVICES_FORWARD_(backing, OffersBacking, Result<Backing>, (C c, File& file), (c, file))
+  LIBSERVICES_FORWARD_(getflags, OffersFlags, Result<InodeFlags>, (C c, N node, InodeFlags::Form form), (c, node, form))
   LIBSERVICES_FORWARD_(create, CanWrite, Result<NewFile>, (C c, N directory, Name name, const NewNode& fresh, OpenFlags flags), (c, directory, name, fresh, flags))
   LIBSERVICES_FORWARD_(write, CanWrite, Result<std::size_t>, (C c, File& file, Offset offset, From from), (c, file, offset, from))
   LIBSERVICES_FORWARD_(fsync, CanWrite, Result<void>, (C c, File& file, SyncScope scope), (c, file, scope))
@@ -156,6 +157,7 @@ class Forwarding {
   LIBSERVICES_FORWARD_(fallocate, OffersFallocate, Result<void>, (C c, File& file, int mode, Offset offset, std::uint64_t length), (c, file, mode, offset, length))
   LIBSERVICES_FORWARD_(copy_range, OffersCopyRange, Result<std::uint64_t>, (C c, File& from, Offset from_offset, File& to, Offset to_offset, std::uint64_t length), (c, from, from_offset, to, to_offset, length))
   LIBSERVICES_FORWARD_(clone, OffersClone, Result<void>, (C c, File& file, Backing from), (c, file, from))
+  LIBSERVICES_FORWARD_(setflags, OffersFlagChanges, Result<void>, (C c, N node, const InodeFlags& flags), (c, node, flags))
   // clang-format on
 #undef LIBSERVICES_FORWARD_
 

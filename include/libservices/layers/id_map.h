@@ -108,7 +108,7 @@ class ShowOwners : public PassOn {
   }
 
  private:
-  static void show(const IdMapping& mapping, std::uint32_t& id, std::uint32_t& unmapped,
+  static void show(const IdMapping& mapping, std::uint32_t& id, std::uint16_t& unmapped,
                    Attributes::Unmapped mark) {
     if ((unmapped & mark) != 0) return;  // an IdMap beneath has no id for it
     const auto shown = mapping.shown(id);

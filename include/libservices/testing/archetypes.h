@@ -100,6 +100,8 @@ class EverythingArchetype : public WritableArchetype {
   }
   Result<Backing> backing(C, File&) { return Errno{ENOSYS}; }
   Result<void> clone(C, File&, Backing) { return Errno{ENOSYS}; }
+  Result<InodeFlags> getflags(C, N, InodeFlags::Form) { return Errno{ENOSYS}; }
+  Result<void> setflags(C, N, const InodeFlags&) { return Errno{ENOSYS}; }
 };
 
 static_assert(ReadableService<ReadableArchetype> && !WritableService<ReadableArchetype>);

@@ -22,6 +22,7 @@
 
 #include "libservices/testing/conformance_attributes.h"   // IWYU pragma: export
 #include "libservices/testing/conformance_concurrency.h"  // IWYU pragma: export
+#include "libservices/testing/conformance_flags.h"        // IWYU pragma: export
 #include "libservices/testing/conformance_links.h"        // IWYU pragma: export
 #include "libservices/testing/conformance_model.h"        // IWYU pragma: export
 #include "libservices/testing/conformance_read.h"         // IWYU pragma: export
@@ -40,6 +41,7 @@
   LIBSERVICES_CONFORMANCE_ATTRIBUTES(Stack)     \
   LIBSERVICES_CONFORMANCE_LINKS(Stack)          \
   LIBSERVICES_CONFORMANCE_XATTRS(Stack)         \
+  LIBSERVICES_CONFORMANCE_FLAGS(Stack)          \
   LIBSERVICES_CONFORMANCE_SPACE(Stack)          \
   LIBSERVICES_CONFORMANCE_CONCURRENCY(Stack)    \
   LIBSERVICES_CONFORMANCE_MODEL(Stack)          \
