@@ -23,8 +23,8 @@ namespace {
 constexpr int kWrongUse = 1;
 constexpr int kMountFailure = 32;
 
-// What lives there is left alone. A service that is just ending has no mount any more, and is
-// waited for later; one that is dead is followed.
+// What lives there is left alone. A service that is just ending has no mount any more, and perhaps no
+// table of them, and is waited for later; one that is dead is followed.
 absl::Status check_that_free(const std::string& path, const std::string& run_directory) {
   const std::optional<host::MountService> service = host::service_of_mount(path, ::geteuid());
   const bool lives = service && service->pid != 0;
@@ -35,7 +35,8 @@ absl::Status check_that_free(const std::string& path, const std::string& run_dir
         mount->source, lives ? fmt::format(", by process {}", service->pid) : "", path));
   }
   const pid_t other = host::service_of(run_directory);
-  if (other != 0 && (!service || service->run_directory != run_directory)) {
+  if (other != 0 && host::has_mount_table(run_directory) &&
+      (!service || service->run_directory != run_directory)) {
     return absl::AlreadyExistsError(
         fmt::format("run directory {}: a service with other mounts runs there already, as process "
                     "{} (choose another pool)",

@@ -113,6 +113,10 @@ std::string pool_of_mount(const std::string& path) {
   return fmt::format("{}-{:08x}", name.substr(0, kMostOfPath), (hash ^ hash >> 32U) & 0xffffffffU);
 }
 
+bool has_mount_table(const std::string& run_directory) {
+  return ::access((run_directory + "/mounts").c_str(), F_OK) == 0;
+}
+
 std::optional<MountService> service_of_mount(const std::string& path, uid_t user) {
   std::optional<MountService> dead;
   for (const std::string& directory : run_directories(user)) {

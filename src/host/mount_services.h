@@ -16,6 +16,9 @@ namespace libservices::host {
 // Different paths have different ones: where that would not do, a number follows.
 std::string pool_of_mount(const std::string& path);
 
+// Whether the service of that run directory has mounts: it has begun, and not ended yet.
+bool has_mount_table(const std::string& run_directory);
+
 struct MountService {
   std::string run_directory;
   pid_t pid = 0;  // 0: it is dead
