@@ -5,11 +5,6 @@
 # usage: flags_test.sh LIBSERVICES PRELOAD_LIBRARY
 set -u
 source "$(dirname "$0")/private.sh"
-skip() {
-  echo "SKIPPED: $1"
-  echo "0 passed, 0 failed, 1 skipped"
-  exit 0
-}
 type lsattr chattr mkfs.ext4 >/dev/null 2>&1 || skip 'there is no e2fsprogs'
 volume=$work/volume
 mkdir "$volume" "$mnt"
@@ -34,22 +29,6 @@ touch "$volume/lower/immutable" && chattr +i "$volume/lower/immutable" || skip '
 unprotect() { chattr -R -ia "$volume"; } 2>/dev/null
 trap 'unprotect; unmount_all; cd /; rm -rf "$work"' EXIT
 
-serve() {  # serve SPEC OPTION...: in the background, ready when it returns
-  local spec=$1
-  shift
-  : >"$work/ready"
-  "$libservices" serve --fuse --run-directory "$work/run" --ready 3 --mount "$mnt=$spec" "$@" \
-    3>"$work/ready" 2>"$work/serve.err" &
-  service=$!
-  until [ -s "$work/ready" ]; do
-    kill -0 $service 2>/dev/null || { cat "$work/serve.err"; exit 1; }
-    sleep 0.05
-  done
-}
-ends() {
-  kill $service
-  wait $service
-}
 serve "union(local:$volume/upper, local:$volume/lower)"
 
 # One script of steps: each prints what it says and its status.

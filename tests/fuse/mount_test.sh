@@ -4,69 +4,13 @@
 # what becomes of it when the service or the mount ends.
 # usage: mount_test.sh LIBSERVICES PRELOAD_LIBRARY device|io_uring
 set -u
-if [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; then
-  echo "SKIPPED: there are no mounts for this user"
-  echo "0 passed, 0 failed, 1 skipped"
-  exit 0
-fi
-work=$(mktemp -d /tmp/libservices-mount-test.XXXXXX)
-chmod 755 "$work"
-cp "$1" "$work/libservices" || exit 1
-cp "$2" "$work/preload.so" || exit 1
-libservices=$work/libservices
-transport=$3
-export LIBSERVICES_PRELOAD=$work/preload.so LC_ALL=C
-mount=$work/mount
-passed=0
-failed=0
-service=0
-on=()
-cleanup() {
-  [ $service = 0 ] || kill -9 $service 2>/dev/null
-  umount -l "$mount" 2>/dev/null
-  rm -rf "$work"
-}
-trap cleanup EXIT
-fuse_option=io_uring
-[ "$transport" = io_uring ] || fuse_option=noio_uring
-cd / || exit 1
+source "$(dirname "$0")/private.sh"
+always=(-o noio_uring)
+[ "$transport" != io_uring ] || always=(-o io_uring)
+busy=0
 
-check() {  # check WHAT COMMAND...
-  local what=$1
-  shift
-  local limit=(timeout 30)
-  [ "$(type -t "$1")" != function ] || limit=()
-  if "${limit[@]}" "$@" >"$work/out" 2>&1; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    printf 'FAILED: %s\n' "$what"
-    sed 's/^/    /' "$work/out"
-  fi
-}
-same() { [ "$1" = "$2" ] || { echo "'$1' instead of '$2'"; return 1; }; }
-serve() {  # serve SPEC OPTION...: in the background, ready when it returns
-  local spec=$1 ready=
-  shift
-  rm -f "$work/ready"
-  mkfifo "$work/ready"
-  "${on[@]}" "$libservices" serve --fuse -o $fuse_option --run-directory "$work/run" --ready 3 --mount "$mount=$spec" "$@" \
-    3>"$work/ready" 2>"$work/serve.err" &
-  service=$!
-  read -r ready <"$work/ready" || true
-}
-ends() {  # ends [SIGNAL]: the service, within 20 s; its status
-  kill -"${1:-TERM}" $service
-  ( sleep 20; kill -9 $service 2>/dev/null ) & local watchdog=$!
-  wait $service 2>/dev/null
-  local status=$?
-  kill $watchdog 2>/dev/null
-  wait $watchdog 2>/dev/null
-  service=0
-  return $status
-}
 keep_busy() {  # a process that has a file of the mount open
-  sleep 300 <"$mount/d/file" &
+  sleep 300 <"$mnt/d/file" &
   busy=$!
   until readlink /proc/$busy/fd/0 | grep -q "d/file"; do sleep 0.05; done
 }
@@ -74,10 +18,6 @@ stop_busy() {
   kill $busy
   wait $busy 2>/dev/null
 }
-preloaded() { "$libservices" run --run-directory "$work/run" -- "$@"; }
-export -f same preloaded
-export libservices work mount transport
-
 mkdir "$work/upper" "$work/lower" "$work/lower/d"
 echo lower >"$work/lower/d/file"
 cp /bin/sleep "$work/lower/d/sleep"
@@ -85,8 +25,8 @@ spec="union(local:$work/upper, local:$work/lower)"
 
 # ---- programs that cannot be preloaded
 serve "$spec"
-check "the mount is there, and its directory was made" mountpoint -q "$mount"
-check "it says what it is" grep -q "^$work/mount\|$mount fuse.libservices" /proc/mounts
+check "the mount is there, and its directory was made" mountpoint -q "$mnt"
+check "it says what it is" grep -q "$mnt fuse.libservices" /proc/mounts
 cat >"$work/static.c" <<'C'
 #include <fcntl.h>
 #include <stdio.h>
@@ -106,35 +46,35 @@ int main(int argc, char** argv) {
 }
 C
 gcc -static -o "$work/static" "$work/static.c" || exit 1
-check "a static program writes and maps a file" "$work/static" "$mount"
-check "a preloaded one sees what it has written" bash -c 'same "$(preloaded cat "$mount/from-static")" Static'
-cp "$work/static" "$mount/d/static"
-check "a program on the mount is executed" "$mount/d/static" "$mount"
-chmod 4711 "$mount/d/static"
+check "a static program writes and maps a file" "$work/static" "$mnt"
+check "a preloaded one sees what it has written" bash -c 'equal "$(preloaded cat "$mnt/from-static")" Static'
+cp "$work/static" "$mnt/d/static"
+check "a program on the mount is executed" "$mnt/d/static" "$mnt"
+chmod 4711 "$mnt/d/static"
 for size in 40000 131072 5000017; do head -c $size /dev/urandom >"$work/lower/d/of-$size"; done
 truncate -s 300000 "$work/lower/d/of-131072"  # the rest is a hole
 for size in 40000 131072 5000017; do
-  check "a file of $size bytes is the same through the mount" cmp "$work/lower/d/of-$size" "$mount/d/of-$size"
+  check "a file of $size bytes is the same through the mount" cmp "$work/lower/d/of-$size" "$mnt/d/of-$size"
   check "and when it is read in odd parts" bash -c '
-    dd if="$mount/d/of-$1" bs=98765 iflag=fullblock status=none | cmp - "$work/lower/d/of-$1"' _ $size
+    dd if="$mnt/d/of-$1" bs=98765 iflag=fullblock status=none | cmp - "$work/lower/d/of-$1"' _ $size
 done
 check "and when it has grown past the mount" bash -c '
-  preloaded sh -c "cat \"$mount/d/of-40000\" >>\"$mount/d/of-5000017\""
-  cat "$work/lower/d/of-5000017" "$work/lower/d/of-40000" | cmp - "$mount/d/of-5000017"'
+  preloaded sh -c "cat \"$mnt/d/of-40000\" >>\"$mnt/d/of-5000017\""
+  cat "$work/lower/d/of-5000017" "$work/lower/d/of-40000" | cmp - "$mnt/d/of-5000017"'
 check "a program that may only be executed is, by others" \
-  setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '"$mount/d/static" /nonexistent; [ $? = 1 ]'
+  setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '"$mnt/d/static" /nonexistent; [ $? = 1 ]'
 
 # ---- both halves
 check "a name made past the mount is seen at once" \
-  bash -c '! [ -e "$mount/new" ] && preloaded touch "$mount/new" && [ -e "$mount/new" ]'
-check "and one that was removed there is gone" bash -c 'preloaded rm "$mount/new"; ! [ -e "$mount/new" ]'
+  bash -c '! [ -e "$mnt/new" ] && preloaded touch "$mnt/new" && [ -e "$mnt/new" ]'
+check "and one that was removed there is gone" bash -c 'preloaded rm "$mnt/new"; ! [ -e "$mnt/new" ]'
 check "a change of the content is seen by who has the file open" bash -c '
-  exec 5<"$mount/d/file"; read -r first <&5
-  preloaded sh -c "echo more >>\"$mount/d/file\""
-  read -r second <&5 && same "$first $second" "lower more"'
-check "what is mapped through the mount changes with it" timeout 60 python3 - <<'PYTHON'
+  exec 5<"$mnt/d/file"; read -r first <&5
+  preloaded sh -c "echo more >>\"$mnt/d/file\""
+  read -r second <&5 && equal "$first $second" "lower more"'
+check "what is mapped through the mount changes with it" python3 - <<'PYTHON'
 import mmap, os, subprocess
-mount = os.environ["mount"]
+mount = os.environ["mnt"]
 path = mount + "/mapped"
 with open(path, "wb") as file:
     file.write(b"a" * 8192)
@@ -146,17 +86,17 @@ with open(path, "rb") as file:
     assert mapped[4999:5002] == b"aba", mapped[4999:5002]
 PYTHON
 check "appends of both halves do not overwrite each other" bash -c '
-  : >"$mount/log"
-  for i in $(seq 100); do echo "mount $i" >>"$mount/log"; done &
-  preloaded bash -c "for i in \$(seq 100); do echo \"past \$i\" >>\"$mount/log\"; done"
+  : >"$mnt/log"
+  for i in $(seq 100); do echo "mount $i" >>"$mnt/log"; done &
+  preloaded bash -c "for i in \$(seq 100); do echo \"past \$i\" >>\"$mnt/log\"; done"
   wait
-  same "$(sort -u "$mount/log" | wc -l)" 200'
+  equal "$(sort -u "$mnt/log" | wc -l)" 200'
 check "a removed file stays with who has it open, on the other side too" bash -c '
-  echo kept >"$mount/open"; exec 5<"$mount/open"
-  preloaded rm "$mount/open"; ! [ -e "$mount/open" ] && same "$(cat <&5)" kept'
-check "record locks and flock are those of both halves" timeout 60 python3 - <<'PYTHON'
+  echo kept >"$mnt/open"; exec 5<"$mnt/open"
+  preloaded rm "$mnt/open"; ! [ -e "$mnt/open" ] && equal "$(cat <&5)" kept'
+check "record locks and flock are those of both halves" python3 - <<'PYTHON'
 import fcntl, os, subprocess
-mount = os.environ["mount"]
+mount = os.environ["mnt"]
 run = [os.environ["libservices"], "run", "--run-directory", os.environ["work"] + "/run", "--", "python3", "-c"]
 def other(how):
     return subprocess.run(run + [f"import fcntl\nf = open('{mount}/lock', 'r+')\n"
@@ -174,9 +114,9 @@ with open(mount + "/lock", "w+") as file:
         pass  # closing any descriptor of the file drops the process's locks
     assert other("lockf") == 0
 PYTHON
-check "who waits for a lock gets it when the other half lets go, and can be interrupted" timeout 60 python3 - <<'PYTHON'
+check "who waits for a lock gets it when the other half lets go, and can be interrupted" python3 - <<'PYTHON'
 import fcntl, os, signal, subprocess, time
-mount = os.environ["mount"]
+mount = os.environ["mnt"]
 holder = subprocess.Popen([os.environ["libservices"], "run", "--run-directory", os.environ["work"] + "/run", "--", "python3",
                            "-c", f"import fcntl, sys\nf = open('{mount}/lock', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX)\n"
                                  "print('held', flush=True)\nsys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -199,9 +139,9 @@ with open(mount + "/lock", "r+") as file:
 holder.wait()
 PYTHON
 check "however many wait for a lock, everything else goes on, and each gets it or can be killed" \
-  timeout 60 python3 - <<'PYTHON'
+  python3 - <<'PYTHON'
 import fcntl, os, signal, time
-path = os.environ["mount"] + "/many"
+path = os.environ["mnt"] + "/many"
 holder = open(path, "w")
 fcntl.flock(holder, fcntl.LOCK_EX)
 got = []
@@ -236,10 +176,10 @@ with os.fdopen(read_end) as pipe:
 assert sorted(map(int, numbers)) == [n for n in range(150) if n % 3 != 0], numbers
 fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
 PYTHON
-check "what there is not is refused" timeout 60 python3 - <<'PYTHON'
+check "what there is not is refused" python3 - <<'PYTHON'
 import ctypes, errno, fcntl, os
 libc = ctypes.CDLL(None, use_errno=True)
-with open(os.environ["mount"] + "/mapped", "r+b") as file:
+with open(os.environ["mnt"] + "/mapped", "r+b") as file:
     try:
         fcntl.ioctl(file, 0x82187201, bytearray(536))  # VFAT_IOCTL_READDIR_BOTH
         raise SystemExit("an ioctl of another filesystem is there")
@@ -250,43 +190,43 @@ with open(os.environ["mount"] + "/mapped", "r+b") as file:
     assert ctypes.get_errno() == errno.EOPNOTSUPP, ctypes.get_errno()
 PYTHON
 check "a new owner is known when the attributes have been asked for, and an old one is none at once" bash -c '
-  touch "$mount/given" && chown 65534 "$mount/given" && stat "$mount/given" >/dev/null &&
-  preloaded chown 1000 "$mount/given"
-  as() { setpriv --reuid "$1" --regid "$1" --clear-groups python3 -c "import os; os.chmod(\"$mount/given\", 0o640)" 2>/dev/null; }
-  ! as 65534 && stat "$mount/given" >/dev/null && as 1000 && same "$(stat -c %a "$mount/given")" 640'
+  touch "$mnt/given" && chown 65534 "$mnt/given" && stat "$mnt/given" >/dev/null &&
+  preloaded chown 1000 "$mnt/given"
+  as() { setpriv --reuid "$1" --regid "$1" --clear-groups python3 -c "import os; os.chmod(\"$mnt/given\", 0o640)" 2>/dev/null; }
+  ! as 65534 && stat "$mnt/given" >/dev/null && as 1000 && equal "$(stat -c %a "$mnt/given")" 640'
 check "others' groups count" bash -c '
-  mkdir "$mount/group" && chgrp 4242 "$mount/group" && chmod 770 "$mount/group" &&
-  setpriv --reuid 65534 --regid 65534 --groups 4242 touch "$mount/group/by-member" &&
-  ! setpriv --reuid 65534 --regid 65534 --clear-groups touch "$mount/group/by-stranger" 2>/dev/null'
+  mkdir "$mnt/group" && chgrp 4242 "$mnt/group" && chmod 770 "$mnt/group" &&
+  setpriv --reuid 65534 --regid 65534 --groups 4242 touch "$mnt/group/by-member" &&
+  ! setpriv --reuid 65534 --regid 65534 --clear-groups touch "$mnt/group/by-stranger" 2>/dev/null'
 
 check "chown takes the bits away that it does elsewhere, and leaves those of no group" bash -c '
-  touch "$mount/ids" && chmod 2700 "$mount/ids" && chown 65534:65534 "$mount/ids" &&
-  same "$(stat -c %a "$mount/ids")" 2700 && chmod 6770 "$mount/ids" && chown 0:0 "$mount/ids" &&
-  same "$(stat -c %a "$mount/ids")" 770'
+  touch "$mnt/ids" && chmod 2700 "$mnt/ids" && chown 65534:65534 "$mnt/ids" &&
+  equal "$(stat -c %a "$mnt/ids")" 2700 && chmod 6770 "$mnt/ids" && chown 0:0 "$mnt/ids" &&
+  equal "$(stat -c %a "$mnt/ids")" 770'
 
 # ---- the kernel goes to the files itself
 kernel=$(uname -r | awk -F. '{ print $1 * 100 + $2 }')
 if [ "$kernel" -ge 609 ]; then
   check "writes to a file of the upper take no requests" bash -c '
     count() { "$libservices" status --run-directory "$work/run" --json | grep -c "$1"; }
-    exec 5>"$mount/passing"
-    same "$(count "\"files_passing_through\": 1")" 1 || exit 1
+    exec 5>"$mnt/passing"
+    equal "$(count "\"files_passing_through\": 1")" 1 || exit 1
     before=$("$libservices" status --run-directory "$work/run" --json | grep "\"write\":")
     for i in $(seq 50); do echo "$i" >&5; done
-    same "$("$libservices" status --run-directory "$work/run" --json | grep "\"write\":")" "$before" || exit 1
-    same "$(preloaded tail -1 "$mount/passing")" 50 && same "$(preloaded stat -c %s "$mount/passing")" 141'
+    equal "$("$libservices" status --run-directory "$work/run" --json | grep "\"write\":")" "$before" || exit 1
+    equal "$(preloaded tail -1 "$mnt/passing")" 50 && equal "$(preloaded stat -c %s "$mnt/passing")" 141'
   check "a program of a lower runs from the lower's own pages, and who opens it when it has changed sees that" bash -c '
     passing() { "$libservices" status --run-directory "$work/run" --json | grep -q "\"files_passing_through\": $1"; }
-    "$mount/d/sleep" 300 & running=$!
-    exec 5<"$mount/d/sleep"
+    "$mnt/d/sleep" 300 & running=$!
+    exec 5<"$mnt/d/sleep"
     passing [1-9] || exit 1
-    printf changed | preloaded dd of="$mount/d/sleep" bs=1 seek=20000 conv=notrunc status=none
-    same "$(tail -c +20001 "$mount/d/sleep" | head -c 7)" changed || exit 1
-    same "$(preloaded tail -c +20001 "$mount/d/sleep" | head -c 7)" changed || exit 1
+    printf changed | preloaded dd of="$mnt/d/sleep" bs=1 seek=20000 conv=notrunc status=none
+    equal "$(tail -c +20001 "$mnt/d/sleep" | head -c 7)" changed || exit 1
+    equal "$(preloaded tail -c +20001 "$mnt/d/sleep" | head -c 7)" changed || exit 1
     cmp -n 40000 - "$work/lower/d/sleep" <&5 || exit 1
     ! : </dev/fd/5 2>/dev/null || exit 1
     kill $running; exec 5<&-; wait $running
-    same "$(tail -c +20001 "$mount/d/sleep" | head -c 7)" changed && passing 0 &&
+    equal "$(tail -c +20001 "$mnt/d/sleep" | head -c 7)" changed && passing 0 &&
     cmp -s "$work/lower/d/sleep" /bin/sleep'
 fi
 
@@ -295,9 +235,9 @@ check "status tells of the mount" bash -c '
   "$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": true" &&
   "$libservices" status --run-directory "$work/run" | grep -q "mounted at the kernel, protocol 7.* over $transport:"'
 waiter() {  # a process that waits for a lock which another one has
-  flock "$mount/waited" sleep 300 & holder=$!
+  flock "$mnt/waited" sleep 300 & holder=$!
   sleep 0.3
-  flock "$mount/waited" true & waiting=$!
+  flock "$mnt/waited" true & waiting=$!
   sleep 0.3
 }
 waiter
@@ -306,69 +246,67 @@ check "the service ends while the mount is in use, and somebody waits for a lock
 pkill -P $holder
 wait $holder $waiting 2>/dev/null
 stop_busy
-check "and leaves neither a mount nor the directory" bash -c '! [ -e "$mount" ]'
+check "and leaves neither a mount nor the directory" bash -c '! [ -e "$mnt" ]'
 
 serve "$spec"
 keep_busy
 ends KILL
-check "a killed service leaves a mount that answers ENOTCONN" bash -c '! ls "$mount" 2>/dev/null && ls "$mount" 2>&1 | grep -q "not connected"'
+check "a killed service leaves a mount that answers ENOTCONN" bash -c '! ls "$mnt" 2>/dev/null && ls "$mnt" 2>&1 | grep -q "not connected"'
 serve "$spec"
-check "the next one takes its place" bash -c 'same "$(head -1 "$mount/d/file")" lower && same "$(preloaded head -1 "$mount/d/file")" lower'
+check "the next one takes its place" bash -c 'equal "$(head -1 "$mnt/d/file")" lower && equal "$(preloaded head -1 "$mnt/d/file")" lower'
 stop_busy
-check "the mount can be taken away by hand" umount "$mount"
+check "the mount can be taken away by hand" umount "$mnt"
 check "and the service goes on without it" bash -c '
-  preloaded test -e "$mount/d/file" && "$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": false"'
+  preloaded test -e "$mnt/d/file" && "$libservices" status --run-directory "$work/run" --json | grep -q "\"mounted\": false"'
 check "and ends" ends
-umount -l "$mount" 2>/dev/null
-rmdir "$mount" 2>/dev/null
+umount -l "$mnt" 2>/dev/null
+rmdir "$mnt" 2>/dev/null
 
 # ---- files of memory
 if [ "$kernel" -ge 609 ]; then
   serve memory
   check "files of memory pass through too, and both halves write them" bash -c '
-    exec 5>"$mount/f" && echo first >&5 && preloaded sh -c "echo second >>\"$mount/f\"" &&
+    exec 5>"$mnt/f" && echo first >&5 && preloaded sh -c "echo second >>\"$mnt/f\"" &&
     "$libservices" status --run-directory "$work/run" --json | grep -q "\"files_passing_through\": 1" &&
-    same "$(cat "$mount/f" | tr "\n" " ")" "first second " && same "$(preloaded stat -c %s "$mount/f")" 13'
+    equal "$(cat "$mnt/f" | tr "\n" " ")" "first second " && equal "$(preloaded stat -c %s "$mnt/f")" 13'
   ends
 fi
 
 # ---- wrong ones
-echo >"$work/mount"
+echo >"$mnt"
 serve "$spec"
 wait $service
 service=0
 check "a file is nothing to mount on" grep -q "no directory" "$work/serve.err"
-rm "$work/mount"
+rm "$mnt"
 serve "$spec" -o nonsense
 wait $service
 service=0
 check "an unknown option is told" grep -q "option nonsense: it is not known" "$work/serve.err"
 serve memory -o ro
-check "a read-only mount is" bash -c '! touch "$mount/x" 2>/dev/null && [ -d "$mount" ]'
+check "a read-only mount is" bash -c '! touch "$mnt/x" 2>/dev/null && [ -d "$mnt" ]'
 check "and ends as well" ends
 
 # ---- a service that has one of the processors
 if [ "$(nproc)" -gt 1 ]; then
   on=(taskset -c 0)
   serve memory
-  touch "$mount/lock"
-  flock "$mount/lock" sleep 1.5 & holder=$!
+  touch "$mnt/lock"
+  flock "$mnt/lock" sleep 1.5 & holder=$!
   sleep 0.3
-  check "a caller on its processor waits for a lock" taskset -c 0 flock "$mount/lock" true
+  check "a caller on its processor waits for a lock" taskset -c 0 flock "$mnt/lock" true
   wait $holder
-  flock "$mount/lock" sleep 2 & holder=$!
+  flock "$mnt/lock" sleep 2 & holder=$!
   sleep 0.3
   if [ "$transport" = io_uring ]; then
     check "one on another is told that it cannot" bash -c '
-      taskset -c 1 flock "$mount/lock" true 2>&1 | grep -q "No locks available"'
+      taskset -c 1 flock "$mnt/lock" true 2>&1 | grep -q "No locks available"'
   else
-    check "one on another, too" taskset -c 1 flock "$mount/lock" true
+    check "one on another, too" taskset -c 1 flock "$mnt/lock" true
   fi
-  check "which else does all that it likes" taskset -c 1 sh -c 'for i in 1 2 3; do echo $i >"$mount/x" && rm "$mount/x" || exit 1; done'
+  check "which else does all that it likes" taskset -c 1 sh -c 'for i in 1 2 3; do echo $i >"$mnt/x" && rm "$mnt/x" || exit 1; done'
   wait $holder
   check "and ends" ends
   on=()
 fi
-
-echo "$passed passed, $failed failed, 0 skipped"
-[ $failed = 0 ]
+finish

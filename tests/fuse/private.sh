@@ -2,17 +2,14 @@
 # shellcheck shell=bash
 #
 # For tests that mount: namespaces of their own, so that mounts and processes end with the test
-# whatever happens, a directory $work that every user can reach, and counts. Sourced with the test's
-# arguments: LIBSERVICES PRELOAD_LIBRARY. A test calls `finish` last.
+# whatever happens, a directory $work that every user can reach, and services. Sourced with the
+# test's arguments: LIBSERVICES PRELOAD_LIBRARY [TRANSPORT]. A test calls `finish` last.
 set -u
+source "$(dirname "$0")/../support/checks.sh"
 if [ "${1-}" != inside ]; then
-  if [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; then
-    echo 'SKIPPED: there are no mounts for this user'
-    echo '0 passed, 0 failed, 1 skipped'
-    exit 0
-  fi
+  if [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; then skip 'there are no mounts for this user'; fi
   exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-    bash "$(realpath "$0")" inside "$(realpath "$1")" "$(realpath "$2")"
+    bash "$(realpath "$0")" inside "$(realpath "$1")" "$(realpath "$2")" "${3-device}" </dev/null
 fi
 work=$(mktemp -d /tmp/libservices-private-test.XXXXXX)
 chmod 755 "$work"
@@ -22,35 +19,14 @@ install -m 755 "$3" "$work/bin/preload.so"
 export LIBSERVICES_PRELOAD=$work/bin/preload.so LC_ALL=C PATH=$work/bin:$PATH work
 libservices=$work/bin/libservices
 mnt=$work/mnt
-export libservices mnt
+transport=$4
+export libservices mnt transport
 # The run directories of others are not looked at, and ours are no litter.
 mount -t tmpfs -o mode=755 none /run
 mount -t tmpfs -o mode=1777 none /dev/shm
-passed=0
-failed=0
-skipped=0
 trap 'unmount_all; cd /; rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-unmount_all() {
-  local at
-  while at=$(awk -v work="$work/" 'index($5, work) == 1 { at = $5 } END { print at }' /proc/self/mountinfo) && [ -n "$at" ]; do
-    umount -l "$at" || break
-  done
-}
-ok() { passed=$((passed + 1)); }
-bad() {
-  failed=$((failed + 1))
-  printf 'FAILED: %s\n' "$*"
-  head -20 "$work/err" "$work/out" 2>/dev/null | sed 's/^/    /'
-}
-check() {  # check WHAT COMMAND...: it succeeds
-  local what=$1
-  local limit=(timeout 60)
-  shift
-  [ "$(type -t "$1")" != function ] || limit=()
-  if "${limit[@]}" "$@" >"$work/out" 2>"$work/err" </dev/null; then ok; else bad "$what (status $?)"; fi
-}
 refused() {  # refused STATUS TEXT COMMAND...: it ends with STATUS, and says TEXT in one line of `libservices: WHAT: WHY (HOW TO MEND)`
   local status=$1 text=$2
   shift 2
@@ -64,9 +40,30 @@ refused() {  # refused STATUS TEXT COMMAND...: it ends with STATUS, and says TEX
     ok
   fi
 }
-same() {  # same WHAT EXPECTED GOT
-  : >"$work/err" >"$work/out"
-  if [ "$2" = "$3" ]; then ok; else bad "$1: '$3' instead of '$2'"; fi
+preloaded() { "$libservices" run --run-directory "$work/run" -- "$@"; }
+export -f preloaded
+service=0
+on=()      # words before the service's command
+always=()  # options of every service
+serve() {  # serve SPEC OPTION...: in the background at $mnt, ready or failed when it returns
+  local spec=$1 ready=
+  shift
+  rm -f "$work/ready"
+  mkfifo "$work/ready"
+  "${on[@]}" "$libservices" serve --fuse "${always[@]}" --run-directory "$work/run" --ready 3 --mount "$mnt=$spec" "$@" \
+    3>"$work/ready" 2>"$work/serve.err" &
+  service=$!
+  read -r ready <"$work/ready" || true
+}
+ends() {  # ends [SIGNAL]: the service, within 20 s; its status
+  kill -"${1:-TERM}" $service
+  ( sleep 20; kill -9 $service 2>/dev/null ) & local watchdog=$!
+  wait $service 2>/dev/null
+  local status=$?
+  kill $watchdog 2>/dev/null
+  wait $watchdog 2>/dev/null
+  service=0
+  return $status
 }
 mounted() { cut -d' ' -f5 /proc/self/mountinfo | grep -qxF "$1"; }
 unmounted() { ! mounted "$1"; }
@@ -93,7 +90,6 @@ done
 finish() {
   unmount_all
   check 'no service is left' ended
-  echo "$passed passed, $failed failed, $skipped skipped"
-  [ $failed = 0 ] && exit 0
-  exit 1
+  report
+  exit
 }

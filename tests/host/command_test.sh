@@ -12,19 +12,11 @@ libservices=$work/bin/libservices
 # Programs here use no mount, so any library may stand for the preload library.
 cp "${2:-$(/sbin/ldconfig -p | awk '/libm\.so\.6 .*x86-64/ { print $NF; exit }')}" "$work/bin/library.so"
 export LIBSERVICES_PRELOAD=$work/bin/library.so
-passed=0
-failed=0
-skipped=0
+source "$(dirname "$0")/../support/checks.sh"
 services=
 trap 'for p in $services; do kill "$p" 2>/dev/null; done; chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-ok() { passed=$((passed + 1)); }
-bad() {
-  failed=$((failed + 1))
-  printf 'FAILED: %s\n' "$1"
-  sed 's/^/    /' "$work/err" "$work/out" 2>/dev/null
-}
 # expect STATUS TEXT COMMAND...: it ends with STATUS, and TEXT is in what it says on standard error.
 expect() {
   local status=$1 text=$2
@@ -46,11 +38,6 @@ prints() {
   timeout 60 "$@" >"$work/out" 2>"$work/err" </dev/null
   local got=$?
   if [ "$got" = "$status" ] && grep -qF -- "$text" "$work/out"; then ok; else bad "status $got, or '$text' is not printed: $*"; fi
-}
-check() {
-  local what=$1
-  shift
-  if "$@"; then ok; else bad "$what"; fi
 }
 printf '#!/bin/sh\nexec "%s" with --mount /mnt/x=memory "$@"\n' "$libservices" >bin/with
 printf '#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"\n' >bin/nobody
@@ -282,5 +269,4 @@ expect 125 "copy table $table: it is no copy table" "$libservices" tune --show -
 expect 125 '(run libservices tune, or remove the file)' "$libservices" tune --show --output "$table"
 prints 0 'written: ' "$libservices" tune --seconds 0.1 --output "$table"
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+report

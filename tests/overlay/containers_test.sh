@@ -6,11 +6,7 @@
 #   it sees those, fuse-overlayfs 1.10 proves it:
 #     LIBSERVICES_OVERLAY=/usr/bin/fuse-overlayfs KNOWN_FAILURES='built uidmap' tests/overlay/containers_test.sh x
 set -u
-skip() {
-  echo "SKIPPED: $1"
-  echo '0 passed, 0 failed, 1 skipped'
-  exit 0
-}
+source "$(dirname "$0")/../support/checks.sh"
 if [ "${1-}" != inside ]; then
   program=$(realpath "${LIBSERVICES_OVERLAY-$1}")
   [ "$(id -u)" = 0 ] || skip 'containers in namespaces of their own take root'
@@ -30,16 +26,7 @@ chmod 755 "$work"
 mkdir "$work/bin"
 program=$work/bin/$(basename "$2")
 install -m 755 "$2" "$program"
-passed=0
-failed=0
-skipped=0
 known_failures=" ${KNOWN_FAILURES-} "
-unmount_all() {
-  local at
-  while at=$(awk -v work="$work/" 'index($5, work) == 1 { at = $5 } END { print at }' /proc/self/mountinfo) && [ -n "$at" ]; do
-    umount -l "$at" || break
-  done
-}
 cgroups_before=$(echo /sys/fs/cgroup/*/libpod_parent)
 clean_up() {
   local group
@@ -58,12 +45,6 @@ mkdir -p /var/lib/containers /etc/containers
 mount -t tmpfs tmpfs /var/lib/containers && mount -t tmpfs tmpfs /etc/containers || exit 1
 echo '{"default": [{"type": "insecureAcceptAnything"}]}' >/etc/containers/policy.json
 
-ok() { passed=$((passed + 1)); }
-bad() {
-  failed=$((failed + 1))
-  printf 'FAILED: %s\n' "$1"
-  head -40 "$work/out" "$work/err" 2>/dev/null | sed 's/^/    /'
-}
 # check NAME WHAT COMMAND...: it succeeds, unless failures of that NAME are known, one of which then must come.
 declare -A known_seen=()
 check() {
@@ -270,5 +251,4 @@ check end 'no service is left' test -z "$left"
 for name in $known_failures; do
   [ -n "${known_seen[$name]-}" ] || { : >out >err; bad "$name: it was known to fail, and does not"; }
 done
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed = 0 ]
+report

@@ -3,16 +3,13 @@
 # A mount program of overlayfs's kind by itself: what it mounts, what it leaves on disk, how it starts and ends.
 # usage: mount_test.sh PROGRAM     ($LIBSERVICES_OVERLAY names another, as /usr/bin/fuse-overlayfs)
 set -u
+source "$(dirname "$0")/../support/checks.sh"
 if [ "${1-}" != inside ]; then
   program=$(realpath "${LIBSERVICES_OVERLAY-$1}")
-  if [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; then
-    echo 'SKIPPED: mounts through FUSE take root and /dev/fuse'
-    echo '0 passed, 0 failed, 1 skipped'
-    exit 0
-  fi
+  if [ "$(id -u)" != 0 ] || [ ! -w /dev/fuse ]; then skip 'mounts through FUSE take root and /dev/fuse'; fi
   # Its mounts and processes end with the test, whatever happens.
   exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-    bash "$(realpath "$0")" inside "$program"
+    bash "$(realpath "$0")" inside "$program" </dev/null
 fi
 name=$(basename "$2")
 work=$(mktemp -d /tmp/libservices-layers-test.XXXXXX)
@@ -21,33 +18,9 @@ chmod 755 "$work"
 mkdir "$work/bin"
 program=$work/bin/$name
 install -m 755 "$2" "$program"
-passed=0
-failed=0
-skipped=0
-unmount_all() {
-  local at
-  while at=$(awk -v work="$work/" 'index($5, work) == 1 { at = $5 } END { print at }' /proc/self/mountinfo) && [ -n "$at" ]; do
-    umount -l "$at" || break
-  done
-}
 trap 'unmount_all; rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-ok() { passed=$((passed + 1)); }
-bad() {
-  failed=$((failed + 1))
-  printf 'FAILED: %s\n' "$*"
-  head -20 "$work/err" "$work/out" 2>/dev/null | sed 's/^/    /'
-}
-check() {  # check WHAT COMMAND...: it succeeds
-  local what=$1
-  shift
-  if "$@" >"$work/out" 2>"$work/err"; then ok; else bad "$what"; fi
-}
-same() {  # same WHAT EXPECTED GOT
-  : >"$work/err" >"$work/out"
-  if [ "$2" = "$3" ]; then ok; else bad "$1: '$3' instead of '$2'"; fi
-}
 mounted() { mountpoint -q "$work/$1"; }
 # The services whose command line names the mount point.
 services() { pgrep -f -- "^[^ ]*$name .*${1-$work/}" | tr '\n' ' '; }
@@ -319,5 +292,4 @@ unmount_all
 gone "$work/" || true
 same 'services that are left' '' "$(services)"
 same 'what services left behind' "$litter_before" "$(litter)"
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed = 0 ]
+report
