@@ -224,11 +224,13 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
     return Errno{ENOTDIR};
   }
   const int bits = (flags.bits & kOpenBits) | O_CLOEXEC | O_NOCTTY;
-  // By its last name, where nothing else has the name now; no descriptor is needed beside.
+  // By its last name, where nothing else has the name now; no descriptor is needed beside. What is
+  // opened to be read alone only open() itself can truncate, and change its times at any size.
+  const bool by_name = flags.writes() || !flags.truncates();
   Node parent;
   std::string name;
   DescriptorRef known = nodes_->cached(node);
-  if (known == nullptr && nodes_->last_seen(node, parent, name)) {
+  if (by_name && known == nullptr && nodes_->last_seen(node, parent, name)) {
     if (auto above = nodes_->descriptor(parent); above.ok()) {
       // O_NONBLOCK: should the host have put a fifo there, this does not wait for its other end.
       // To a regular file it means nothing.
@@ -237,11 +239,7 @@ Result<Opened<Local::File>> Local::open(C, const Node& node, OpenFlags flags) {
       auto seen = file->fd() < 0 ? Result<Attributes>(last_errno()) : attributes_of(file->fd(), "");
       if (seen.ok() && ObjectIdentity::of(*seen) == node->identity()) {
         if (!flags.truncates()) return opened(node, std::move(file), *seen);
-        const int cut = uninterrupted([&] {
-          return flags.writes() ? ::ftruncate(file->fd(), 0)
-                                : ::truncate(ProcPath(file->fd()).c_str(), 0);
-        });
-        if (cut != 0) return last_errno();
+        if (uninterrupted([&] { return ::ftruncate(file->fd(), 0); }) != 0) return last_errno();
         LIBSERVICES_TRY(const Attributes after, attributes_of(file->fd(), ""));
         return opened(node, std::move(file), after);
       }

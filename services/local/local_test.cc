@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <filesystem>
@@ -337,6 +338,19 @@ TEST_CASE("an open file serves the calls on its object, whatever the host does t
   CHECK(error_of(bench.local->getattr(kRoot, node)) == 0);
   CHECK(error_of(bench.local->close(kRoot, second->file)) == 0);
   CHECK(error_of(bench.local->getattr(kRoot, node)) == ESTALE);
+}
+
+TEST_CASE("an open that truncates an empty file changes its time, also one to read alone") {
+  for (const int flags : {O_RDONLY, O_WRONLY, O_RDWR}) {
+    Bench bench;
+    std::ofstream(bench.path("f")).flush();
+    const auto before = files::file_time_type(std::chrono::seconds(1000));
+    files::last_write_time(bench.path("f"), before);
+    auto opened = bench.local->open(kRoot, bench.find(bench.root, "f"), {flags | O_TRUNC});
+    REQUIRE(opened.ok());
+    CHECK(files::last_write_time(bench.path("f")) != before);
+    CHECK(error_of(bench.local->close(kRoot, opened->file)) == 0);
+  }
 }
 
 TEST_CASE("new objects have their owner and mode, whatever the umask") {

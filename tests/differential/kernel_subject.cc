@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/magic.h>
 #include <sched.h>
 #include <signal.h>
@@ -89,6 +90,11 @@ KernelSubject::KernelSubject(const std::string& directory)
   if (tree_ < 0 || outside_ < 0) abort();
 }
 
+KernelSubject::KernelSubject(const AsProgram& program) : prefix_(program.directory) {
+  slots_.fill(-1);
+  if (chdir(prefix_.c_str()) != 0) abort();
+}
+
 KernelSubject::~KernelSubject() {
   for (int fd : slots_) {
     if (fd >= 0) ::close(fd);
@@ -113,20 +119,31 @@ class KernelSubject::InTree {
   KernelSubject& subject_;
 };
 
-// The raw calls: those of libc would change every thread of the process.
+// The raw calls, but as a program: those of libc would change every thread of the process.
 void KernelSubject::become(int whom, mode_t umask) {
   ::umask(umask);
   if (whom == caller_) return;
   const Caller& caller = kCallers[whom];
+  caller_ = whom;
+  if (!prefix_.empty()) {
+    if (seteuid(0) != 0 || setgroups(caller.groups.size(), caller.groups.data()) != 0 ||
+        setegid(caller.gid) != 0 || seteuid(caller.uid) != 0) {
+      abort();
+    }
+    return;
+  }
   setfsuid(0);
   syscall(SYS_setgroups, caller.groups.size(), caller.groups.data());
   setfsgid(caller.gid);
   setfsuid(caller.uid);
-  caller_ = whom;
 }
 
 int KernelSubject::base(const Operation& op) const {
   return op.base < 0 ? AT_FDCWD : slots_[op.base];
+}
+
+std::string KernelSubject::named(const std::string& path) const {
+  return path.starts_with('/') ? prefix_ + path : path;
 }
 
 Outcome KernelSubject::apply(const Operation& op) {
@@ -144,8 +161,10 @@ Outcome KernelSubject::apply_here(const Operation& op) {
 
 Outcome KernelSubject::on_name(const Operation& op) {
   const int at = base(op);
-  const char* path = op.path.c_str();
-  const char* other = op.other_path.c_str();
+  const std::string first = named(op.path);
+  const std::string second = named(op.other_path);
+  const char* path = first.c_str();
+  const char* other = second.c_str();
   switch (op.call) {
     case Call::kOpen: {
       // A fifo would wait for its other end; that none can be opened is the rule compared with.
@@ -176,6 +195,7 @@ Outcome KernelSubject::on_name(const Operation& op) {
       char target[4096];
       Outcome outcome = answer(readlinkat(at, path, target, sizeof target));
       if (outcome.error == 0) outcome.text.assign(target, outcome.value);
+      if (outcome.text.starts_with(prefix_)) outcome.text.erase(0, prefix_.size());
       return outcome;
     }
     case Call::kLink:
@@ -194,7 +214,8 @@ Outcome KernelSubject::on_name(const Operation& op) {
 Outcome KernelSubject::on_attributes(const Operation& op) {
   const bool own = op.itself;
   const int at = own ? slots_[op.slot] : base(op);
-  const char* path = own ? "" : op.path.c_str();
+  const std::string first = own ? "" : named(op.path);
+  const char* path = first.c_str();
   const int nofollow = own ? AT_EMPTY_PATH : (op.follow ? 0 : AT_SYMLINK_NOFOLLOW);
   const char* name = op.other_path.c_str();
   char buffer[65536];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernel's tmpfs as the subject: the reference that the others are compared with.
+// libc's calls as the subject. On the kernel's tmpfs it is the reference that the others are compared
+// with.
 #ifndef LIBSERVICES_TESTS_DIFFERENTIAL_KERNEL_SUBJECT_H_
 #define LIBSERVICES_TESTS_DIFFERENTIAL_KERNEL_SUBJECT_H_
 
@@ -13,14 +14,21 @@
 
 namespace libservices::testing {
 
-// Makes the calls in the calling thread, which must have a root directory and a file mode mask of
-// its own, and the superuser's rights.
+// Makes the calls in the calling thread, which must have the superuser's rights and, but as a
+// program, a root directory and a file mode mask of its own.
 class KernelSubject final : public Subject {
  public:
   // The thread's root directory is the tree.
   KernelSubject() { slots_.fill(-1); }
   // The tree is in `directory`: the thread's root directory during a call, and not after it.
   explicit KernelSubject(const std::string& directory);
+  // The tree is in `directory`, which becomes the process's working directory and stands before
+  // paths and targets that are absolute: every call is one that any program makes, in a process of
+  // one thread whose ids are what changes. Whoever compares two gives them paths of equal length.
+  struct AsProgram {
+    std::string directory;
+  };
+  explicit KernelSubject(const AsProgram& program);
   ~KernelSubject() override;
   Outcome apply(const Operation&) override;
 
@@ -29,6 +37,7 @@ class KernelSubject final : public Subject {
   Outcome apply_here(const Operation&);
   void become(int caller, mode_t umask);
   int base(const Operation& op) const;
+  std::string named(const std::string& path) const;
   Outcome on_name(const Operation&);
   Outcome on_attributes(const Operation&);
   Outcome on_file(const Operation&);
@@ -37,6 +46,7 @@ class KernelSubject final : public Subject {
   int caller_ = 0;
   int tree_ = -1;  // the tree, and the thread's own root; -1: they are the same
   int outside_ = -1;
+  std::string prefix_;  // as a program: where the tree is
 };
 
 // Whether this machine can: root's rights, and a tmpfs at /dev/shm. Empty, or the reason why not.

@@ -7,12 +7,15 @@
 #include <linux/falloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <map>
 #include <string>
 #include <vector>
+
+#include "tests/support/piped_process.h"
 
 namespace {
 

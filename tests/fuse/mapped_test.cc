@@ -5,8 +5,6 @@
 // LIBSERVICES_SEED and LIBSERVICES_SCRIPTS choose the first seed and how many follow it.
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -23,6 +21,7 @@
 #include "tests/differential/seeds.h"
 #include "tests/fuse/file_user.h"
 #include "tests/fuse/mounted.h"
+#include "tests/support/piped_process.h"
 #include "tests/support/scratch_directory.h"
 
 namespace libservices::testing {
@@ -37,52 +36,26 @@ std::string name_of(std::uint32_t file) { return "/f" + std::to_string(file); }
 // The process behind the mount.
 class FileUser {
  public:
-  explicit FileUser(const std::string& directory) {
-    int down[2];
-    int up[2];
-    REQUIRE(::pipe2(down, O_CLOEXEC) == 0);
-    REQUIRE(::pipe2(up, O_CLOEXEC) == 0);
-    const std::string program = std::string(std::getenv("TEST_SRCDIR")) + "/" +
-                                std::getenv("TEST_WORKSPACE") + "/tests/fuse/file_user";
-    child_ = ::fork();
-    if (child_ == 0) {
-      ::dup2(down[0], STDIN_FILENO);
-      ::dup2(up[1], STDOUT_FILENO);
-      ::execl(program.c_str(), "file_user", directory.c_str(), nullptr);
-      ::_exit(127);
-    }
-    REQUIRE(child_ > 0);
-    ::close(down[0]);
-    ::close(up[1]);
-    to_ = down[1];
-    from_ = up[0];
-  }
-  ~FileUser() {
-    ::close(to_);
-    ::close(from_);
-    int status = 0;
-    ::waitpid(child_, &status, 0);
-    CHECK(status == 0);
-  }
+  explicit FileUser(const std::string& directory)
+      : process_({built_program("tests/fuse/file_user"), directory}) {}
+  ~FileUser() { CHECK(process_.end() == 0); }
 
   long run(const FileStep& step) {
     long result = 0;
-    REQUIRE(send_all(to_, &step, sizeof step));
-    REQUIRE(receive_all(from_, &result, sizeof result));
+    REQUIRE(process_.send(&step, sizeof step));
+    REQUIRE(process_.receive(&result, sizeof result));
     return result;
   }
   // Nothing when the size that it sees is another one.
   std::string read(std::uint32_t file) {
     const long size = run({FileStep::kRead, file, 0, kMostBytes + 1, 0});
     std::string bytes(size < 0 ? 0 : static_cast<std::size_t>(size), '\0');
-    REQUIRE(receive_all(from_, bytes.data(), bytes.size()));
+    REQUIRE(process_.receive(bytes.data(), bytes.size()));
     return size < 0 ? "(error " + std::to_string(size) + ")" : bytes;
   }
 
  private:
-  pid_t child_ = -1;
-  int to_ = -1;
-  int from_ = -1;
+  PipedProcess process_;
 };
 
 class Files {
@@ -115,8 +88,8 @@ class Files {
     };
     const auto user = [&](FileStep::Call call, std::size_t count, long expected) {
       const long got = user_.run({call, file, offset, count, byte});
-      return got == expected ? std::string() : "call " + std::to_string(call) + " gave " +
-                                                   std::to_string(got);
+      return got == expected ? std::string()
+                             : "call " + std::to_string(call) + " gave " + std::to_string(got);
     };
     switch (random_() % 10) {
       case 0:
