@@ -102,6 +102,15 @@ TEST_CASE_TEMPLATE_DEFINE("names and paths have their longest length", S, path_l
   CHECK(error_of(sut->stat(sut.root, "/" + longest + "n")) == ENAMETOOLONG);
   CHECK(error_of(sut->open(sut.root, "/" + longest + "n", {O_CREAT | O_WRONLY}, 0644)) ==
         ENAMETOOLONG);
+  sut.mkdir("/gone");
+  OpenFilePtr gone = sut.open(sut.root, "/gone", O_RDONLY | O_DIRECTORY);
+  const std::string longer = longest + "n";
+  const Location too_long(gone.get(), longer);
+  CHECK(error_of(sut->stat(sut.root, too_long)) == ENAMETOOLONG);
+  REQUIRE(error_of(sut->rmdir(sut.root, "/gone")) == 0);
+  CHECK(error_of(sut->stat(sut.root, too_long)) == ENOENT);
+  CHECK(error_of(sut->mkdir(sut.root, too_long, 0755)) == ENOENT);
+  sut.close(std::move(gone));
   std::string path;
   while (path.size() + 2 < 4095) path += "/.";
   CHECK(sut.stat(path).is_directory());

@@ -54,7 +54,8 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
       continue;
     }
     if (last && !rest.empty() && kind == Walk::kCreate) return Errno{EISDIR};
-    if (name.size() > NAME_MAX) return Errno{ENAMETOOLONG};
+    // As in Linux, nothing is in a directory that was removed, however long its name.
+    if (name.size() > NAME_MAX) return Errno{path_of(directory()).ok() ? ENAMETOOLONG : ENOENT};
     auto found = find(context, directory(), name);
     if (!found.ok()) {
       if (found.error() != Errno{ENOENT} || !last || kind == Walk::kObject) return found.error();
