@@ -205,6 +205,7 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
 long lseek(int descriptor, off_t offset, int whence) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_lseek, descriptor, offset, whence);
+  if (is_path_only(*record)) return -EBADF;
   record->listed.store(0, std::memory_order_relaxed);
   protocol::SeekRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
@@ -237,6 +238,7 @@ long ftruncate(int descriptor, off_t size) {
 long fallocate(int descriptor, int mode, off_t offset, off_t size) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_fallocate, descriptor, mode, offset, size);
+  if (is_path_only(*record)) return -EBADF;
   if (offset < 0 || size <= 0) return -EINVAL;
   protocol::FallocateRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;

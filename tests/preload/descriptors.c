@@ -83,6 +83,18 @@ static void numbers(void) {
 static void errors(void) {
   char byte = 0;
   const int r = open("a", O_RDONLY), w = open("a", O_WRONLY), d = open(".", O_RDONLY);
+  const int p = open("a", O_PATH);
+  SAY(read(p, &byte, 1));
+  SAY(write(p, &byte, 1));
+  SAY(fallocate(p, 0, 0, 0));
+  SAY(fallocate(w, 0, 0, 0));
+  SAY(fallocate(r, 0, 0, 1));
+  SAY(ftruncate(p, -1));
+  SAY(ftruncate(p, 0));
+  SAY(lseek(p, 0, 99));
+  SAY(fsync(p));
+  SAY(copy_file_range(p, NULL, w, NULL, 1, 0));
+  SAY(close(p));
   SAY(write(r, &byte, 1));
   SAY(read(w, &byte, 1));
   SAY(read(d, &byte, 1));
