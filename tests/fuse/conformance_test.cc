@@ -5,10 +5,7 @@
 // command; a descriptor that anybody forgot would keep the mount busy.
 #include "libservices/testing/conformance.h"
 
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -21,24 +18,15 @@
 
 #include "services/local/local.h"
 #include "tests/fuse/why_no_mounts.h"
+#include "tests/support/piped_process.h"
 #include "tests/support/scratch_directory.h"
 
 namespace libservices::testing {
 
 // The command with these words, to its end; its exit status.
 inline int run_libservices(std::vector<std::string> words) {
-  words.insert(words.begin(), "src/cli/libservices");
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  pid_t child = -1;
-  if (::posix_spawn(&child, arguments[0], nullptr, nullptr, arguments.data(), environ) != 0) {
-    return -1;
-  }
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  words.insert(words.begin(), built_program("src/cli/libservices"));
+  return PipedProcess(std::move(words)).end();
 }
 
 // A spec at a path, while this object is there.
