@@ -212,13 +212,7 @@ int command(int argc, char** argv, const Catalog& catalog) {
   check_verb->add_option("spec", words.specs, "the compositions")->required()->type_name("SPEC...");
   check_verb->add_flag("--complete", words.complete,
                        "make those files whole, so that the kernel's overlayfs can have the upper");
-  for (CLI::App* verb : {with_verb, run_verb}) {
-    verb->prefix_command();
-    verb->footer(
-        fmt::format("The program stands last:\n  libservices {} [OPTIONS] [--] PROGRAM "
-                    "[ARGUMENT...]",
-                    verb->get_name()));
-  }
+  for (CLI::App* verb : {with_verb, run_verb}) cli::add_program(*verb, words);
 
   try {
     std::reverse(before.begin(), before.end());
@@ -240,6 +234,8 @@ int command(int argc, char** argv, const Catalog& catalog) {
       return cli::kOwnFailure;
     }
   }
+  if (words.strict) ::setenv("LIBSERVICES_STRICT", "1", 1);
+  if (words.report) ::setenv("LIBSERVICES_REPORT", "1", 1);
   if (with_verb->parsed()) return with(words, catalog, program);
   if (serve_verb->parsed()) return serve(words, catalog);
   if (mount_verb->parsed()) return mount(words, catalog);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/words.h"
 
+#include <fmt/format.h>
+
 #include "ipc/copy_table_file.h"
 
 namespace libservices::cli {
@@ -91,6 +93,20 @@ void add_restart(CLI::App& verb, Words& words) {
       ->check(CLI::Range(0.0, 86400.0))
       ->type_name("SECONDS")
       ->capture_default_str();
+}
+
+void add_program(CLI::App& verb, Words& words) {
+  verb.add_flag("--strict", words.strict,
+                "a process ends, with a message and status 125, at the first call that the preload "
+                "library refuses for a file of a mount and Linux would do on a plain directory");
+  verb.add_flag("--report", words.report,
+                "each process writes to standard error, when it ends, which calls were served, "
+                "passed to the kernel and refused");
+  verb.prefix_command();
+  verb.footer(
+      fmt::format("The program stands last:\n  libservices {} [OPTIONS] [--] PROGRAM "
+                  "[ARGUMENT...]",
+                  verb.get_name()));
 }
 
 void add_tuning(CLI::App& verb, Words& words) {

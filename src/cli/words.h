@@ -31,6 +31,8 @@ struct Words {
   bool json = false;
   TuneWords tune;
   bool show = false;
+  bool strict = false;
+  bool report = false;
   std::vector<std::string> specs;
   bool complete = false;
   std::string spec;
@@ -46,6 +48,7 @@ void add_pool(CLI::App& verb, Words& words);
 void add_mount(CLI::App& verb, Words& words);
 void add_limits(CLI::App& verb, Words& words);
 void add_restart(CLI::App& verb, Words& words);
+void add_program(CLI::App& verb, Words& words);
 void add_tuning(CLI::App& verb, Words& words);
 CLI::Option* add_run_directory(CLI::App& verb, Words& words);
 

@@ -111,6 +111,7 @@ bool match(const char* path, Place& place) {
       place.path_bytes = static_cast<std::uint32_t>(length_of(place.path));
     }
   }
+  if (found) note_served();
   return found;
 }
 
@@ -132,6 +133,7 @@ long resolve(int directory, const char* path, Place& place) {
                                ? state.working_directory.load(std::memory_order_acquire)
                                : find(directory);
   if (base != nullptr) {
+    note_served();
     if (const long error = handle_of(*base, directory == AT_FDCWD ? -1 : directory, place.base);
         error != 0) {
       return error;

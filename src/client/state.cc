@@ -12,6 +12,7 @@
 namespace libservices::client {
 
 constinit State state{};
+constinit thread_local Outcome outcome{};
 
 namespace {
 
@@ -318,6 +319,12 @@ const ipc::CopyTable& copies() {
     ready.store(2, std::memory_order_release);
   }
   return adopted;
+}
+
+int keep_copy(int descriptor) {
+  const long copy = raw::syscall(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, own_limit);
+  if (copy >= 0) set_own(static_cast<int>(copy), true);
+  return static_cast<int>(copy);
 }
 
 bool is_own_descriptor(int descriptor) {

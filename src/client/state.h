@@ -48,7 +48,8 @@ struct OpenRecord {
 };
 
 struct State {
-  bool active;  // a pool was named, and its mount table is mapped
+  bool active;   // a pool was named, and its mount table is mapped
+  bool watched;  // `outcome` is kept
   std::atomic<const protocol::MountTable*> mount_table;
   char directory[128];              // the pool's run directory
   std::uint32_t most_descriptors;   // length of `files`
@@ -65,6 +66,24 @@ struct State {
 
 extern State state;
 
+// What became of the call that a thread makes, noted while State::watched: the preload library's
+// reports and its strictness need it.
+enum class Outcome : std::uint8_t { kPassed, kServed, kRefused };
+extern thread_local Outcome outcome;
+
+// The result `error` of a call that Linux does on its own files and the library does not on ours.
+inline long refused(long error) {
+  if (state.watched) [[unlikely]] {
+    outcome = Outcome::kRefused;
+  }
+  return error;
+}
+inline void note_served() {
+  if (state.watched && outcome == Outcome::kPassed) [[unlikely]] {
+    outcome = Outcome::kServed;
+  }
+}
+
 inline const protocol::MountTable& mounts() {
   return *state.mount_table.load(std::memory_order_acquire);
 }
@@ -77,7 +96,9 @@ inline OpenRecord* find(int descriptor) {
   if (!state.active || static_cast<std::uint32_t>(descriptor) >= state.most_descriptors) {
     return nullptr;
   }
-  return state.files[descriptor].load(std::memory_order_acquire);
+  OpenRecord* const found = state.files[descriptor].load(std::memory_order_acquire);
+  if (found != nullptr) note_served();
+  return found;
 }
 
 // The handle of `record` in the present session: attaches and adopts if need be.
@@ -124,6 +145,9 @@ void adopt_received(int descriptor);
 
 // How to copy much on this processor, as the service says.
 const ipc::CopyTable& copies();
+
+// A copy of a descriptor of the program's for the library's own use, out of its way; -errno.
+int keep_copy(int descriptor);
 
 // Whether the library itself uses this descriptor: closing it is refused as if it were not open.
 bool is_own_descriptor(int descriptor);

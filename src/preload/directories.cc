@@ -30,7 +30,9 @@ struct Stream {
 Stream* ours(DIR* stream) {
   if (!active() || stream == nullptr) return nullptr;
   auto* const found = reinterpret_cast<Stream*>(stream);
-  return found->magic == kMagic ? found : nullptr;
+  if (found->magic != kMagic) return nullptr;
+  client::note_served();
+  return found;
 }
 
 class Locked {
@@ -129,12 +131,13 @@ using Order = int (*)(const dirent**, const dirent**);
 // --- streams ------------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT DIR* ls_opendir(const char* path) {
+  const Call call(Symbol::opendir);
   if (!leads_to_ours(AT_FDCWD, path)) return LIBSERVICES_REAL(opendir)(path);
   return open_directory(AT_FDCWD, path);
 }
-LIBSERVICES_ALIAS(opendir, ls_opendir);
 
 LIBSERVICES_EXPORT DIR* ls_fdopendir(int descriptor) {
+  const Call call(Symbol::fdopendir);
   if (!calls::is_ours(descriptor)) return LIBSERVICES_REAL(fdopendir)(descriptor);
   struct stat attributes;
   long error = calls::fstat(descriptor, &attributes);
@@ -151,9 +154,9 @@ LIBSERVICES_EXPORT DIR* ls_fdopendir(int descriptor) {
   }
   return make_stream(descriptor);
 }
-LIBSERVICES_ALIAS(fdopendir, ls_fdopendir);
 
 LIBSERVICES_EXPORT dirent* ls_readdir(DIR* stream) {
+  const Call call(Symbol::readdir);
   Stream* const mine = ours(stream);
   if (mine == nullptr) return LIBSERVICES_REAL(readdir)(stream);
   const Locked locked(*mine);
@@ -162,9 +165,9 @@ LIBSERVICES_EXPORT dirent* ls_readdir(DIR* stream) {
   if (found < 0) errno = static_cast<int>(-found);
   return entry;
 }
-LIBSERVICES_ALIAS_2(readdir, readdir64, ls_readdir);
 
 LIBSERVICES_EXPORT int ls_readdir_r(DIR* stream, dirent* into, dirent** entry) {
+  const Call call(Symbol::readdir_r);
   Stream* const mine = ours(stream);
   if (mine == nullptr) {
     return LIBSERVICES_REAL_AS(int (*)(DIR*, dirent*, dirent**), "readdir_r")(stream, into, entry);
@@ -181,9 +184,9 @@ LIBSERVICES_EXPORT int ls_readdir_r(DIR* stream, dirent* into, dirent** entry) {
   *entry = into;
   return 0;
 }
-LIBSERVICES_ALIAS_2(readdir_r, readdir64_r, ls_readdir_r);
 
 LIBSERVICES_EXPORT int ls_closedir(DIR* stream) {
+  const Call call(Symbol::closedir);
   Stream* const mine = ours(stream);
   if (mine == nullptr) return LIBSERVICES_REAL(closedir)(stream);
   const int descriptor = mine->descriptor;
@@ -192,45 +195,40 @@ LIBSERVICES_EXPORT int ls_closedir(DIR* stream) {
   free(mine);
   return int_result(calls::close(descriptor));
 }
-LIBSERVICES_ALIAS(closedir, ls_closedir);
 
 LIBSERVICES_EXPORT void ls_rewinddir(DIR* stream) {
+  const Call call(Symbol::rewinddir);
   Stream* const mine = ours(stream);
   if (mine == nullptr) return LIBSERVICES_REAL(rewinddir)(stream);
   const Locked locked(*mine);
   move_to(*mine, 0);
 }
-LIBSERVICES_ALIAS(rewinddir, ls_rewinddir);
 
 LIBSERVICES_EXPORT void ls_seekdir(DIR* stream, long position) {
+  const Call call(Symbol::seekdir);
   Stream* const mine = ours(stream);
   if (mine == nullptr) return LIBSERVICES_REAL(seekdir)(stream, position);
   const Locked locked(*mine);
   move_to(*mine, position);
 }
-LIBSERVICES_ALIAS(seekdir, ls_seekdir);
 
 LIBSERVICES_EXPORT long ls_telldir(DIR* stream) {
+  const Call call(Symbol::telldir);
   Stream* const mine = ours(stream);
   if (mine == nullptr) return LIBSERVICES_REAL(telldir)(stream);
   const Locked locked(*mine);
   return mine->position;
 }
-LIBSERVICES_ALIAS(telldir, ls_telldir);
 
 LIBSERVICES_EXPORT int ls_dirfd(DIR* stream) {
+  const Call call(Symbol::dirfd);
   Stream* const mine = ours(stream);
   return mine == nullptr ? LIBSERVICES_REAL(dirfd)(stream) : mine->descriptor;
 }
-LIBSERVICES_ALIAS(dirfd, ls_dirfd);
-
-LIBSERVICES_EXPORT ssize_t ls_getdents64(int descriptor, void* into, std::size_t size) {
-  return result(calls::getdents64(descriptor, into, size));
-}
-LIBSERVICES_ALIAS(getdents64, ls_getdents64);
 
 LIBSERVICES_EXPORT ssize_t ls_getdirentries(int descriptor, char* into, std::size_t size,
                                             off_t* base) {
+  const Call call(Symbol::getdirentries);
   if (!calls::is_ours(descriptor)) {
     return LIBSERVICES_REAL(getdirentries)(descriptor, into, size, base);
   }
@@ -239,12 +237,12 @@ LIBSERVICES_EXPORT ssize_t ls_getdirentries(int descriptor, char* into, std::siz
   if (bytes >= 0 && before >= 0) *base = before;
   return bytes;
 }
-LIBSERVICES_ALIAS_2(getdirentries, getdirentries64, ls_getdirentries);
 
 // --- scandir ------------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT int ls_scandirat(int directory, const char* path, dirent*** list,
                                     int (*wanted)(const dirent*), Order order) {
+  const Call call(Symbol::scandirat);
   if (!leads_to_ours(directory, path)) {
     return LIBSERVICES_REAL(scandirat)(directory, path, list, wanted, order);
   }
@@ -281,13 +279,12 @@ LIBSERVICES_EXPORT int ls_scandirat(int directory, const char* path, dirent*** l
   *list = entries.list;
   return static_cast<int>(entries.count);
 }
-LIBSERVICES_ALIAS_2(scandirat, scandirat64, ls_scandirat);
 
 LIBSERVICES_EXPORT int ls_scandir(const char* path, dirent*** list, int (*wanted)(const dirent*),
                                   Order order) {
+  const Call call(Symbol::scandir);
   if (!leads_to_ours(AT_FDCWD, path)) return LIBSERVICES_REAL(scandir)(path, list, wanted, order);
   return ls_scandirat(AT_FDCWD, path, list, wanted, order);
 }
-LIBSERVICES_ALIAS_2(scandir, scandir64, ls_scandir);
 
 }  // namespace libservices::preload

@@ -20,18 +20,8 @@ namespace libservices::preload {
 namespace {
 
 constexpr int kMostInterpreters = 5;
-constexpr char kPreload[] = "LD_PRELOAD=";
-constexpr char kPool[] = "LIBSERVICES_POOL=";
 
 char own_library[PATH_MAX];  // as LD_PRELOAD named it; empty if it came in another way
-
-const char* value_of(char* const* environment, const char* name) {
-  const std::size_t length = strlen(name);
-  for (; environment != nullptr && *environment != nullptr; ++environment) {
-    if (strncmp(*environment, name, length) == 0) return *environment + length;
-  }
-  return nullptr;
-}
 
 // Whether a list with spaces or colons between has this library in it.
 bool lists_own_library(const char* list) {
@@ -74,6 +64,19 @@ bool parse_script(Script& script, long bytes) {
 
 long run(int directory, const char* path, char* const* arguments, char* const* environment,
          int flags, int depth);
+
+// The system call, after what has to be told before this program is gone.
+long run_kernel(long directory, const char* path, char* const* arguments, char* const* environment,
+                int flags) {
+  if (client::state.watched) {
+    // A search along PATH tries many that are not there.
+    const bool itself = path != nullptr && path[0] == '\0';
+    if (itself || raw::syscall(SYS_faccessat, directory, path, X_OK) == 0) write_report();
+  }
+  return flags == 0 && directory == AT_FDCWD
+             ? raw::syscall(SYS_execve, path, arguments, environment)
+             : raw::syscall(SYS_execveat, directory, path, arguments, environment, flags);
+}
 
 long run_script(const Script& script, const char* path, char* const* arguments,
                 char* const* environment, int depth) {
@@ -119,7 +122,7 @@ long run_ours(int file, const char* path, char* const* arguments, char* const* e
   if (bytes < 4 || memcmp(script.line, "\177ELF", 4) != 0) return -ENOEXEC;
   const long copy = copy_program(file, path);
   if (copy < 0) return copy;
-  const long error = raw::syscall(SYS_execveat, copy, "", arguments, environment, AT_EMPTY_PATH);
+  const long error = run_kernel(copy, "", arguments, environment, AT_EMPTY_PATH);
   raw::syscall(SYS_close, copy);
   return error;
 }
@@ -142,10 +145,7 @@ long run(int directory, const char* path, char* const* arguments, char* const* e
   const bool itself = path[0] == '\0' && (flags & AT_EMPTY_PATH) != 0;
   const bool ours = itself ? calls::is_ours(directory) : leads_to_ours(directory, path);
   if (!ours) {
-    const long error =
-        flags == 0 && directory == AT_FDCWD
-            ? raw::syscall(SYS_execve, path, arguments, environment)
-            : raw::syscall(SYS_execveat, directory, path, arguments, environment, flags);
+    const long error = run_kernel(directory, path, arguments, environment, flags);
     if ((error != -ENOENT && error != -EACCES) || itself) return error;
     return run_interpreter_of(directory, path, arguments, environment, depth, error);
   }
@@ -218,6 +218,14 @@ bool next_candidate(const char*& at, const char* file, char (&candidate)[PATH_MA
 
 }  // namespace
 
+const char* value_of(char* const* environment, const char* name) {
+  const std::size_t length = strlen(name);
+  for (; environment != nullptr && *environment != nullptr; ++environment) {
+    if (strncmp(*environment, name, length) == 0) return *environment + length;
+  }
+  return nullptr;
+}
+
 int count_strings(char* const* strings) {
   int count = 0;
   while (strings != nullptr && strings[count] != nullptr) ++count;
@@ -226,7 +234,7 @@ int count_strings(char* const* strings) {
 
 void remember_environment(char* const* environment) {
   Dl_info self;
-  const char* const list = value_of(environment, kPreload);
+  const char* const list = value_of(environment, kPreloadVariable);
   if (list == nullptr || dladdr(reinterpret_cast<void*>(&remember_environment), &self) == 0 ||
       self.dli_fname == nullptr || strlen(self.dli_fname) >= sizeof own_library) {
     return;
@@ -237,23 +245,31 @@ void remember_environment(char* const* environment) {
 
 char* const* complete_environment(char* const* environment, char** space, EnvironmentText& text) {
   if (!active()) return environment;
-  const char* const list = value_of(environment, kPreload);
-  const bool needs_pool = value_of(environment, kPool) == nullptr;
+  const char* const list = value_of(environment, kPreloadVariable);
+  const bool needs_pool = value_of(environment, kPoolVariable) == nullptr;
   const bool needs_preload =
       own_library[0] != '\0' && (list == nullptr || !lists_own_library(list));
-  if (!needs_pool && !needs_preload) return environment;
   int at = 0;
+  const auto needs = [&](const char* name, const char* value, char* into, std::size_t size) {
+    if (value == nullptr || value_of(environment, name) != nullptr) return;
+    snprintf(into, size, "%s%s", name, value);
+    space[at++] = into;
+  };
+  needs(kReportVariable, report_value(), text.report, sizeof text.report);
+  needs(kStrictVariable, strict_value(), text.strict, sizeof text.strict);
+  if (!needs_pool && !needs_preload && at == 0) return environment;
   if (needs_pool) {
-    snprintf(text.pool, sizeof text.pool, "%s%s", kPool, client::state.directory);
+    snprintf(text.pool, sizeof text.pool, "%s%s", kPoolVariable, client::state.directory);
     space[at++] = text.pool;
   }
   if (needs_preload) {
-    snprintf(text.preload, sizeof text.preload, "%s%s%s%s", kPreload, own_library,
+    snprintf(text.preload, sizeof text.preload, "%s%s%s%s", kPreloadVariable, own_library,
              list != nullptr && *list != '\0' ? ":" : "", list != nullptr ? list : "");
     space[at++] = text.preload;
   }
   for (; environment != nullptr && *environment != nullptr; ++environment) {
-    if (needs_preload && strncmp(*environment, kPreload, sizeof kPreload - 1) == 0) continue;
+    if (needs_preload && strncmp(*environment, kPreloadVariable, sizeof kPreloadVariable - 1) == 0)
+      continue;
     space[at++] = *environment;
   }
   space[at] = nullptr;
@@ -263,9 +279,7 @@ char* const* complete_environment(char* const* environment, char** space, Enviro
 long execute(int directory, const char* path, char* const* arguments, char* const* environment,
              int flags) {
   if (!active() || path == nullptr) {
-    return flags == 0 && directory == AT_FDCWD
-               ? raw::syscall(SYS_execve, path, arguments, environment)
-               : raw::syscall(SYS_execveat, directory, path, arguments, environment, flags);
+    return run_kernel(directory, path, arguments, environment, flags);
   }
   client::share_all();
   EnvironmentText text;
@@ -318,40 +332,40 @@ bool search_leads_to_ours(const char* file) {
 
 LIBSERVICES_EXPORT int ls_execve(const char* path, char* const* arguments,
                                  char* const* environment) {
+  const Call call(Symbol::execve);
   return int_result(execute(AT_FDCWD, path, arguments, environment, 0));
 }
-LIBSERVICES_ALIAS(execve, ls_execve);
 
 LIBSERVICES_EXPORT int ls_execveat(int directory, const char* path, char* const* arguments,
                                    char* const* environment, int flags) {
+  const Call call(Symbol::execveat);
   return int_result(execute(directory, path, arguments, environment, flags));
 }
-LIBSERVICES_ALIAS(execveat, ls_execveat);
 
 LIBSERVICES_EXPORT int ls_fexecve(int descriptor, char* const* arguments,
                                   char* const* environment) {
+  const Call call(Symbol::fexecve);
   if (descriptor < 0 || arguments == nullptr || environment == nullptr) {
     return int_result(-EINVAL);
   }
   return int_result(execute(descriptor, "", arguments, environment, AT_EMPTY_PATH));
 }
-LIBSERVICES_ALIAS(fexecve, ls_fexecve);
 
 LIBSERVICES_EXPORT int ls_execv(const char* path, char* const* arguments) {
+  const Call call(Symbol::execv);
   return ls_execve(path, arguments, environ);
 }
-LIBSERVICES_ALIAS(execv, ls_execv);
 
 LIBSERVICES_EXPORT int ls_execvpe(const char* file, char* const* arguments,
                                   char* const* environment) {
+  const Call call(Symbol::execvpe);
   return int_result(execute_by_name(file, arguments, environment));
 }
-LIBSERVICES_ALIAS(execvpe, ls_execvpe);
 
 LIBSERVICES_EXPORT int ls_execvp(const char* file, char* const* arguments) {
+  const Call call(Symbol::execvp);
   return int_result(execute_by_name(file, arguments, environ));
 }
-LIBSERVICES_ALIAS(execvp, ls_execvp);
 
 // The arguments of execl and its kin as an array on the stack; `last` is left behind the null.
 #define LIBSERVICES_COLLECT(first, last, array)                                             \
@@ -368,25 +382,25 @@ LIBSERVICES_ALIAS(execvp, ls_execvp);
   }
 
 LIBSERVICES_EXPORT int ls_execl(const char* path, const char* first, ...) {
+  const Call call(Symbol::execl);
   LIBSERVICES_COLLECT(first, rest, arguments)
   va_end(rest);
   return ls_execve(path, arguments, environ);
 }
-LIBSERVICES_ALIAS(execl, ls_execl);
 
 LIBSERVICES_EXPORT int ls_execlp(const char* file, const char* first, ...) {
+  const Call call(Symbol::execlp);
   LIBSERVICES_COLLECT(first, rest, arguments)
   va_end(rest);
   return ls_execvpe(file, arguments, environ);
 }
-LIBSERVICES_ALIAS(execlp, ls_execlp);
 
 LIBSERVICES_EXPORT int ls_execle(const char* path, const char* first, ...) {
+  const Call call(Symbol::execle);
   LIBSERVICES_COLLECT(first, rest, arguments)
   char* const* const environment = va_arg(rest, char**);
   va_end(rest);
   return ls_execve(path, arguments, environment);
 }
-LIBSERVICES_ALIAS(execle, ls_execle);
 
 }  // namespace libservices::preload

@@ -6,6 +6,12 @@
 
 namespace libservices::preload {
 
+inline constexpr char kPreloadVariable[] = "LD_PRELOAD=";
+inline constexpr char kPoolVariable[] = "LIBSERVICES_POOL=";
+
+// The value of the variable `name`, which ends in '='; null if there is none.
+const char* value_of(char* const* environment, const char* name);
+
 // Remembers how this library came into the process, so that programs run from here get it too.
 void remember_environment(char* const* environment);
 
@@ -20,10 +26,12 @@ bool search_leads_to_ours(const char* file);
 
 // `environment` with what the library needs, if it was removed: the environment itself, or `space`
 // filled, which has room for kMoreVariables more pointers; strings go to `text`.
-inline constexpr int kMoreVariables = 3;
+inline constexpr int kMoreVariables = 5;
 struct EnvironmentText {
   char preload[8192];
   char pool[256];
+  char report[512];
+  char strict[32];
 };
 char* const* complete_environment(char* const* environment, char** space, EnvironmentText& text);
 int count_strings(char* const* strings);

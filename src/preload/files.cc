@@ -72,6 +72,7 @@ int duplicate_to(int from, int to, int flags) {
 // --- open ---------------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT int ls_open(const char* path, int flags, ...) {
+  const Call call(Symbol::open);
   mode_t mode = 0;
   if (needs_mode(flags)) {
     va_list arguments;
@@ -81,10 +82,9 @@ LIBSERVICES_EXPORT int ls_open(const char* path, int flags, ...) {
   }
   return open_at(AT_FDCWD, path, flags, mode);
 }
-LIBSERVICES_ALIAS_2(open, open64, ls_open);
-LIBSERVICES_ALIAS_2(__open, __open64, ls_open);
 
 LIBSERVICES_EXPORT int ls_openat(int directory, const char* path, int flags, ...) {
+  const Call call(Symbol::openat);
   mode_t mode = 0;
   if (needs_mode(flags)) {
     va_list arguments;
@@ -94,60 +94,57 @@ LIBSERVICES_EXPORT int ls_openat(int directory, const char* path, int flags, ...
   }
   return open_at(directory, path, flags, mode);
 }
-LIBSERVICES_ALIAS_2(openat, openat64, ls_openat);
 
 LIBSERVICES_EXPORT int ls_open_2(const char* path, int flags) {
+  const Call call(Symbol::open_2);
   check(needs_mode(flags), 0);
   return open_at(AT_FDCWD, path, flags, 0);
 }
-LIBSERVICES_ALIAS_2(__open_2, __open64_2, ls_open_2);
 
 LIBSERVICES_EXPORT int ls_openat_2(int directory, const char* path, int flags) {
+  const Call call(Symbol::openat_2);
   check(needs_mode(flags), 0);
   return open_at(directory, path, flags, 0);
 }
-LIBSERVICES_ALIAS_2(__openat_2, __openat64_2, ls_openat_2);
 
 LIBSERVICES_EXPORT int ls_creat(const char* path, mode_t mode) {
+  const Call call(Symbol::creat);
   return open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, mode);
 }
-LIBSERVICES_ALIAS_2(creat, creat64, ls_creat);
 
 // --- close, dup, fcntl --------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT int ls_close(int descriptor) {
+  const Call call(Symbol::close);
   if (active()) return int_result(calls::close(descriptor));
   const Cancellable cancellable;
   return int_result(calls::close(descriptor));
 }
-LIBSERVICES_ALIAS_2(close, __close, ls_close);
-
-LIBSERVICES_EXPORT int ls_close_range(unsigned first, unsigned last, int flags) {
-  return int_result(calls::close_range(first, last, static_cast<unsigned>(flags)));
-}
-LIBSERVICES_ALIAS(close_range, ls_close_range);
 
 LIBSERVICES_EXPORT void ls_closefrom(int first) {
+  const Call call(Symbol::closefrom);
   (void)calls::close_range(first < 0 ? 0 : static_cast<unsigned>(first), ~0U, 0);
 }
-LIBSERVICES_ALIAS(closefrom, ls_closefrom);
 
 LIBSERVICES_EXPORT int ls_dup(int descriptor) {
+  const Call call(Symbol::dup);
   const int copy = int_result(calls::dup(descriptor));
   if (copy >= 0 && copy <= 2 && calls::is_ours(copy)) prepare_standard_stream(copy);
   return copy;
 }
-LIBSERVICES_ALIAS(dup, ls_dup);
 
-LIBSERVICES_EXPORT int ls_dup2(int from, int to) { return duplicate_to(from, to, -1); }
-LIBSERVICES_ALIAS_2(dup2, __dup2, ls_dup2);
+LIBSERVICES_EXPORT int ls_dup2(int from, int to) {
+  const Call call(Symbol::dup2);
+  return duplicate_to(from, to, -1);
+}
 
 LIBSERVICES_EXPORT int ls_dup3(int from, int to, int flags) {
+  const Call call(Symbol::dup3);
   return flags < 0 ? int_result(-EINVAL) : duplicate_to(from, to, flags);
 }
-LIBSERVICES_ALIAS(dup3, ls_dup3);
 
 LIBSERVICES_EXPORT int ls_fcntl(int descriptor, int command, ...) {
+  const Call call(Symbol::fcntl);
   va_list arguments;
   va_start(arguments, command);
   const unsigned long argument = va_arg(arguments, unsigned long);
@@ -175,110 +172,90 @@ LIBSERVICES_EXPORT int ls_fcntl(int descriptor, int command, ...) {
   }
   return int_result(calls::fcntl(descriptor, command, argument));
 }
-LIBSERVICES_ALIAS_3(fcntl, fcntl64, __fcntl, ls_fcntl);
 
 // --- read, write, seek --------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT ssize_t ls_read(int descriptor, void* into, std::size_t size) {
+  const Call call(Symbol::read);
   if (calls::is_ours(descriptor)) return result(calls::read(descriptor, into, size));
   const Cancellable cancellable;
   return result(raw::syscall(SYS_read, descriptor, into, size));
 }
-LIBSERVICES_ALIAS_2(read, __read, ls_read);
 
 LIBSERVICES_EXPORT ssize_t ls_read_chk(int descriptor, void* into, std::size_t size,
                                        std::size_t available) {
+  const Call call(Symbol::read_chk);
   check(size, available);
   return ls_read(descriptor, into, size);
 }
-LIBSERVICES_ALIAS(__read_chk, ls_read_chk);
 
 LIBSERVICES_EXPORT ssize_t ls_write(int descriptor, const void* from, std::size_t size) {
+  const Call call(Symbol::write);
   if (calls::is_ours(descriptor)) return result(calls::write(descriptor, from, size));
   const Cancellable cancellable;
   return result(raw::syscall(SYS_write, descriptor, from, size));
 }
-LIBSERVICES_ALIAS_2(write, __write, ls_write);
 
 LIBSERVICES_EXPORT ssize_t ls_pread(int descriptor, void* into, std::size_t size, off_t offset) {
+  const Call call(Symbol::pread);
   if (calls::is_ours(descriptor)) return result(calls::pread(descriptor, into, size, offset));
   const Cancellable cancellable;
   return result(raw::syscall(SYS_pread64, descriptor, into, size, offset));
 }
-LIBSERVICES_ALIAS_3(pread, pread64, __pread64, ls_pread);
 
 LIBSERVICES_EXPORT ssize_t ls_pread_chk(int descriptor, void* into, std::size_t size, off_t offset,
                                         std::size_t available) {
+  const Call call(Symbol::pread_chk);
   check(size, available);
   return ls_pread(descriptor, into, size, offset);
 }
-LIBSERVICES_ALIAS_2(__pread_chk, __pread64_chk, ls_pread_chk);
 
 LIBSERVICES_EXPORT ssize_t ls_pwrite(int descriptor, const void* from, std::size_t size,
                                      off_t offset) {
+  const Call call(Symbol::pwrite);
   if (calls::is_ours(descriptor)) return result(calls::pwrite(descriptor, from, size, offset));
   const Cancellable cancellable;
   return result(raw::syscall(SYS_pwrite64, descriptor, from, size, offset));
 }
-LIBSERVICES_ALIAS_3(pwrite, pwrite64, __pwrite64, ls_pwrite);
 
 LIBSERVICES_EXPORT ssize_t ls_readv(int descriptor, const iovec* parts, int count) {
+  const Call call(Symbol::readv);
   return read_parts(descriptor, parts, count, -1, 0);
 }
-LIBSERVICES_ALIAS(readv, ls_readv);
 
 LIBSERVICES_EXPORT ssize_t ls_writev(int descriptor, const iovec* parts, int count) {
+  const Call call(Symbol::writev);
   return write_parts(descriptor, parts, count, -1, 0);
 }
-LIBSERVICES_ALIAS(writev, ls_writev);
 
 LIBSERVICES_EXPORT ssize_t ls_preadv(int descriptor, const iovec* parts, int count, off_t offset) {
+  const Call call(Symbol::preadv);
   if (offset < 0) return result(-EINVAL);
   return read_parts(descriptor, parts, count, offset, 0);
 }
-LIBSERVICES_ALIAS_2(preadv, preadv64, ls_preadv);
 
 LIBSERVICES_EXPORT ssize_t ls_pwritev(int descriptor, const iovec* parts, int count, off_t offset) {
+  const Call call(Symbol::pwritev);
   if (offset < 0) return result(-EINVAL);
   return write_parts(descriptor, parts, count, offset, 0);
 }
-LIBSERVICES_ALIAS_2(pwritev, pwritev64, ls_pwritev);
 
 LIBSERVICES_EXPORT ssize_t ls_preadv2(int descriptor, const iovec* parts, int count, off_t offset,
                                       int flags) {
+  const Call call(Symbol::preadv2);
   return read_parts(descriptor, parts, count, offset, flags);
 }
-LIBSERVICES_ALIAS_2(preadv2, preadv64v2, ls_preadv2);
 
 LIBSERVICES_EXPORT ssize_t ls_pwritev2(int descriptor, const iovec* parts, int count, off_t offset,
                                        int flags) {
+  const Call call(Symbol::pwritev2);
   return write_parts(descriptor, parts, count, offset, flags);
 }
-LIBSERVICES_ALIAS_2(pwritev2, pwritev64v2, ls_pwritev2);
-
-LIBSERVICES_EXPORT off_t ls_lseek(int descriptor, off_t offset, int whence) {
-  return result(calls::lseek(descriptor, offset, whence));
-}
-LIBSERVICES_ALIAS_3(lseek, lseek64, __lseek, ls_lseek);
 
 // --- size, space, synchronisation ---------------------------------------------------------------
 
-LIBSERVICES_EXPORT int ls_ftruncate(int descriptor, off_t size) {
-  return int_result(calls::ftruncate(descriptor, size));
-}
-LIBSERVICES_ALIAS_2(ftruncate, ftruncate64, ls_ftruncate);
-
-LIBSERVICES_EXPORT int ls_truncate(const char* path, off_t size) {
-  return int_result(calls::truncate(path, size));
-}
-LIBSERVICES_ALIAS_2(truncate, truncate64, ls_truncate);
-
-LIBSERVICES_EXPORT int ls_fallocate(int descriptor, int mode, off_t offset, off_t size) {
-  return int_result(calls::fallocate(descriptor, mode, offset, size));
-}
-LIBSERVICES_ALIAS_2(fallocate, fallocate64, ls_fallocate);
-
 LIBSERVICES_EXPORT int ls_posix_fallocate(int descriptor, off_t offset, off_t size) {
+  const Call call(Symbol::posix_fallocate);
   if (!calls::is_ours(descriptor)) {
     return LIBSERVICES_REAL(posix_fallocate)(descriptor, offset, size);
   }
@@ -294,28 +271,32 @@ LIBSERVICES_EXPORT int ls_posix_fallocate(int descriptor, off_t offset, off_t si
   if (attributes.st_size >= offset + size) return 0;
   return static_cast<int>(-calls::ftruncate(descriptor, offset + size));
 }
-LIBSERVICES_ALIAS_2(posix_fallocate, posix_fallocate64, ls_posix_fallocate);
 
 LIBSERVICES_EXPORT int ls_posix_fadvise(int descriptor, off_t offset, off_t size, int advice) {
+  const Call call(Symbol::posix_fadvise);
   if (calls::is_ours(descriptor)) return advice < 0 || advice > 5 || size < 0 ? EINVAL : 0;
   return static_cast<int>(-raw::syscall(SYS_fadvise64, descriptor, offset, size, advice));
 }
-LIBSERVICES_ALIAS_2(posix_fadvise, posix_fadvise64, ls_posix_fadvise);
 
 LIBSERVICES_EXPORT ssize_t ls_readahead(int descriptor, off_t offset, std::size_t size) {
+  const Call call(Symbol::readahead);
   if (calls::is_ours(descriptor)) return 0;
   return result(raw::syscall(SYS_readahead, descriptor, offset, size));
 }
-LIBSERVICES_ALIAS(readahead, ls_readahead);
 
-LIBSERVICES_EXPORT int ls_fsync(int descriptor) { return sync_with(descriptor, false); }
-LIBSERVICES_ALIAS(fsync, ls_fsync);
+LIBSERVICES_EXPORT int ls_fsync(int descriptor) {
+  const Call call(Symbol::fsync);
+  return sync_with(descriptor, false);
+}
 
-LIBSERVICES_EXPORT int ls_fdatasync(int descriptor) { return sync_with(descriptor, true); }
-LIBSERVICES_ALIAS(fdatasync, ls_fdatasync);
+LIBSERVICES_EXPORT int ls_fdatasync(int descriptor) {
+  const Call call(Symbol::fdatasync);
+  return sync_with(descriptor, true);
+}
 
 LIBSERVICES_EXPORT int ls_sync_file_range(int descriptor, off_t offset, off_t size,
                                           unsigned flags) {
+  const Call call(Symbol::sync_file_range);
   if (!calls::is_ours(descriptor)) {
     const Cancellable cancellable;
     return int_result(raw::syscall(SYS_sync_file_range, descriptor, offset, size, flags));
@@ -323,47 +304,36 @@ LIBSERVICES_EXPORT int ls_sync_file_range(int descriptor, off_t offset, off_t si
   if (offset < 0 || size < 0 || (flags & ~7U) != 0) return int_result(-EINVAL);
   return int_result(calls::fsync(descriptor, true));
 }
-LIBSERVICES_ALIAS(sync_file_range, ls_sync_file_range);
 
 LIBSERVICES_EXPORT int ls_syncfs(int descriptor) {
+  const Call call(Symbol::syncfs);
   if (calls::is_ours(descriptor)) return int_result(calls::fsync(descriptor, false));
   return int_result(raw::syscall(SYS_syncfs, descriptor));
 }
-LIBSERVICES_ALIAS(syncfs, ls_syncfs);
 
 // --- from file to file --------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT ssize_t ls_sendfile(int to, int from, off_t* offset, std::size_t size) {
+  const Call call(Symbol::sendfile);
   if (calls::is_ours(to) || calls::is_ours(from)) {
     return result(calls::sendfile(to, from, offset, size));
   }
   return result(raw::syscall(SYS_sendfile, to, from, offset, size));
 }
-LIBSERVICES_ALIAS_2(sendfile, sendfile64, ls_sendfile);
-
-LIBSERVICES_EXPORT ssize_t ls_copy_file_range(int from, off_t* from_offset, int to,
-                                              off_t* to_offset, std::size_t size, unsigned flags) {
-  return result(calls::copy_file_range(from, from_offset, to, to_offset, size, flags));
-}
-LIBSERVICES_ALIAS(copy_file_range, ls_copy_file_range);
 
 // A pipe and one of ours: programs fall back to read and write when this is refused.
 LIBSERVICES_EXPORT ssize_t ls_splice(int from, off_t* from_offset, int to, off_t* to_offset,
                                      std::size_t size, unsigned flags) {
+  const Call call(Symbol::splice);
   if (calls::is_ours(from) || calls::is_ours(to)) return result(-EINVAL);
   const Cancellable cancellable;
   return result(raw::syscall(SYS_splice, from, from_offset, to, to_offset, size, flags));
 }
-LIBSERVICES_ALIAS(splice, ls_splice);
 
 // --- locks, ioctl, umask ------------------------------------------------------------------------
 
-LIBSERVICES_EXPORT int ls_flock(int descriptor, int operation) {
-  return int_result(calls::flock(descriptor, operation));
-}
-LIBSERVICES_ALIAS(flock, ls_flock);
-
 LIBSERVICES_EXPORT int ls_lockf(int descriptor, int command, off_t size) {
+  const Call call(Symbol::lockf);
   if (!calls::is_ours(descriptor)) return LIBSERVICES_REAL(lockf)(descriptor, command, size);
   struct flock lock {};
   lock.l_whence = SEEK_CUR;
@@ -387,33 +357,34 @@ LIBSERVICES_EXPORT int ls_lockf(int descriptor, int command, off_t size) {
       return int_result(-EINVAL);
   }
 }
-LIBSERVICES_ALIAS_2(lockf, lockf64, ls_lockf);
 
 LIBSERVICES_EXPORT int ls_ioctl(int descriptor, unsigned long command, ...) {
+  const Call call(Symbol::ioctl);
   va_list arguments;
   va_start(arguments, command);
   const unsigned long argument = va_arg(arguments, unsigned long);
   va_end(arguments);
   return int_result(calls::ioctl(descriptor, command, argument));
 }
-LIBSERVICES_ALIAS(ioctl, ls_ioctl);
 
 LIBSERVICES_EXPORT int ls_isatty(int descriptor) {
+  const Call call(Symbol::isatty);
   if (calls::is_ours(descriptor)) {
     errno = ENOTTY;
     return 0;
   }
   return LIBSERVICES_REAL(isatty)(descriptor);
 }
-LIBSERVICES_ALIAS(isatty, ls_isatty);
 
 LIBSERVICES_EXPORT int ls_tcgetattr(int descriptor, termios* into) {
+  const Call call(Symbol::tcgetattr);
   if (calls::is_ours(descriptor)) return int_result(-ENOTTY);
   return LIBSERVICES_REAL(tcgetattr)(descriptor, into);
 }
-LIBSERVICES_ALIAS(tcgetattr, ls_tcgetattr);
 
-LIBSERVICES_EXPORT mode_t ls_umask(mode_t mask) { return static_cast<mode_t>(calls::umask(mask)); }
-LIBSERVICES_ALIAS(umask, ls_umask);
+LIBSERVICES_EXPORT mode_t ls_umask(mode_t mask) {
+  const Call call(Symbol::umask);
+  return static_cast<mode_t>(calls::umask(mask));
+}
 
 }  // namespace libservices::preload

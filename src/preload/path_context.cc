@@ -88,13 +88,8 @@ long resolve_links(const char* path, char (&resolved)[PATH_MAX]) {
 
 // --- the working directory ----------------------------------------------------------------------
 
-LIBSERVICES_EXPORT int ls_chdir(const char* path) { return int_result(calls::chdir(path)); }
-LIBSERVICES_ALIAS(chdir, ls_chdir);
-
-LIBSERVICES_EXPORT int ls_fchdir(int descriptor) { return int_result(calls::fchdir(descriptor)); }
-LIBSERVICES_ALIAS(fchdir, ls_fchdir);
-
 LIBSERVICES_EXPORT char* ls_getcwd(char* into, std::size_t size) {
+  const Call call(Symbol::getcwd);
   if (!active()) return LIBSERVICES_REAL(getcwd)(into, size);
   if (into != nullptr && size == 0) {
     errno = EINVAL;
@@ -126,32 +121,32 @@ LIBSERVICES_EXPORT char* ls_getcwd(char* into, std::size_t size) {
   memcpy(into, path, bytes);
   return into;
 }
-LIBSERVICES_ALIAS(getcwd, ls_getcwd);
 
 LIBSERVICES_EXPORT char* ls_getcwd_chk(char* into, std::size_t size, std::size_t available) {
+  const Call call(Symbol::getcwd_chk);
   if (size > available) abort();
   return ls_getcwd(into, size);
 }
-LIBSERVICES_ALIAS(__getcwd_chk, ls_getcwd_chk);
 
 LIBSERVICES_EXPORT char* ls_getwd(char* into) {
+  const Call call(Symbol::getwd);
   if (into == nullptr) {
     errno = EINVAL;
     return nullptr;
   }
   return ls_getcwd(into, PATH_MAX);
 }
-LIBSERVICES_ALIAS(getwd, ls_getwd);
 
 LIBSERVICES_EXPORT char* ls_getwd_chk(char* into, std::size_t available) {
+  const Call call(Symbol::getwd_chk);
   char path[PATH_MAX];
   if (ls_getwd(path) == nullptr) return nullptr;
   if (strlen(path) >= available) abort();
   return strcpy(into, path);
 }
-LIBSERVICES_ALIAS(__getwd_chk, ls_getwd_chk);
 
 LIBSERVICES_EXPORT char* ls_get_current_dir_name() {
+  const Call call(Symbol::get_current_dir_name);
   if (!active()) return LIBSERVICES_REAL(get_current_dir_name)();
   const char* const named = getenv("PWD");
   struct stat by_name;
@@ -163,11 +158,11 @@ LIBSERVICES_EXPORT char* ls_get_current_dir_name() {
   }
   return ls_getcwd(nullptr, 0);
 }
-LIBSERVICES_ALIAS(get_current_dir_name, ls_get_current_dir_name);
 
 // --- realpath -----------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT char* ls_realpath(const char* path, char* into) {
+  const Call call(Symbol::realpath);
   if (!leads_to_ours(AT_FDCWD, path)) return LIBSERVICES_REAL(realpath)(path, into);
   char resolved[PATH_MAX];
   if (const long error = resolve_links(path, resolved); error != 0) {
@@ -176,18 +171,17 @@ LIBSERVICES_EXPORT char* ls_realpath(const char* path, char* into) {
   }
   return into != nullptr ? strcpy(into, resolved) : strdup(resolved);
 }
-LIBSERVICES_ALIAS(realpath, ls_realpath);
 
 LIBSERVICES_EXPORT char* ls_realpath_chk(const char* path, char* into, std::size_t available) {
+  const Call call(Symbol::realpath_chk);
   if (available < PATH_MAX) abort();
   return ls_realpath(path, into);
 }
-LIBSERVICES_ALIAS(__realpath_chk, ls_realpath_chk);
 
 LIBSERVICES_EXPORT char* ls_canonicalize_file_name(const char* path) {
+  const Call call(Symbol::canonicalize_file_name);
   return ls_realpath(path, nullptr);
 }
-LIBSERVICES_ALIAS(canonicalize_file_name, ls_canonicalize_file_name);
 
 // --- limits -------------------------------------------------------------------------------------
 
@@ -237,6 +231,7 @@ long limit_of(int name, long (*volume)(struct statfs*, const void*), const void*
 }  // namespace
 
 LIBSERVICES_EXPORT long ls_pathconf(const char* path, int name) {
+  const Call call(Symbol::pathconf);
   if (!leads_to_ours(AT_FDCWD, path)) return LIBSERVICES_REAL(pathconf)(path, name);
   struct stat attributes;
   if (const long error = calls::fstatat(AT_FDCWD, path, &attributes, 0); error != 0) {
@@ -249,9 +244,9 @@ LIBSERVICES_EXPORT long ls_pathconf(const char* path, int name) {
       },
       path);
 }
-LIBSERVICES_ALIAS(pathconf, ls_pathconf);
 
 LIBSERVICES_EXPORT long ls_fpathconf(int descriptor, int name) {
+  const Call call(Symbol::fpathconf);
   if (!calls::is_ours(descriptor)) return LIBSERVICES_REAL(fpathconf)(descriptor, name);
   return limit_of(
       name,
@@ -260,6 +255,5 @@ LIBSERVICES_EXPORT long ls_fpathconf(int descriptor, int name) {
       },
       &descriptor);
 }
-LIBSERVICES_ALIAS(fpathconf, ls_fpathconf);
 
 }  // namespace libservices::preload

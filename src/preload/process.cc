@@ -29,20 +29,22 @@ void* find_next(const char* name) {
 
 namespace {
 
+void begin_child() {
+  client::after_fork_in_child();
+  forget_counts();
+}
+
 // Before all other libraries' constructors (-z initfirst), hence before libc's environ is set.
 __attribute__((constructor)) void begin(int, char**, char** environment) {
-  constexpr char kPool[] = "LIBSERVICES_POOL=";
-  const char* pool = nullptr;
-  for (char** at = environment; at != nullptr && *at != nullptr; ++at) {
-    if (strncmp(*at, kPool, sizeof kPool - 1) == 0) pool = *at + sizeof kPool - 1;
-  }
+  const char* const pool = value_of(environment, kPoolVariable);
   if (pool == nullptr) return;
   client::start(pool);
   if (!active()) return;
   remember_environment(environment);
-  pthread_atfork(client::share_all, nullptr, client::after_fork_in_child);
+  pthread_atfork(client::share_all, nullptr, begin_child);
   client::adopt_inherited();
   settle_standard_streams();
+  begin_report(value_of(environment, kReportVariable), value_of(environment, kStrictVariable));
 }
 
 template <class Result>
@@ -57,28 +59,28 @@ Result changed_identity(Result result) {
 
 // fork itself calls what `begin` registered.
 LIBSERVICES_EXPORT pid_t ls_bare_fork() {
+  const Call call(Symbol::bare_fork);
   if (active()) client::share_all();
   const pid_t child = LIBSERVICES_REAL(_Fork)();
-  if (child == 0 && active()) client::after_fork_in_child();
+  if (child == 0 && active()) begin_child();
   return child;
 }
-LIBSERVICES_ALIAS(_Fork, ls_bare_fork);
 
 // A child of vfork runs in its parent's memory, where its dup2 and close would change the parent's
 // table. While the library is active it gets memory of its own, as POSIX allows.
-LIBSERVICES_EXPORT pid_t ls_vfork_as_fork() { return fork(); }
+LIBSERVICES_EXPORT pid_t ls_vfork_as_fork() {
+  const Call call(Symbol::vfork);
+  return fork();
+}
 LIBSERVICES_EXPORT int ls_vfork_failed(long error) { return int_result(error); }
 
 static_assert(offsetof(client::State, active) == 0);
 #if defined(__x86_64__)
 __asm__(
     ".text\n"
-    ".globl vfork\n"
-    ".globl __vfork\n"
-    ".type vfork, @function\n"
-    ".type __vfork, @function\n"
-    "vfork:\n"
-    "__vfork:\n"
+    ".globl ls_vfork\n"
+    ".type ls_vfork, @function\n"
+    "ls_vfork:\n"
     ".cfi_startproc\n"
     "  endbr64\n"
     "  cmpb $0, _ZN11libservices6client5stateE(%rip)\n"
@@ -97,24 +99,31 @@ __asm__(
     "  movq %rax, %rdi\n"
     "  jmp ls_vfork_failed@PLT\n"
     ".cfi_endproc\n"
-    ".size vfork, . - vfork\n");
+    ".size ls_vfork, . - ls_vfork\n");
 #else
-LIBSERVICES_ALIAS_2(vfork, __vfork, ls_vfork_as_fork);
+LIBSERVICES_EXPORT pid_t ls_vfork() { return ls_vfork_as_fork(); }
 #endif
 
 LIBSERVICES_EXPORT int ls_system(const char* command) {
+  const Call call(Symbol::system);
   if (active()) client::share_all();
   return LIBSERVICES_REAL(system)(command);
 }
-LIBSERVICES_ALIAS(system, ls_system);
 
 LIBSERVICES_EXPORT FILE* ls_popen(const char* command, const char* mode) {
+  const Call call(Symbol::popen);
   if (active()) client::share_all();
   return LIBSERVICES_REAL(popen)(command, mode);
 }
-LIBSERVICES_ALIAS_2(popen, _IO_popen, ls_popen);
+
+LIBSERVICES_EXPORT void ls_exit_now(int status) {
+  write_report();
+  raw::syscall(SYS_exit_group, status);
+  __builtin_unreachable();
+}
 
 LIBSERVICES_EXPORT int ls_daemon(int keep_directory, int keep_streams) {
+  const Call call(Symbol::daemon);
   if (!active()) return LIBSERVICES_REAL(daemon)(keep_directory, keep_streams);
   const pid_t child = fork();
   if (child < 0) return -1;
@@ -129,58 +138,57 @@ LIBSERVICES_EXPORT int ls_daemon(int keep_directory, int keep_streams) {
   }
   return 0;
 }
-LIBSERVICES_ALIAS(daemon, ls_daemon);
 
 // --- identity: a session is opened as who the process was ---------------------------------------
 
 LIBSERVICES_EXPORT int ls_setuid(uid_t uid) {
+  const Call call(Symbol::setuid);
   return changed_identity(LIBSERVICES_REAL(setuid)(uid));
 }
-LIBSERVICES_ALIAS(setuid, ls_setuid);
 
 LIBSERVICES_EXPORT int ls_setgid(gid_t gid) {
+  const Call call(Symbol::setgid);
   return changed_identity(LIBSERVICES_REAL(setgid)(gid));
 }
-LIBSERVICES_ALIAS(setgid, ls_setgid);
 
 LIBSERVICES_EXPORT int ls_seteuid(uid_t uid) {
+  const Call call(Symbol::seteuid);
   return changed_identity(LIBSERVICES_REAL(seteuid)(uid));
 }
-LIBSERVICES_ALIAS(seteuid, ls_seteuid);
 
 LIBSERVICES_EXPORT int ls_setegid(gid_t gid) {
+  const Call call(Symbol::setegid);
   return changed_identity(LIBSERVICES_REAL(setegid)(gid));
 }
-LIBSERVICES_ALIAS(setegid, ls_setegid);
 
 LIBSERVICES_EXPORT int ls_setreuid(uid_t real, uid_t effective) {
+  const Call call(Symbol::setreuid);
   return changed_identity(LIBSERVICES_REAL(setreuid)(real, effective));
 }
-LIBSERVICES_ALIAS(setreuid, ls_setreuid);
 
 LIBSERVICES_EXPORT int ls_setregid(gid_t real, gid_t effective) {
+  const Call call(Symbol::setregid);
   return changed_identity(LIBSERVICES_REAL(setregid)(real, effective));
 }
-LIBSERVICES_ALIAS(setregid, ls_setregid);
 
 LIBSERVICES_EXPORT int ls_setresuid(uid_t real, uid_t effective, uid_t saved) {
+  const Call call(Symbol::setresuid);
   return changed_identity(LIBSERVICES_REAL(setresuid)(real, effective, saved));
 }
-LIBSERVICES_ALIAS(setresuid, ls_setresuid);
 
 LIBSERVICES_EXPORT int ls_setresgid(gid_t real, gid_t effective, gid_t saved) {
+  const Call call(Symbol::setresgid);
   return changed_identity(LIBSERVICES_REAL(setresgid)(real, effective, saved));
 }
-LIBSERVICES_ALIAS(setresgid, ls_setresgid);
 
 LIBSERVICES_EXPORT int ls_setgroups(std::size_t count, const gid_t* groups) {
+  const Call call(Symbol::setgroups);
   return changed_identity(LIBSERVICES_REAL(setgroups)(count, groups));
 }
-LIBSERVICES_ALIAS(setgroups, ls_setgroups);
 
 LIBSERVICES_EXPORT int ls_initgroups(const char* user, gid_t group) {
+  const Call call(Symbol::initgroups);
   return changed_identity(LIBSERVICES_REAL(initgroups)(user, group));
 }
-LIBSERVICES_ALIAS(initgroups, ls_initgroups);
 
 }  // namespace libservices::preload

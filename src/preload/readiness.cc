@@ -135,40 +135,41 @@ void adopt_arrived(const msghdr& message) { for_each_descriptor(message, client:
 // --- poll ---------------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT int ls_poll(pollfd* list, nfds_t count, int timeout) {
+  const Call call(Symbol::poll);
   if (!any_ours(list, count)) return LIBSERVICES_REAL(poll)(list, count, timeout);
   return poll_with_ours(list, count, [&](bool ready) {
     return LIBSERVICES_REAL(poll)(list, count, ready ? 0 : timeout);
   });
 }
-LIBSERVICES_ALIAS_2(poll, __poll, ls_poll);
 
 LIBSERVICES_EXPORT int ls_ppoll(pollfd* list, nfds_t count, const timespec* timeout,
                                 const sigset_t* mask) {
+  const Call call(Symbol::ppoll);
   if (!any_ours(list, count)) return LIBSERVICES_REAL(ppoll)(list, count, timeout, mask);
   return poll_with_ours(list, count, [&](bool ready) {
     constexpr timespec kNow{};
     return LIBSERVICES_REAL(ppoll)(list, count, ready ? &kNow : timeout, mask);
   });
 }
-LIBSERVICES_ALIAS(ppoll, ls_ppoll);
 
 LIBSERVICES_EXPORT int ls_poll_chk(pollfd* list, nfds_t count, int timeout, std::size_t available) {
+  const Call call(Symbol::poll_chk);
   if (available / sizeof *list < count) __builtin_trap();
   return ls_poll(list, count, timeout);
 }
-LIBSERVICES_ALIAS(__poll_chk, ls_poll_chk);
 
 LIBSERVICES_EXPORT int ls_ppoll_chk(pollfd* list, nfds_t count, const timespec* timeout,
                                     const sigset_t* mask, std::size_t available) {
+  const Call call(Symbol::ppoll_chk);
   if (available / sizeof *list < count) __builtin_trap();
   return ls_ppoll(list, count, timeout, mask);
 }
-LIBSERVICES_ALIAS(__ppoll_chk, ls_ppoll_chk);
 
 // --- select, epoll ------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT int ls_select(int count, fd_set* reading, fd_set* writing, fd_set* failing,
                                  timeval* timeout) {
+  const Call call(Symbol::select);
   Sets sets(count, reading, writing, failing);
   if (!sets.any()) return LIBSERVICES_REAL(select)(count, reading, writing, failing, timeout);
   auto* const space = static_cast<unsigned char*>(alloca(2 * sets.bytes()));
@@ -177,10 +178,10 @@ LIBSERVICES_EXPORT int ls_select(int count, fd_set* reading, fd_set* writing, fd
   return sets.restore(
       space, LIBSERVICES_REAL(select)(count, reading, writing, failing, ready ? &now : timeout));
 }
-LIBSERVICES_ALIAS_2(select, __select, ls_select);
 
 LIBSERVICES_EXPORT int ls_pselect(int count, fd_set* reading, fd_set* writing, fd_set* failing,
                                   const timespec* timeout, const sigset_t* mask) {
+  const Call call(Symbol::pselect);
   Sets sets(count, reading, writing, failing);
   if (!sets.any()) {
     return LIBSERVICES_REAL(pselect)(count, reading, writing, failing, timeout, mask);
@@ -191,31 +192,31 @@ LIBSERVICES_EXPORT int ls_pselect(int count, fd_set* reading, fd_set* writing, f
   return sets.restore(space, LIBSERVICES_REAL(pselect)(count, reading, writing, failing,
                                                        ready ? &kNow : timeout, mask));
 }
-LIBSERVICES_ALIAS(pselect, ls_pselect);
 
 LIBSERVICES_EXPORT int ls_epoll_ctl(int set, int operation, int descriptor, epoll_event* event) {
+  const Call call(Symbol::epoll_ctl);
   if (calls::is_ours(descriptor)) return int_result(-EPERM);
   return int_result(raw::syscall(SYS_epoll_ctl, set, operation, descriptor, event));
 }
-LIBSERVICES_ALIAS(epoll_ctl, ls_epoll_ctl);
 
 // --- descriptors over sockets -------------------------------------------------------------------
 
 LIBSERVICES_EXPORT ssize_t ls_sendmsg(int socket, const msghdr* message, int flags) {
+  const Call call(Symbol::sendmsg);
   if (active() && message != nullptr) share_sent(*message);
   const Cancellable cancellable;
   return result(raw::syscall(SYS_sendmsg, socket, message, flags));
 }
-LIBSERVICES_ALIAS(sendmsg, ls_sendmsg);
 
 LIBSERVICES_EXPORT int ls_sendmmsg(int socket, mmsghdr* messages, unsigned count, int flags) {
+  const Call call(Symbol::sendmmsg);
   for (unsigned i = 0; active() && i < count; ++i) share_sent(messages[i].msg_hdr);
   const Cancellable cancellable;
   return int_result(raw::syscall(SYS_sendmmsg, socket, messages, count, flags));
 }
-LIBSERVICES_ALIAS(sendmmsg, ls_sendmmsg);
 
 LIBSERVICES_EXPORT ssize_t ls_recvmsg(int socket, msghdr* message, int flags) {
+  const Call call(Symbol::recvmsg);
   long bytes = 0;
   {
     const Cancellable cancellable;
@@ -224,10 +225,10 @@ LIBSERVICES_EXPORT ssize_t ls_recvmsg(int socket, msghdr* message, int flags) {
   if (bytes >= 0 && active()) adopt_arrived(*message);
   return result(bytes);
 }
-LIBSERVICES_ALIAS(recvmsg, ls_recvmsg);
 
 LIBSERVICES_EXPORT int ls_recvmmsg(int socket, mmsghdr* messages, unsigned count, int flags,
                                    timespec* timeout) {
+  const Call call(Symbol::recvmmsg);
   long arrived = 0;
   {
     const Cancellable cancellable;
@@ -236,6 +237,5 @@ LIBSERVICES_EXPORT int ls_recvmmsg(int socket, mmsghdr* messages, unsigned count
   for (long i = 0; active() && i < arrived; ++i) adopt_arrived(messages[i].msg_hdr);
   return int_result(arrived);
 }
-LIBSERVICES_ALIAS(recvmmsg, ls_recvmmsg);
 
 }  // namespace libservices::preload

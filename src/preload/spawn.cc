@@ -243,16 +243,16 @@ LIBSERVICES_EXPORT int ls_posix_spawn(pid_t* child, const char* path,
                                       const posix_spawn_file_actions_t* actions,
                                       const posix_spawnattr_t* attributes, char* const* arguments,
                                       char* const* environment) {
+  const Call call(Symbol::posix_spawn);
   return spawn(child, path, false, actions, attributes, arguments, environment);
 }
-LIBSERVICES_ALIAS(posix_spawn, ls_posix_spawn);
 
 LIBSERVICES_EXPORT int ls_posix_spawnp(pid_t* child, const char* file,
                                        const posix_spawn_file_actions_t* actions,
                                        const posix_spawnattr_t* attributes, char* const* arguments,
                                        char* const* environment) {
+  const Call call(Symbol::posix_spawnp);
   return spawn(child, file, true, actions, attributes, arguments, environment);
 }
-LIBSERVICES_ALIAS(posix_spawnp, ls_posix_spawnp);
 
 }  // namespace libservices::preload

@@ -220,6 +220,7 @@ void settle_standard_streams() {
 // --- fopen, fdopen ------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT FILE* ls_fopen(const char* path, const char* text) {
+  const Call call(Symbol::fopen);
   if (!leads_to_ours(AT_FDCWD, path) &&
       !(active() && path != nullptr &&
         (strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc/", 6) == 0))) {
@@ -244,9 +245,9 @@ LIBSERVICES_EXPORT FILE* ls_fopen(const char* path, const char* text) {
   }
   return stream;
 }
-LIBSERVICES_ALIAS_3(fopen, fopen64, _IO_fopen, ls_fopen);
 
 LIBSERVICES_EXPORT FILE* ls_fdopen(int descriptor, const char* text) {
+  const Call call(Symbol::fdopen);
   if (!calls::is_ours(descriptor)) return LIBSERVICES_REAL(fdopen)(descriptor, text);
   Mode mode;
   if (!parse(text, mode)) return fail(-EINVAL);
@@ -262,19 +263,19 @@ LIBSERVICES_EXPORT FILE* ls_fdopen(int descriptor, const char* text) {
   }
   return make_stream(descriptor, mode.text);
 }
-LIBSERVICES_ALIAS_2(fdopen, _IO_fdopen, ls_fdopen);
 
 LIBSERVICES_EXPORT int ls_fileno(FILE* stream) {
+  const Call call(Symbol::fileno);
   stream = present(stream);
   return is_cookie(stream) ? stream->_fileno : LIBSERVICES_REAL(fileno)(stream);
 }
-LIBSERVICES_ALIAS_2(fileno, fileno_unlocked, ls_fileno);
 
 // --- freopen ------------------------------------------------------------------------------------
 
 // A cookie stream keeps its number, and its FILE, whatever file it goes to. A stream of libc's can
 // not become one: a standard stream is replaced, and for any other the result is another FILE.
 LIBSERVICES_EXPORT FILE* ls_freopen(const char* path, const char* text, FILE* stream) {
+  const Call call(Symbol::freopen);
   if (!active()) return LIBSERVICES_REAL(freopen)(path, text, stream);
   stream = present(stream);
   if (!is_cookie(stream)) {
@@ -314,11 +315,11 @@ LIBSERVICES_EXPORT FILE* ls_freopen(const char* path, const char* text, FILE* st
   begin_anew(stream, mode);
   return stream;
 }
-LIBSERVICES_ALIAS_2(freopen, freopen64, ls_freopen);
 
 // --- tmpfile ------------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT FILE* ls_tmpfile() {
+  const Call call(Symbol::tmpfile);
   if (!leads_to_ours(AT_FDCWD, P_tmpdir "/x")) return LIBSERVICES_REAL(tmpfile)();
   char path[] = P_tmpdir "/tmpfXXXXXX";
   for (int tries = 0; tries < 100; ++tries) {
@@ -331,6 +332,5 @@ LIBSERVICES_EXPORT FILE* ls_tmpfile() {
   }
   return fail(-EEXIST);
 }
-LIBSERVICES_ALIAS_2(tmpfile, tmpfile64, ls_tmpfile);
 
 }  // namespace libservices::preload

@@ -37,7 +37,7 @@ long open2(Word directory, Word path, Word how, Word size) {
 }
 
 // True when `number` is about files; then the answer is in `result`.
-bool call(long number, const Word (&a)[6], long& result) {
+bool dispatch(long number, const Word (&a)[6], long& result) {
   switch (number) {
 #ifdef SYS_open
     case SYS_open:
@@ -298,16 +298,16 @@ bool call(long number, const Word (&a)[6], long& result) {
 }  // namespace
 
 LIBSERVICES_EXPORT long ls_syscall(long number, ...) {
+  const Call call(Symbol::syscall);
   va_list arguments;
   va_start(arguments, number);
   Word a[6];
   for (Word& word : a) word.value = va_arg(arguments, long);
   va_end(arguments);
   long value = 0;
-  if (active() && call(number, a, value)) return result(value);
+  if (active() && dispatch(number, a, value)) return result(value);
   return result(
       raw::syscall(number, a[0].value, a[1].value, a[2].value, a[3].value, a[4].value, a[5].value));
 }
-LIBSERVICES_ALIAS(syscall, ls_syscall);
 
 }  // namespace libservices::preload

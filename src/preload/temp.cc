@@ -63,41 +63,42 @@ bool fill_template(char* letters) {
 }
 
 LIBSERVICES_EXPORT int ls_mkostemps(char* pattern, int suffix, int flags) {
+  const Call call(Symbol::mkostemps);
   if (!leads_to_ours(AT_FDCWD, pattern)) {
     return LIBSERVICES_REAL(mkostemps)(pattern, suffix, flags);
   }
   return make_file(pattern, suffix, flags);
 }
-LIBSERVICES_ALIAS_2(mkostemps, mkostemps64, ls_mkostemps);
 
 LIBSERVICES_EXPORT int ls_mkostemp(char* pattern, int flags) {
+  const Call call(Symbol::mkostemp);
   if (!leads_to_ours(AT_FDCWD, pattern)) return LIBSERVICES_REAL(mkostemp)(pattern, flags);
   return make_file(pattern, 0, flags);
 }
-LIBSERVICES_ALIAS_2(mkostemp, mkostemp64, ls_mkostemp);
 
 LIBSERVICES_EXPORT int ls_mkstemps(char* pattern, int suffix) {
+  const Call call(Symbol::mkstemps);
   if (!leads_to_ours(AT_FDCWD, pattern)) return LIBSERVICES_REAL(mkstemps)(pattern, suffix);
   return make_file(pattern, suffix, 0);
 }
-LIBSERVICES_ALIAS_2(mkstemps, mkstemps64, ls_mkstemps);
 
 LIBSERVICES_EXPORT int ls_mkstemp(char* pattern) {
+  const Call call(Symbol::mkstemp);
   if (!leads_to_ours(AT_FDCWD, pattern)) return LIBSERVICES_REAL(mkstemp)(pattern);
   return make_file(pattern, 0, 0);
 }
-LIBSERVICES_ALIAS_2(mkstemp, mkstemp64, ls_mkstemp);
 
 LIBSERVICES_EXPORT char* ls_mkdtemp(char* pattern) {
+  const Call call(Symbol::mkdtemp);
   if (!leads_to_ours(AT_FDCWD, pattern)) return LIBSERVICES_REAL(mkdtemp)(pattern);
   char* const letters = find_letters(pattern, 0);
   if (letters == nullptr) return nullptr;
   const long made = with_new_name(letters, [&] { return calls::mkdirat(AT_FDCWD, pattern, 0700); });
   return int_result(made) == 0 ? pattern : nullptr;
 }
-LIBSERVICES_ALIAS(mkdtemp, ls_mkdtemp);
 
 LIBSERVICES_EXPORT char* ls_mktemp(char* pattern) {
+  const Call call(Symbol::mktemp);
   if (!leads_to_ours(AT_FDCWD, pattern)) {
     return LIBSERVICES_REAL_AS(char* (*)(char*), "mktemp")(pattern);
   }
@@ -111,9 +112,9 @@ LIBSERVICES_EXPORT char* ls_mktemp(char* pattern) {
   if (int_result(made) != 0) pattern[0] = '\0';
   return pattern;
 }
-LIBSERVICES_ALIAS(mktemp, ls_mktemp);
 
 LIBSERVICES_EXPORT char* ls_tempnam(const char* directory, const char* prefix) {
+  const Call call(Symbol::tempnam);
   const char* const named = getenv("TMPDIR");
   const char* const place = named != nullptr && *named != '\0' ? named
                             : directory != nullptr             ? directory
@@ -126,18 +127,17 @@ LIBSERVICES_EXPORT char* ls_tempnam(const char* directory, const char* prefix) {
   }
   return *ls_mktemp(path) != '\0' ? strdup(path) : nullptr;
 }
-LIBSERVICES_ALIAS(tempnam, ls_tempnam);
 
 // --- mapping ------------------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT void* ls_mmap(void* address, std::size_t size, int protection, int flags,
                                  int descriptor, off_t offset) {
+  const Call call(Symbol::mmap);
   const long mapped =
       (flags & MAP_ANONYMOUS) == 0 && calls::is_ours(descriptor)
           ? calls::mmap(address, size, protection, flags, descriptor, offset)
           : raw::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
   return reinterpret_cast<void*>(result(mapped));
 }
-LIBSERVICES_ALIAS_2(mmap, mmap64, ls_mmap);
 
 }  // namespace libservices::preload

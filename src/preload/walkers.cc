@@ -174,20 +174,20 @@ class Walk {
 }  // namespace
 
 LIBSERVICES_EXPORT int ls_ftw(const char* root, Plain function, int most_open) {
+  const Call call(Symbol::ftw);
   if (!leads_to_ours(AT_FDCWD, root)) return LIBSERVICES_REAL(ftw)(root, function, most_open);
   Walk walk(function, nullptr, 0);
   return walk.run(root);
 }
-LIBSERVICES_ALIAS_2(ftw, ftw64, ls_ftw);
 
 LIBSERVICES_EXPORT int ls_nftw(const char* root, Full function, int most_open, int flags) {
+  const Call call(Symbol::nftw);
   if (!leads_to_ours(AT_FDCWD, root)) {
     return LIBSERVICES_REAL(nftw)(root, function, most_open, flags);
   }
   Walk walk(nullptr, function, flags);
   return walk.run(root);
 }
-LIBSERVICES_ALIAS_2(nftw, nftw64, ls_nftw);
 
 // --- glob ---------------------------------------------------------------------------------------
 
@@ -195,6 +195,7 @@ LIBSERVICES_ALIAS_2(nftw, nftw64, ls_nftw);
 // that begins in the kernel's tree may match names in a mount.
 LIBSERVICES_EXPORT int ls_glob(const char* pattern, int flags, int (*failed)(const char*, int),
                                glob_t* found) {
+  const Call call(Symbol::glob);
   const auto real = LIBSERVICES_REAL(glob);
   if (!active() || (flags & GLOB_ALTDIRFUNC) != 0) return real(pattern, flags, failed, found);
   found->gl_opendir = [](const char* path) -> void* { return ls_opendir(path); };
@@ -210,6 +211,5 @@ LIBSERVICES_EXPORT int ls_glob(const char* pattern, int flags, int (*failed)(con
   found->gl_flags &= ~GLOB_ALTDIRFUNC;
   return outcome;
 }
-LIBSERVICES_ALIAS_2(glob, glob64, ls_glob);
 
 }  // namespace libservices::preload

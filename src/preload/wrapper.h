@@ -2,10 +2,10 @@
 //
 // How the preload library gives libc's names to its functions, and finds libc's own ones.
 //
-// A function is defined under a name of ours (`ls_open`) and exported under one or more of libc's.
-// So libc's headers can be included as they are: their declarations, exception specifications and
-// checked inline variants never meet a definition of ours. What is exported must also stand in
-// exports.map.
+// A function is defined under a name of ours (`ls_open`); symbols.table tells under which of libc's
+// it is exported, and the linker makes them. So libc's headers can be included as they are: their
+// declarations, exception specifications and checked inline variants never meet a definition of
+// ours.
 #ifndef LIBSERVICES_SRC_PRELOAD_WRAPPER_H_
 #define LIBSERVICES_SRC_PRELOAD_WRAPPER_H_
 
@@ -17,25 +17,15 @@
 
 #include <atomic>
 #include <cstddef>
+#include <type_traits>
 
 #include "src/client/calls.h"
 #include "src/client/state.h"
+#include "src/preload/report.h"
 
-// The linkage of a function that is exported: a plain C name, reachable by LIBSERVICES_ALIAS only.
-#define LIBSERVICES_EXPORT extern "C" __attribute__((used))
-
-// Exports `function` under the name `name`.
-#define LIBSERVICES_ALIAS(name, function)          \
-  extern "C" __attribute__((visibility("default"), \
-                            alias(#function))) decltype(function) exported_##name __asm__(#name)
-
-// The same for two and three names.
-#define LIBSERVICES_ALIAS_2(a, b, function) \
-  LIBSERVICES_ALIAS(a, function);           \
-  LIBSERVICES_ALIAS(b, function)
-#define LIBSERVICES_ALIAS_3(a, b, c, function) \
-  LIBSERVICES_ALIAS_2(a, b, function);         \
-  LIBSERVICES_ALIAS(c, function)
+// The linkage of a function that stands in symbols.table, which begins with a `Call` of its Symbol.
+// Its own name is not exported, but an alias has the visibility of what it stands for.
+#define LIBSERVICES_EXPORT extern "C" __attribute__((used, visibility("default")))
 
 // The function `name` that the program would have without us, looked up when it is first needed:
 // LIBSERVICES_REAL(fopen)(path, mode).
@@ -68,6 +58,24 @@ inline long result(long value) {
   return value;
 }
 inline int int_result(long value) { return static_cast<int>(result(value)); }
+
+// The failure of a function that has errno.
+template <class Result>
+Result failure(int error) {
+  errno = error;
+  if constexpr (std::is_pointer_v<Result>) {
+    return nullptr;
+  } else {
+    return static_cast<Result>(-1);
+  }
+}
+
+// The failure of a function that Linux has for its own files and we have not for ours.
+template <class Result>
+Result refuse(int error) {
+  (void)client::refused(-error);
+  return failure<Result>(error);
+}
 
 // While it lives, the thread can be cancelled at once: around a system call that may block, and
 // never around a call on ours. Nothing with one thread.

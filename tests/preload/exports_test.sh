@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# The preload library needs libc alone and exports what exports.map names, no less and no more.
+# The preload library needs libc alone and exports what symbols.table names, no less and no more.
 # usage: exports_test.sh LIBRARY MAP
 set -u
 library=$1
