@@ -88,28 +88,32 @@ class FrontDriver {
   void set_socket(int socket) { socket_ = socket; }
 
   // Null when all are in use, or there is no session. `hint` is where to look first: a thread's
-  // last buffer.
-  RequestBuffer* take_buffer(std::uint32_t hint = 0) {
+  // last buffer; `taken_index` is what it is given back by, even if the session is left meanwhile.
+  RequestBuffer* take_buffer(std::uint32_t hint, std::uint32_t& taken_index) {
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
       const std::uint32_t index = (hint + i) % kBuffersInSession;
       std::atomic<std::uint32_t>& taken = taken_[index].taken;
       if (taken.load(std::memory_order_relaxed) == 0 && taken.exchange(1) == 0) {
         void* const region = region_.load(std::memory_order_acquire);
-        if (region != nullptr) return buffer_at(region, index);
+        if (region != nullptr) {
+          taken_index = index;
+          return buffer_at(region, index);
+        }
         give_back(index);
         return nullptr;
       }
     }
     return nullptr;
   }
+  // The same, where nobody leaves the session while a buffer is taken.
+  RequestBuffer* take_buffer(std::uint32_t hint = 0) {
+    std::uint32_t index = 0;
+    return take_buffer(hint, index);
+  }
   void give_back(const RequestBuffer& buffer) { give_back(index_of(buffer)); }
   void give_back(std::uint32_t index) { taken_[index].taken.store(0, std::memory_order_release); }
   std::uint32_t index_of(const RequestBuffer& buffer) const {
-    return static_cast<std::uint32_t>(
-        static_cast<std::uint64_t>(
-            reinterpret_cast<const char*>(&buffer) -
-            static_cast<const char*>(region_.load(std::memory_order_relaxed))) /
-        kBufferStride);
+    return index_in(region_.load(std::memory_order_relaxed), buffer);
   }
 
   // Whether the buffer is of the present session: not of one that was left while it was in use.
@@ -154,13 +158,22 @@ class FrontDriver {
   static constexpr std::uint32_t kYields = 20;
   static constexpr unsigned kWaitsUntilPostedAgain = 10;
 
+  static std::uint32_t index_in(const void* region, const RequestBuffer& buffer) {
+    return static_cast<std::uint32_t>(
+        static_cast<std::uint64_t>(reinterpret_cast<const char*>(&buffer) -
+                                   static_cast<const char*>(region)) /
+        kBufferStride);
+  }
+
   static bool is_done(const RequestBuffer& buffer, std::uint32_t posted) {
     // Pairs with the exchange in BackDriver.
     return buffer.state.load(std::memory_order_acquire) != posted;
   }
 
   bool post(RequestQueue& queue, const RequestBuffer& buffer) {
-    return queue.post(doorbell_of(session_, index_of(buffer)),
+    const void* const region = region_.load(std::memory_order_acquire);
+    if (region == nullptr) return false;
+    return queue.post(doorbell_of(session_, index_in(region, buffer)),
                       [&] { return service_ended(queue, buffer); });
   }
 

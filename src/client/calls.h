@@ -47,6 +47,9 @@ long getdents64(int descriptor, void* into, std::size_t size);
 long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
                      unsigned flags);
 long sendfile(int to, int from, off_t* offset, std::size_t size);
+// One side is a pipe of the kernel's. Nothing that was taken from it is lost when a write fails.
+long splice(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
+            unsigned flags);
 long flock(int descriptor, int operation);
 // Anonymous memory with a copy of the file's bytes; ENODEV for a writable shared mapping.
 long mmap(void* address, std::size_t size, int protection, int flags, int descriptor, off_t offset);
@@ -86,6 +89,8 @@ long removexattr(int descriptor, const char* path, bool follow, const char* name
 // The working directory (names.cc).
 long chdir(const char* path);
 long fchdir(int descriptor);
+// A directory of the kernel's, or one of a mount that is at the kernel too. Mounts below it stay.
+long chroot(const char* path);
 // The length with its NUL, as the system call.
 long getcwd(char* into, std::size_t size);
 

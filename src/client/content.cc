@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Content: read and write in every form, seek, listing, copying, mapping.
+// Content: read and write in every form, seek, listing, mapping.
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -284,73 +284,6 @@ long getdents64(int descriptor, void* into, std::size_t size) {
     record->listed.store(1, std::memory_order_relaxed);
   }
   return result;
-}
-
-namespace {
-
-// Copies through a buffer, when one side is the kernel's. Advances what it is given.
-long copy_through(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size) {
-  char buffer[65536];
-  std::size_t done = 0;
-  while (done < size) {
-    const std::size_t part = size - done < sizeof buffer ? size - done : sizeof buffer;
-    const long got =
-        from_offset != nullptr ? pread(from, buffer, part, *from_offset) : read(from, buffer, part);
-    if (got <= 0) return done != 0 ? static_cast<long>(done) : got;
-    long put = 0;
-    while (put < got) {
-      const auto left = static_cast<std::size_t>(got - put);
-      const long wrote = to_offset != nullptr ? pwrite(to, buffer + put, left, *to_offset)
-                                              : write(to, buffer + put, left);
-      if (wrote < 0) {
-        // What was read and not written is given back, where there is an offset to move.
-        if (from_offset == nullptr) (void)lseek(from, put - got, SEEK_CUR);
-        done += static_cast<std::size_t>(put);
-        return done != 0 ? static_cast<long>(done) : wrote;
-      }
-      put += wrote;
-      if (from_offset != nullptr) *from_offset += wrote;
-      if (to_offset != nullptr) *to_offset += wrote;
-    }
-    done += static_cast<std::size_t>(got);
-  }
-  return static_cast<long>(done);
-}
-
-}  // namespace
-
-long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
-                     unsigned flags) {
-  OpenRecord* const source = find(from);
-  OpenRecord* const target = find(to);
-  if (source == nullptr && target == nullptr) {
-    return raw::syscall(SYS_copy_file_range, from, from_offset, to, to_offset, size, flags);
-  }
-  if (flags != 0) return -EINVAL;
-  if (source == nullptr || target == nullptr || source->instance != target->instance) {
-    return -EXDEV;
-  }
-  protocol::CopyRangeRequest words;
-  if (const long error = handle_of(*source, from, words.from); error != 0) return error;
-  if (const long error = handle_of(*target, to, words.to); error != 0) return error;
-  if (from_offset != nullptr) words.from_offset = static_cast<std::uint64_t>(*from_offset);
-  if (to_offset != nullptr) words.to_offset = static_cast<std::uint64_t>(*to_offset);
-  words.length = size < kMostInCall ? size : kMostInCall;
-  Request request(protocol::Operation::kCopyRange, source->instance);
-  if (!request.ok()) return request.error();
-  request.set(words);
-  if (const long error = request.run(); error != 0) return error;
-  const long copied = static_cast<long>(request.answer_word());
-  if (from_offset != nullptr) *from_offset += copied;
-  if (to_offset != nullptr) *to_offset += copied;
-  return copied;
-}
-
-long sendfile(int to, int from, off_t* offset, std::size_t size) {
-  if (find(from) == nullptr && find(to) == nullptr) {
-    return raw::syscall(SYS_sendfile, to, from, offset, size);
-  }
-  return copy_through(from, offset, to, nullptr, size < kMostInCall ? size : kMostInCall);
 }
 
 long mmap(void* address, std::size_t size, int protection, int flags, int descriptor,

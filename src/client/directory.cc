@@ -35,6 +35,19 @@ long enter(const Place& place, Rest& rest) {
   return 0;
 }
 
+// The path that the kernel knows of a descriptor; its length, or -errno.
+long name_of(int descriptor, char (&into)[kPathBytes]) {
+  char link[32] = "/proc/self/fd/";
+  char digits[12];
+  int count = 0;
+  for (int rest = descriptor; count == 0 || rest != 0; rest /= 10) {
+    digits[count++] = static_cast<char>('0' + rest % 10);
+  }
+  char* at = link + __builtin_strlen(link);
+  while (count > 0) *at++ = digits[--count];
+  return raw::syscall(SYS_readlinkat, AT_FDCWD, link, into, sizeof into);
+}
+
 }  // namespace
 
 long chdir(const char* path) {
@@ -65,6 +78,41 @@ long fchdir(int descriptor) {
   if (const long error = place_of(*record, descriptor, place); error != 0) return error;
   Rest rest;
   return enter(place, rest);
+}
+
+long chroot(const char* path) {
+  if (!state.active || path == nullptr) return raw::syscall(SYS_chroot, path);
+  const bool ours = is_ours(AT_FDCWD, path) == 1;
+  char absolute[2 * kPathBytes];
+  if (ours && path[0] != '/') {  // the kernel's working directory only stands for ours
+    const long bytes = getcwd(absolute, kPathBytes);
+    if (bytes < 0) return bytes;
+    const std::size_t length = __builtin_strlen(path);
+    if (length >= kPathBytes) return -ENAMETOOLONG;
+    absolute[bytes - 1] = '/';
+    __builtin_memcpy(absolute + bytes, path, length + 1);
+    path = absolute;
+  }
+  const long directory = raw::syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
+  if (ours) {
+    constexpr std::uint32_t kFuse = 0x65735546;  // FUSE_SUPER_MAGIC
+    struct statfs volume {};
+    const bool mounted = directory >= 0 && raw::syscall(SYS_fstatfs, directory, &volume) == 0 &&
+                         static_cast<std::uint32_t>(volume.f_type) == kFuse;
+    if (!mounted) {
+      if (directory >= 0) raw::syscall(SYS_close, directory);
+      return refused(-EPERM);
+    }
+  }
+  if (directory < 0) return directory;
+  (void)attach();  // from there the service may not be found
+  char name[kPathBytes];
+  long bytes = ours ? 0 : name_of(static_cast<int>(directory), name);
+  raw::syscall(SYS_close, directory);
+  if (const long error = raw::syscall(SYS_chroot, path); error != 0) return error;
+  if (bytes <= 0 || name[0] != '/') bytes = 0;
+  take_root(name, static_cast<std::size_t>(bytes));
+  return 0;
 }
 
 long getcwd(char* into, std::size_t size) {

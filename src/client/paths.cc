@@ -14,14 +14,25 @@ struct KernelDirectory {
   char path[kPathBytes];
 } kernel_directory{};
 
+// What the process took for its root by chroot, as a path from the root that the mount table's are
+// from. Written before the process goes on there.
+struct Root {
+  std::uint32_t bytes;  // 0: none was taken
+  bool apart;           // no mount can be reached by a path from it
+  char path[protocol::kMostMountPath + 1];
+} root{};
+
 std::size_t length_of(const char* text) { return __builtin_strlen(text); }
 
-// Whether a mount's path begins with `path` and a '/'.
+// Whether a mount's path begins with `path`, which is one from the process's root, and a '/'.
 bool leads_to_mount(const char* path, std::size_t bytes) {
+  if (root.apart) return false;
+  if (bytes == 1) bytes = 0;  // "/"
+  const std::size_t whole = root.bytes + bytes;
   for (const protocol::MountEntry& entry : mounts().slots) {
-    if (entry.hash == 0 || entry.path_bytes <= bytes) continue;
-    if (__builtin_memcmp(entry.path, path, bytes) == 0 &&
-        (bytes == 1 || entry.path[bytes] == '/')) {
+    if (entry.hash == 0 || entry.path_bytes <= whole) continue;
+    if (__builtin_memcmp(entry.path, root.path, root.bytes) == 0 &&
+        __builtin_memcmp(entry.path + root.bytes, path, bytes) == 0 && entry.path[whole] == '/') {
       return true;
     }
   }
@@ -68,9 +79,10 @@ bool has_dot_dot(const char* path) {
 // Walks an absolute path by its text, to the deepest mount on the way. Up to there ".." is the
 // parent by name; from there on the service walks.
 bool match(const char* path, Place& place) {
-  if (mounts().count == 0) return false;
+  if (mounts().count == 0 || root.apart) return false;
   char prefix[protocol::kMostMountPath + 2];
-  std::size_t bytes = 0;  // of the normalised prefix, which may grow past what it can hold
+  std::size_t bytes = root.bytes;  // of the normalised prefix
+  __builtin_memcpy(prefix, root.path, bytes);
   bool found = false;
   const char* at = path;
   for (;;) {
@@ -84,7 +96,7 @@ bool match(const char* path, Place& place) {
     }
     if (length == 2 && at[0] == '.' && at[1] == '.') {
       if (found) break;
-      while (bytes > 0 && prefix[--bytes] != '/') {
+      while (bytes > root.bytes && prefix[--bytes] != '/') {
       }
       at += length;
       continue;
@@ -157,6 +169,17 @@ long resolve(int directory, const char* path, Place& place) {
   return match(place.text, place) ? 1 : 0;
 }
 
+void take_root(const char* path, std::size_t bytes) {
+  if (bytes == 1) return;  // "/", the one that it has
+  if (bytes == 0 || root.bytes + bytes > protocol::kMostMountPath) {
+    root.apart = true;
+  } else {
+    __builtin_memcpy(root.path + root.bytes, path, bytes);
+    root.bytes += static_cast<std::uint32_t>(bytes);
+  }
+  forget_kernel_directory();
+}
+
 long place_of(OpenRecord& record, int descriptor, Place& place) {
   place.itself = true;
   place.instance = record.instance;
@@ -168,10 +191,15 @@ long place_of(OpenRecord& record, int descriptor, Place& place) {
 long mount_path(std::uint32_t instance, char* into, std::size_t size) {
   for (const protocol::MountEntry& entry : mounts().slots) {
     if (entry.hash == 0 || entry.instance != instance) continue;
-    if (entry.path_bytes + 1 > size) return -ERANGE;
-    __builtin_memcpy(into, entry.path, entry.path_bytes);
-    into[entry.path_bytes] = '\0';
-    return entry.path_bytes;
+    if (root.apart || entry.path_bytes <= root.bytes || entry.path[root.bytes] != '/' ||
+        __builtin_memcmp(entry.path, root.path, root.bytes) != 0) {
+      continue;
+    }
+    const std::size_t bytes = entry.path_bytes - root.bytes;
+    if (bytes + 1 > size) return -ERANGE;
+    __builtin_memcpy(into, entry.path + root.bytes, bytes);
+    into[bytes] = '\0';
+    return static_cast<long>(bytes);
   }
   return -ENOENT;
 }

@@ -36,6 +36,8 @@ long place_of(OpenRecord& record, int descriptor, Place& place);
 
 // After chdir and fchdir: the kernel's working directory is another one.
 void forget_kernel_directory();
+// The process's root is now what was `path` from the one before; 0 bytes: no mount lies below.
+void take_root(const char* path, std::size_t bytes);
 // The mount that a handle's file belongs to: its path into `into`, its length, or -errno.
 long mount_path(std::uint32_t instance, char* into, std::size_t size);
 

@@ -327,6 +327,8 @@ int keep_copy(int descriptor) {
   return static_cast<int>(copy);
 }
 
+void close_copy(int copy) { close_own(copy); }
+
 bool is_own_descriptor(int descriptor) {
   const int bit = descriptor - own_limit;
   if (!state.active || bit < 0 || bit >= 4096) return false;

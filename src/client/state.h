@@ -148,6 +148,7 @@ const ipc::CopyTable& copies();
 
 // A copy of a descriptor of the program's for the library's own use, out of its way; -errno.
 int keep_copy(int descriptor);
+void close_copy(int copy);
 
 // Whether the library itself uses this descriptor: closing it is refused as if it were not open.
 bool is_own_descriptor(int descriptor);

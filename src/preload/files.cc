@@ -321,11 +321,12 @@ LIBSERVICES_EXPORT ssize_t ls_sendfile(int to, int from, off_t* offset, std::siz
   return result(raw::syscall(SYS_sendfile, to, from, offset, size));
 }
 
-// A pipe and one of ours: programs fall back to read and write when this is refused.
 LIBSERVICES_EXPORT ssize_t ls_splice(int from, off_t* from_offset, int to, off_t* to_offset,
                                      std::size_t size, unsigned flags) {
   const Call call(Symbol::splice);
-  if (calls::is_ours(from) || calls::is_ours(to)) return result(-EINVAL);
+  if (calls::is_ours(from) || calls::is_ours(to)) {
+    return result(calls::splice(from, from_offset, to, to_offset, size, flags));
+  }
   const Cancellable cancellable;
   return result(raw::syscall(SYS_splice, from, from_offset, to, to_offset, size, flags));
 }

@@ -3,10 +3,13 @@
 // The start of the library in a process, new processes, and who a process is.
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -27,12 +30,12 @@ void* find_next(const char* name) {
   return found;
 }
 
-namespace {
-
 void begin_child() {
   client::after_fork_in_child();
   forget_counts();
 }
+
+namespace {
 
 // Before all other libraries' constructors (-z initfirst), hence before libc's environ is set.
 __attribute__((constructor)) void begin(int, char**, char** environment) {
@@ -103,6 +106,59 @@ __asm__(
 #else
 LIBSERVICES_EXPORT pid_t ls_vfork() { return ls_vfork_as_fork(); }
 #endif
+
+namespace {
+
+struct Beginning {
+  int (*function)(void*);
+  void* argument;
+};
+
+int begin_clone(void* beginning) {
+  const Beginning copy = *static_cast<Beginning*>(beginning);
+  begin_child();
+  return copy.function(copy.argument);
+}
+
+}  // namespace
+
+// A child with memory of its own is that of a fork. One that shares its parent's memory but not its
+// descriptors would change the parent's table: it gets memory of its own, as that of vfork does.
+LIBSERVICES_EXPORT int ls_clone(int (*function)(void*), void* stack, int flags, void* argument,
+                                ...) {
+  const Call call(Symbol::clone);
+  va_list rest;
+  va_start(rest, argument);
+  auto* const parent_id = va_arg(rest, pid_t*);
+  void* const thread_area = va_arg(rest, void*);
+  auto* const child_id = va_arg(rest, pid_t*);
+  va_end(rest);
+  const auto real = LIBSERVICES_REAL(clone);
+  if (!active() || function == nullptr ||
+      (flags & (CLONE_VM | CLONE_FILES)) == (CLONE_VM | CLONE_FILES)) {
+    return real(function, stack, flags, argument, parent_id, thread_area, child_id);
+  }
+  client::share_all();
+  Beginning beginning{function, argument};
+  return real(begin_clone, stack, flags & ~(CLONE_VM | CLONE_SIGHAND), &beginning, parent_id,
+              thread_area, child_id);
+}
+
+// Descriptors and the working directory in mounts are those of all threads.
+LIBSERVICES_EXPORT int ls_unshare(int flags) {
+  const Call call(Symbol::unshare);
+  const int done = LIBSERVICES_REAL(unshare)(flags);
+  if (done == 0 && active() && (flags & (CLONE_FILES | CLONE_FS)) != 0 &&
+      __libc_single_threaded == 0) {
+    (void)client::refused(0);
+  }
+  return (flags & CLONE_NEWUSER) != 0 ? changed_identity(done) : done;
+}
+
+LIBSERVICES_EXPORT int ls_setns(int descriptor, int type) {
+  const Call call(Symbol::setns);
+  return changed_identity(LIBSERVICES_REAL(setns)(descriptor, type));
+}
 
 LIBSERVICES_EXPORT int ls_system(const char* command) {
   const Call call(Symbol::system);
@@ -179,6 +235,19 @@ LIBSERVICES_EXPORT int ls_setresuid(uid_t real, uid_t effective, uid_t saved) {
 LIBSERVICES_EXPORT int ls_setresgid(gid_t real, gid_t effective, gid_t saved) {
   const Call call(Symbol::setresgid);
   return changed_identity(LIBSERVICES_REAL(setresgid)(real, effective, saved));
+}
+
+// A service knows a caller by its effective ids.
+LIBSERVICES_EXPORT int ls_setfsuid(uid_t uid) {
+  const Call call(Symbol::setfsuid);
+  if (active() && uid != geteuid()) (void)client::refused(0);
+  return LIBSERVICES_REAL(setfsuid)(uid);
+}
+
+LIBSERVICES_EXPORT int ls_setfsgid(gid_t gid) {
+  const Call call(Symbol::setfsgid);
+  if (active() && gid != getegid()) (void)client::refused(0);
+  return LIBSERVICES_REAL(setfsgid)(gid);
 }
 
 LIBSERVICES_EXPORT int ls_setgroups(std::size_t count, const gid_t* groups) {

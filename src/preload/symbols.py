@@ -32,6 +32,7 @@ class Entry:
     names: List[str]
     text: str = ""  # behind the colon
     section: str = ""
+    libc: bool = True  # no: another library's
     function: str = ""  # ls_… of those that are exported
     result: str = ""  # of a body that is made here: type, parameters, expression
     parameters: str = ""
@@ -108,6 +109,7 @@ def read(paths: List[str]) -> Table:
                 if kind not in CLASSES:
                     raise Bad(f"there is no class '{kind}'")
                 entry = parse_entry(kind, rest, section)
+                entry.libc = not path.endswith("other.table")
                 for name in entry.names:
                     if name in seen:
                         raise Bad(f"'{name}' stands in the table already")
@@ -210,7 +212,7 @@ def classes(table: Table) -> str:
 
 
 def page(table: Table) -> str:
-    counts = Counter(entry.kind for entry in table.entries for _ in entry.names)
+    counts = Counter(entry.kind for entry in table.entries if entry.libc for _ in entry.names)
     lines = [
         "# The C library's functions, and who serves them",
         "",

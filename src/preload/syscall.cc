@@ -4,10 +4,17 @@
 // to the kernel.
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
+#include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
+#include <utime.h>
 
+#include "src/preload/asynchronous.h"
 #include "src/preload/execute.h"
 #include "src/preload/wrapper.h"
 
@@ -28,12 +35,192 @@ struct Word {
 };
 
 constexpr long kFchmodat2 = 452;
+constexpr long kClone3 = 435;
+
+// Functions of other sources here that do what the system call of that name does.
+extern "C" {
+int ls_poll(pollfd*, nfds_t, int);
+int ls_ppoll(pollfd*, nfds_t, const timespec*, const sigset_t*);
+int ls_select(int, fd_set*, fd_set*, fd_set*, timeval*);
+int ls_epoll_ctl(int, int, int, void*);
+ssize_t ls_sendmsg(int, const msghdr*, int);
+int ls_sendmmsg(int, mmsghdr*, unsigned, int);
+ssize_t ls_recvmsg(int, msghdr*, int);
+int ls_recvmmsg(int, mmsghdr*, unsigned, int, timespec*);
+int ls_bind(int, const sockaddr*, socklen_t);
+int ls_connect(int, const sockaddr*, socklen_t);
+int ls_getsockname(int, sockaddr*, socklen_t*);
+int ls_getpeername(int, sockaddr*, socklen_t*);
+ssize_t ls_sendto(int, const void*, std::size_t, int, const sockaddr*, socklen_t);
+ssize_t ls_tee(int, int, std::size_t, unsigned);
+ssize_t ls_vmsplice(int, const iovec*, std::size_t, unsigned);
+int ls_sync_file_range(int, off_t, off_t, unsigned);
+ssize_t ls_readahead(int, off_t, std::size_t);
+int ls_posix_fadvise(int, off_t, off_t, int);
+int ls_syncfs(int);
+int ls_utime(const char*, const utimbuf*);
+int ls_utimes(const char*, const timeval*);
+int ls_futimesat(int, const char*, const timeval*);
+int ls_name_to_handle_at(int, const char*, void*, int*, int);
+int ls_inotify_add_watch(int, const char*, std::uint32_t);
+}
+
+// What a function of libc's kind says as a system call says it.
+long from_errno(long value) { return value == -1 ? -errno : value; }
+
+// The process's own numbers are libc's to keep.
+long fork_by_number(long number, const Word (&a)[6]) {
+  const bool shares_memory =
+      number == SYS_clone
+          ? (a[0].value & CLONE_VM) != 0
+          : number == kClone3 && (*static_cast<const std::uint64_t*>(a[0]) & CLONE_VM) != 0;
+  if (shares_memory) {  // a thread, or something that nobody else can make right
+    return raw::syscall(number, a[0].value, a[1].value, a[2].value, a[3].value, a[4].value);
+  }
+  client::share_all();
+  const long child =
+      raw::syscall(number, a[0].value, a[1].value, a[2].value, a[3].value, a[4].value);
+  if (child == 0) begin_child();
+  return child;
+}
 
 // A file of ours through the flags that it knows; what openat2 promises beyond is not kept there,
 // and programs that find it missing use openat.
 long open2(Word directory, Word path, Word how, Word size) {
   if (leads_to_ours(directory, path)) return -ENOSYS;
   return raw::syscall(SYS_openat2, directory.value, path.value, how.value, size.value);
+}
+
+// Those that have a function of libc's which does the same.
+bool dispatch_more(long number, const Word (&a)[6], long& result) {
+  switch (number) {
+#ifdef SYS_poll
+    case SYS_poll:
+      result = from_errno(ls_poll(a[0], a[1], a[2]));
+      return true;
+    case SYS_select:
+      result = from_errno(ls_select(a[0], a[1], a[2], a[3], a[4]));
+      return true;
+    case SYS_utime:
+      result = from_errno(ls_utime(a[0], a[1]));
+      return true;
+    case SYS_utimes:
+      result = from_errno(ls_utimes(a[0], a[1]));
+      return true;
+    case SYS_futimesat:
+      result = from_errno(ls_futimesat(a[0], a[1], a[2]));
+      return true;
+    case SYS_mknod:
+      result = calls::mknodat(AT_FDCWD, a[0], a[1], a[2]);
+      return true;
+    case SYS_chown:
+      result = calls::fchownat(AT_FDCWD, a[0], a[1], a[2], 0);
+      return true;
+    case SYS_lchown:
+      result = calls::fchownat(AT_FDCWD, a[0], a[1], a[2], AT_SYMLINK_NOFOLLOW);
+      return true;
+    case SYS_getdents:  // records that no libc has asked for since Linux 2.4
+      if (!calls::is_ours(static_cast<int>(a[0]))) return false;
+      result = client::refused(-ENOSYS);
+      return true;
+    case SYS_fork:
+    case SYS_vfork:
+      result = fork_by_number(SYS_fork, a);
+      return true;
+#endif
+    case SYS_clone:
+    case kClone3:
+      result = fork_by_number(number, a);
+      return true;
+    case SYS_ppoll:
+      result = from_errno(ls_ppoll(a[0], a[1], a[2], a[3]));
+      return true;
+    case SYS_epoll_ctl:
+      result = from_errno(ls_epoll_ctl(a[0], a[1], a[2], a[3]));
+      return true;
+    case SYS_sendmsg:
+      result = from_errno(ls_sendmsg(a[0], a[1], a[2]));
+      return true;
+    case SYS_sendmmsg:
+      result = from_errno(ls_sendmmsg(a[0], a[1], a[2], a[3]));
+      return true;
+    case SYS_recvmsg:
+      result = from_errno(ls_recvmsg(a[0], a[1], a[2]));
+      return true;
+    case SYS_recvmmsg:
+      result = from_errno(ls_recvmmsg(a[0], a[1], a[2], a[3], a[4]));
+      return true;
+    case SYS_bind:
+      result = from_errno(ls_bind(a[0], a[1], a[2]));
+      return true;
+    case SYS_connect:
+      result = from_errno(ls_connect(a[0], a[1], a[2]));
+      return true;
+    case SYS_getsockname:
+      result = from_errno(ls_getsockname(a[0], a[1], a[2]));
+      return true;
+    case SYS_getpeername:
+      result = from_errno(ls_getpeername(a[0], a[1], a[2]));
+      return true;
+    case SYS_sendto:
+      result = from_errno(ls_sendto(a[0], a[1], a[2], a[3], a[4], a[5]));
+      return true;
+    case SYS_splice:
+      result = calls::splice(a[0], a[1], a[2], a[3], a[4], a[5]);
+      return true;
+    case SYS_tee:
+      result = from_errno(ls_tee(a[0], a[1], a[2], a[3]));
+      return true;
+    case SYS_vmsplice:
+      result = from_errno(ls_vmsplice(a[0], a[1], a[2], a[3]));
+      return true;
+    case SYS_sync_file_range:
+      result = from_errno(ls_sync_file_range(a[0], a[1].value, a[2].value, a[3]));
+      return true;
+    case SYS_readahead:
+      result = from_errno(ls_readahead(a[0], a[1].value, a[2]));
+      return true;
+    case SYS_fadvise64:
+      result = -ls_posix_fadvise(a[0], a[1].value, a[2].value, a[3]);
+      return true;
+    case SYS_syncfs:
+      result = from_errno(ls_syncfs(a[0]));
+      return true;
+    case SYS_chroot:
+      result = calls::chroot(a[0]);
+      return true;
+    case SYS_name_to_handle_at:
+      result = from_errno(ls_name_to_handle_at(a[0], a[1], a[2], a[3], a[4]));
+      return true;
+    case SYS_inotify_add_watch:
+      result = from_errno(ls_inotify_add_watch(a[0], a[1], a[2]));
+      return true;
+    case SYS_io_submit:
+      result = submit_blocks(a[0], a[1], a[2]);
+      return true;
+    case SYS_io_getevents:
+      result = take_events(a[0], a[1], a[2], a[3], a[4]);
+      return true;
+    case SYS_io_pgetevents:
+      result = take_events_masked(a[0], a[1], a[2], a[3], a[4], static_cast<const char*>(a[5]));
+      return true;
+    case SYS_io_uring_setup:
+      if (!refuses_rings()) return false;
+      result = -ENOSYS;
+      return true;
+    case SYS_setuid:
+    case SYS_setgid:
+    case SYS_setreuid:
+    case SYS_setregid:
+    case SYS_setresuid:
+    case SYS_setresgid:
+    case SYS_setgroups:
+      result = raw::syscall(number, a[0].value, a[1].value, a[2].value);
+      if (result == 0) client::forget_session();
+      return true;
+    default:
+      return false;
+  }
 }
 
 // True when `number` is about files; then the answer is in `result`.
@@ -291,7 +478,7 @@ bool dispatch(long number, const Word (&a)[6], long& result) {
       result = calls::mmap(a[0], a[1], a[2], a[3], a[4], a[5].value);
       return true;
     default:
-      return false;
+      return dispatch_more(number, a, result);
   }
 }
 

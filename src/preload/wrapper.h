@@ -102,6 +102,9 @@ inline bool leads_to_ours(int directory, const char* path) {
   return active() && path != nullptr && calls::is_ours(directory, path) != 0;
 }
 
+// process.cc: in the child of a fork.
+void begin_child();
+
 // stdio.cc: `descriptor` is about to become (or has become) a library descriptor. For 0, 1 and 2
 // the program's stdin, stdout or stderr begins to work through the library.
 void prepare_standard_stream(int descriptor);

@@ -1,0 +1,28 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# A program that prints what calls give prints the same in a plain directory and on mounts, where
+# it runs strictly: nothing that it does is refused.
+# usage: same_test.sh LIBSERVICES PRELOAD_LIBRARY PROGRAM [ARGUMENT...]
+set -u
+libservices=$(realpath "$1")
+LIBSERVICES_PRELOAD=$(realpath "$2")
+export LIBSERVICES_PRELOAD
+program=$(realpath "$3")
+shift 3
+# shellcheck source=../support/checks.sh
+. tests/support/checks.sh
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/plain" "$work/upper" "$work/lower" "$work/local"
+
+(cd "$work/plain" && timeout 120 "$program" "$@") >"$work/expected" 2>&1
+same 'the program ends well in a plain directory' 0 $?
+[ -s "$work/expected" ] || bad 'it says nothing'
+for spec in memory "local:$work/local" "union(local:$work/upper, local:$work/lower)"; do
+  timeout 120 "$libservices" with --strict --mount "/mnt/same=$spec" -- \
+    sh -c 'cd /mnt/same && exec "$0" "$@"' "$program" "$@" >"$work/found" 2>&1
+  same "it ends well on $spec" 0 $?
+  check "it prints the same on $spec" diff -u "$work/expected" "$work/found"
+done
+report
