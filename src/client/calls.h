@@ -97,6 +97,9 @@ long getcwd(char* into, std::size_t size);
 // Whether a path leads into a mount, as far as its text tells: 1, 0, or -errno.
 long is_ours(int directory, const char* path);
 bool is_ours(int descriptor);
+// Whether a path leads into a mount, also by links and descriptors of the kernel's. An error of the
+// lookup counts: the call will tell it. Asks the kernel, so not for what is done often.
+bool leads_to_ours(int directory, const char* path);
 
 }  // namespace libservices::client::calls
 

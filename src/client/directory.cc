@@ -35,19 +35,6 @@ long enter(const Place& place, Rest& rest) {
   return 0;
 }
 
-// The path that the kernel knows of a descriptor; its length, or -errno.
-long name_of(int descriptor, char (&into)[kPathBytes]) {
-  char link[32] = "/proc/self/fd/";
-  char digits[12];
-  int count = 0;
-  for (int rest = descriptor; count == 0 || rest != 0; rest /= 10) {
-    digits[count++] = static_cast<char>('0' + rest % 10);
-  }
-  char* at = link + __builtin_strlen(link);
-  while (count > 0) *at++ = digits[--count];
-  return raw::syscall(SYS_readlinkat, AT_FDCWD, link, into, sizeof into);
-}
-
 }  // namespace
 
 long chdir(const char* path) {

@@ -446,7 +446,16 @@ long two_paths(Operation operation, int from_directory, const char* from, std::u
     if (source_kind < 0) return source_kind;
     if (target_kind < 0) return target_kind;
     if (source_kind == 0 && target_kind == 0) {
-      return kernel(from_directory, from, to_directory, to);
+      const long result = kernel(from_directory, from, to_directory, to);
+      if (result != -ENOENT) return result;
+      const bool source_crosses = leads_across(from_directory, from, from_absolute);
+      const bool target_crosses = leads_across(to_directory, to, to_absolute);
+      if (!source_crosses && !target_crosses) return result;
+      if (!source_crosses || !target_crosses) return -EXDEV;
+      from = from_absolute;
+      to = to_absolute;
+      from_directory = to_directory = AT_FDCWD;
+      continue;
     }
     if (source_kind != target_kind || source.instance != target.instance) return -EXDEV;
     Request request(operation, source.instance);
@@ -515,6 +524,14 @@ long renameat2(int from_directory, const char* from, int to_directory, const cha
     return kernel(from_directory, from, to_directory, to);
   }
   return two_paths(Operation::kRename, from_directory, from, 0, to_directory, to, flags, kernel);
+}
+
+bool leads_to_ours(int directory, const char* path) {
+  if (!state.active || path == nullptr) return false;
+  if (is_ours(directory, path) != 0) return true;
+  char absolute[2 * kPathBytes];
+  return raw::syscall(SYS_faccessat, directory, path, F_OK) == -ENOENT &&
+         leads_across(directory, path, absolute);
 }
 
 long is_ours(int directory, const char* path) {

@@ -204,6 +204,128 @@ long mount_path(std::uint32_t instance, char* into, std::size_t size) {
   return -ENOENT;
 }
 
+long name_of(int descriptor, char (&into)[kPathBytes]) {
+  char link[32] = "/proc/self/fd/";
+  char digits[12];
+  int count = 0;
+  for (int rest = descriptor; count == 0 || rest != 0; rest /= 10) {
+    digits[count++] = static_cast<char>('0' + rest % 10);
+  }
+  char* at = link + __builtin_strlen(link);
+  while (count > 0) *at++ = digits[--count];
+  return raw::syscall(SYS_readlinkat, AT_FDCWD, link, into, sizeof into);
+}
+
+namespace {
+
+// Whether the last name of `path` could be that of a mount, or the path's parent is not there:
+// only then can a walk that the kernel gave up lead to one, but for a link at its end.
+bool may_lead_across(int directory, const char* path) {
+  std::size_t bytes = length_of(path);
+  while (bytes > 0 && path[bytes - 1] == '/') --bytes;
+  std::size_t parent = bytes;
+  while (parent > 0 && path[parent - 1] != '/') --parent;
+  if (bytes == 0 || bytes >= kPathBytes) return false;
+  char name[kPathBytes];
+  char target[1];
+  __builtin_memcpy(name, path, bytes);
+  name[bytes] = '\0';
+  if (raw::syscall(SYS_readlinkat, directory, name, target, sizeof target) >= 0) return true;
+  for (const protocol::MountEntry& entry : mounts().slots) {
+    const std::size_t last = bytes - parent;
+    if (entry.hash == 0 || entry.path_bytes <= last) continue;
+    if (entry.path[entry.path_bytes - last - 1] == '/' &&
+        __builtin_memcmp(entry.path + entry.path_bytes - last, path + parent, last) == 0) {
+      return true;
+    }
+  }
+  if (parent == 0) return false;  // the directory itself is there
+  name[parent] = '\0';
+  return raw::syscall(SYS_faccessat, directory, name, F_OK) != 0;
+}
+
+// A path being walked: what has been walked, without links, and what is left.
+class Walk {
+ public:
+  bool begin(int directory, const char* path) {
+    if (path[0] != '/') {
+      const long bytes = directory == AT_FDCWD ? raw::syscall(SYS_getcwd, done_, sizeof done_) - 1
+                                               : name_of(directory, done_);
+      if (bytes <= 0 || done_[0] != '/') return false;
+      bytes_ = bytes == 1 ? 0 : static_cast<std::size_t>(bytes);
+    }
+    return put_before_rest(path, length_of(path));
+  }
+
+  // On to a mount; then `absolute` leads there.
+  bool run(char (&absolute)[2 * kPathBytes]) {
+    int links = 0;
+    for (;;) {
+      while (*rest_ == '/') ++rest_;
+      if (*rest_ == '\0') return false;
+      std::size_t length = 0;
+      while (rest_[length] != '\0' && rest_[length] != '/') ++length;
+      const char* const name = rest_;
+      rest_ += length;
+      if (length == 1 && name[0] == '.') continue;
+      if (length == 2 && name[0] == '.' && name[1] == '.') {
+        leave();
+        continue;
+      }
+      if (bytes_ + 1 + length >= sizeof done_) return false;
+      done_[bytes_++] = '/';
+      __builtin_memcpy(done_ + bytes_, name, length);
+      bytes_ += length;
+      done_[bytes_] = '\0';
+      Place place;
+      if (match(done_, place)) {
+        __builtin_memcpy(absolute, done_, bytes_);
+        __builtin_memcpy(absolute + bytes_, rest_, length_of(rest_) + 1);
+        return true;
+      }
+      char target[kPathBytes];
+      const long size = raw::syscall(SYS_readlinkat, AT_FDCWD, done_, target, sizeof target);
+      if (size >= 0) {
+        if (++links > kMostLeaves) return false;
+        leave();
+        if (target[0] == '/') bytes_ = 0;
+        if (!put_before_rest(target, static_cast<std::size_t>(size))) return false;
+      } else if (size != -EINVAL && !leads_to_mount(done_, bytes_)) {
+        return false;
+      }
+    }
+  }
+
+ private:
+  void leave() {
+    while (bytes_ > 0 && done_[--bytes_] != '/') {
+    }
+  }
+  bool put_before_rest(const char* text, std::size_t bytes) {
+    const std::size_t left = length_of(rest_);
+    if (bytes + left >= kPathBytes) return false;
+    char* const begin = text_ + kPathBytes - 1 - left - bytes;
+    // What is left stands at the end already.
+    __builtin_memcpy(begin, text, bytes);
+    text_[kPathBytes - 1] = '\0';
+    rest_ = begin;
+    return true;
+  }
+
+  char done_[kPathBytes];
+  std::size_t bytes_ = 0;
+  char text_[kPathBytes];  // ends with what is left
+  const char* rest_ = "";
+};
+
+}  // namespace
+
+bool leads_across(int directory, const char* path, char (&absolute)[2 * kPathBytes]) {
+  if (mounts().count == 0 || path[0] == '\0' || !may_lead_across(directory, path)) return false;
+  Walk walk;
+  return walk.begin(directory, path) && walk.run(absolute);
+}
+
 void follow_outside(const Place& place, const char* rest, std::uint32_t rest_bytes,
                     char (&absolute)[2 * kPathBytes]) {
   std::size_t bytes = 0;

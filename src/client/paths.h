@@ -38,6 +38,9 @@ long place_of(OpenRecord& record, int descriptor, Place& place);
 void forget_kernel_directory();
 // The process's root is now what was `path` from the one before; 0 bytes: no mount lies below.
 void take_root(const char* path, std::size_t bytes);
+// The path that the kernel knows of a descriptor; its length without a NUL, or -errno.
+long name_of(int descriptor, char (&into)[kPathBytes]);
+
 // The mount that a handle's file belongs to: its path into `into`, its length, or -errno.
 long mount_path(std::uint32_t instance, char* into, std::size_t size);
 
@@ -46,10 +49,16 @@ long mount_path(std::uint32_t instance, char* into, std::size_t size);
 void follow_outside(const Place& place, const char* rest, std::uint32_t rest_bytes,
                     char (&absolute)[2 * kPathBytes]);
 
+// Whether a path that the kernel does not find (ENOENT) leads into a mount all the same: by a
+// symbolic link of the kernel's tree, or from a descriptor of a directory above it. Then `absolute`
+// is a path that resolve() knows.
+bool leads_across(int directory, const char* path, char (&absolute)[2 * kPathBytes]);
+
 inline constexpr int kMostLeaves = 40;
 
 // Runs `ours(place)` for a path of ours, or `kernel(directory, path)`, until the walk ends in one.
-// `ours` returns -protocol::kOutside, with the rest of the path in `rest`, when it left.
+// `ours` returns -protocol::kOutside, with the rest of the path in `rest`, when it left; `kernel`
+// ENOENT where the walk may have come to a mount that the kernel does not know.
 struct Rest {
   char text[kPathBytes];
   std::uint32_t bytes = 0;
@@ -65,18 +74,22 @@ long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, Ope
 template <class Ours, class Kernel>
 long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel) {
   if (!state.active || path == nullptr) return kernel(directory, path);
-  Place place;
-  long kind = resolve(directory, path, place);
-  if (kind == 0) return kernel(directory, path);
   char absolute[2 * kPathBytes];
   for (int leaves = 0; leaves < kMostLeaves; ++leaves) {
+    Place place;
+    const long kind = resolve(directory, path, place);
     if (kind < 0) return kind;
-    Rest rest;
-    const long result = ours(place, rest);
-    if (result != -protocol::kOutside) return result;
-    follow_outside(place, rest.text, rest.bytes, absolute);
-    kind = resolve(AT_FDCWD, absolute, place);
-    if (kind == 0) return kernel(AT_FDCWD, absolute);
+    if (kind == 0) {
+      const long result = kernel(directory, path);
+      if (result != -ENOENT || !leads_across(directory, path, absolute)) return result;
+    } else {
+      Rest rest;
+      const long result = ours(place, rest);
+      if (result != -protocol::kOutside) return result;
+      follow_outside(place, rest.text, rest.bytes, absolute);
+    }
+    directory = AT_FDCWD;
+    path = absolute;
   }
   return -ELOOP;
 }

@@ -21,13 +21,16 @@ constexpr bool needs_mode(int flags) {
 
 int open_at(int directory, const char* path, int flags, mode_t mode) {
   long opened = 0;
-  if (leads_to_ours(directory, path) || __libc_single_threaded != 0) {
+  if (__libc_single_threaded != 0 || calls::is_ours(directory, path) != 0) {
     opened = calls::open(directory, path, flags, mode);
   } else if (active() && path != nullptr && path[0] == '/' && (path[1] == 'd' || path[1] == 'p')) {
     opened = calls::open(directory, path, flags, mode);  // perhaps /proc/self/fd/N
   } else {
     const Cancellable cancellable;
     opened = raw::syscall(SYS_openat, directory, path, flags, mode);
+  }
+  if (opened == -ENOENT && __libc_single_threaded == 0) {
+    opened = calls::open(directory, path, flags, mode);  // perhaps a link into a mount
   }
   if (opened >= 0 && opened <= 2 && calls::is_ours(static_cast<int>(opened))) {
     prepare_standard_stream(static_cast<int>(opened));

@@ -97,10 +97,7 @@ class Cancellable {
 
 inline bool active() { return client::state.active; }
 
-// Whether the path may lead into a mount. An error of the lookup counts: the call will tell it.
-inline bool leads_to_ours(int directory, const char* path) {
-  return active() && path != nullptr && calls::is_ours(directory, path) != 0;
-}
+using calls::leads_to_ours;
 
 // process.cc: in the child of a fork.
 void begin_child();
