@@ -12,6 +12,7 @@ usage: tools/bench [OPTION]... [NAME]...
              with an empty upper, on tmpfs and ext4; --only append (tree, move, list, lookup) for some of it
   start      64 copies of lighttpd, each chrooted in a union, through our mount and others, until all have answered
   ipc        an empty request, beside a pipe, a Unix socket, an eventfd and a FUSE getattr
+  preload    a program's start under `run`, and calls on what is the kernel's, beside the same without the library
   stack      1 to 8 pass-through layers composed at compile time, beside virtual calls (no root needed)
   NAME       any other program //bench:NAME that prints rows as JSON, as bench/README.md says
 
@@ -81,7 +82,7 @@ def build(names):
     It happens before there is a mount namespace: a Bazel server that is started here outlives this run.
     """
     targets = {f"//bench:{MOUNTING.get(name, name)}" for name in names}
-    if MOUNTING.keys() & set(names):
+    if (MOUNTING.keys() | {"preload"}) & set(names):
         targets |= {"//src/cli:libservices", "//src/preload:libservices-preload.so"}
     command = ["bazel", "build", "--config=opt", "--ui_event_filters=-info", *sorted(targets)]
     say("building " + " ".join(sorted(targets)))

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,9 +39,6 @@ A path with , ( ) or a space stands in "…".
 Exit status: the program's (128 + the signal that killed it); 125 for a failure
 of libservices itself, 126 for a program that cannot be run, 127 for one that
 is not found.)";
-
-constexpr std::string_view kVerbs[] = {"with", "serve",  "mount", "umount",
-                                       "run",  "status", "tune",  "check"};
 
 absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const cli::Words& words) {
   absl::StatusOr<cli::FuseWords> fuse = cli::fuse_words(words.fuse_options);
@@ -145,10 +143,70 @@ int tune(cli::Words& words) {
   return cli::tune(words.tune);
 }
 
+struct Verb {
+  const char* name;
+  const char* about;
+  void (*add)(CLI::App&, cli::Words&);
+};
+
+constexpr Verb kVerbs[] = {
+    {"with", "a private service for one program, stopped with it",
+     [](CLI::App& verb, cli::Words& words) {
+       cli::add_mounts(verb, words);
+       cli::add_fuse(verb, words);
+       cli::add_run_directory(verb, words);
+       cli::add_limits(verb, words);
+       cli::add_program(verb, words);
+     }},
+    {"serve", "a service in the foreground, until SIGTERM or SIGINT",
+     [](CLI::App& verb, cli::Words& words) {
+       cli::add_mounts(verb, words);
+       cli::add_fuse(verb, words);
+       cli::add_pool(verb, words);
+       cli::add_limits(verb, words);
+       cli::add_restart(verb, words);
+       verb.add_option("--ready", words.ready_descriptor,
+                       "a descriptor that gets a newline when programs can connect")
+           ->type_name("NUMBER");
+     }},
+    {"mount", "a filesystem at a path, by a service in the background",
+     [](CLI::App& verb, cli::Words& words) {
+       cli::add_mount(verb, words);
+       cli::add_limits(verb, words);
+       cli::add_restart(verb, words);
+     }},
+    {"umount", "the end of such a mount, when all is written",
+     [](CLI::App& verb, cli::Words& words) {
+       verb.add_option("path", words.paths, "the mounts")->required()->type_name("PATH...");
+       verb.add_flag("-l,--lazy", words.lazy,
+                     "who uses the mount keeps it until the last one lets go");
+     }},
+    {"run", "a program that uses a running service",
+     [](CLI::App& verb, cli::Words& words) {
+       cli::add_pool(verb, words);
+       cli::add_program(verb, words);
+     }},
+    {"status", "what a running service does",
+     [](CLI::App& verb, cli::Words& words) {
+       cli::add_pool(verb, words);
+       verb.add_flag("--json", words.json, "for machines");
+     }},
+    {"tune", "measures how this processor copies best, for the services that start later",
+     [](CLI::App& verb, cli::Words& words) { cli::add_tuning(verb, words); }},
+    {"check", "how many files of an upper have content in its lowers, while no service runs on it",
+     [](CLI::App& verb, cli::Words& words) {
+       verb.add_option("spec", words.specs, "the compositions")->required()->type_name("SPEC...");
+       verb.add_flag("--complete", words.complete,
+                     "make those files whole, so that the kernel's overlayfs can have the upper");
+     }},
+};
+
 }  // namespace
 
 int command(int argc, char** argv, const Catalog& catalog) {
-  if (std::optional<int> status = cli::mount_program(argc, argv, kVerbs, catalog)) return *status;
+  std::vector<std::string_view> names;
+  for (const Verb& verb : kVerbs) names.push_back(verb.name);
+  if (std::optional<int> status = cli::mount_program(argc, argv, names, catalog)) return *status;
   std::vector<std::string> before(argv + std::min(argc, 1), argv + argc);
   std::vector<std::string> program;
   // What stands behind the first "--" is the program's, whatever it looks like.
@@ -171,48 +229,14 @@ int command(int argc, char** argv, const Catalog& catalog) {
   app.set_version_flag("--version", kVersion);
   app.require_subcommand(1);
 
-  CLI::App* with_verb =
-      app.add_subcommand("with", "a private service for one program, stopped with it");
-  cli::add_mounts(*with_verb, words);
-  cli::add_fuse(*with_verb, words);
-  cli::add_run_directory(*with_verb, words);
-  cli::add_limits(*with_verb, words);
-  CLI::App* serve_verb =
-      app.add_subcommand("serve", "a service in the foreground, until SIGTERM or SIGINT");
-  cli::add_mounts(*serve_verb, words);
-  cli::add_fuse(*serve_verb, words);
-  cli::add_pool(*serve_verb, words);
-  cli::add_limits(*serve_verb, words);
-  cli::add_restart(*serve_verb, words);
-  serve_verb
-      ->add_option("--ready", words.ready_descriptor,
-                   "a descriptor that gets a newline when programs can connect")
-      ->type_name("NUMBER");
-  CLI::App* mount_verb =
-      app.add_subcommand("mount", "a filesystem at a path, by a service in the background");
-  cli::add_mount(*mount_verb, words);
-  cli::add_limits(*mount_verb, words);
-  cli::add_restart(*mount_verb, words);
-  CLI::App* umount_verb =
-      app.add_subcommand("umount", "the end of such a mount, when all is written");
-  umount_verb->add_option("path", words.paths, "the mounts")->required()->type_name("PATH...");
-  umount_verb->add_flag("-l,--lazy", words.lazy,
-                        "who uses the mount keeps it until the last one lets go");
-  CLI::App* run_verb = app.add_subcommand("run", "a program that uses a running service");
-  cli::add_pool(*run_verb, words);
-  CLI::App* status_verb = app.add_subcommand("status", "what a running service does");
-  cli::add_pool(*status_verb, words);
-  status_verb->add_flag("--json", words.json, "for machines");
-  CLI::App* tune_verb = app.add_subcommand(
-      "tune", "measures how this processor copies best, for the services that start later");
-  cli::add_tuning(*tune_verb, words);
-  CLI::App* check_verb = app.add_subcommand(
-      "check",
-      "how many files of an upper have content in its lowers, while no service runs on it");
-  check_verb->add_option("spec", words.specs, "the compositions")->required()->type_name("SPEC...");
-  check_verb->add_flag("--complete", words.complete,
-                       "make those files whole, so that the kernel's overlayfs can have the upper");
-  for (CLI::App* verb : {with_verb, run_verb}) cli::add_program(*verb, words);
+  // Only the verb that is used gets its options: `run` starts with every program.
+  std::map<std::string_view, CLI::App*> verbs;
+  for (const Verb& verb : kVerbs) {
+    CLI::App* const made = app.add_subcommand(verb.name, verb.about);
+    verbs[verb.name] = made;
+    if (std::find(before.begin(), before.end(), verb.name) != before.end()) verb.add(*made, words);
+  }
+  const auto parsed = [&](std::string_view verb) { return verbs.at(verb)->parsed(); };
 
   try {
     std::reverse(before.begin(), before.end());
@@ -222,9 +246,9 @@ int command(int argc, char** argv, const Catalog& catalog) {
     cli::complain(fmt::format("command line: {} (see libservices --help)", error.what()));
     return cli::kOwnFailure;
   }
-  for (CLI::App* verb : {with_verb, run_verb}) {
-    if (!verb->parsed()) continue;
-    std::vector<std::string> first = verb->remaining();
+  for (const char* name : {"with", "run"}) {
+    if (!parsed(name)) continue;
+    std::vector<std::string> first = verbs.at(name)->remaining();
     if (!first.empty()) {
       if (marked) first.emplace_back("--");
       program.insert(program.begin(), first.begin(), first.end());
@@ -236,20 +260,20 @@ int command(int argc, char** argv, const Catalog& catalog) {
   }
   if (words.strict) ::setenv("LIBSERVICES_STRICT", "1", 1);
   if (words.report) ::setenv("LIBSERVICES_REPORT", "1", 1);
-  if (with_verb->parsed()) return with(words, catalog, program);
-  if (serve_verb->parsed()) return serve(words, catalog);
-  if (mount_verb->parsed()) return mount(words, catalog);
-  if (umount_verb->parsed()) {
+  if (parsed("with")) return with(words, catalog, program);
+  if (parsed("serve")) return serve(words, catalog);
+  if (parsed("mount")) return mount(words, catalog);
+  if (parsed("umount")) {
     return cli::umount(words.paths, words.lazy ? fuse::Detach::kLazily : fuse::Detach::kWhenUnused);
   }
-  if (tune_verb->parsed()) return tune(words);
-  if (check_verb->parsed()) {
+  if (parsed("tune")) return tune(words);
+  if (parsed("check")) {
     return cli::check(catalog, words.specs,
                       words.complete ? cli::CheckAction::kComplete : cli::CheckAction::kCount);
   }
   const absl::StatusOr<std::string> directory = running_directory_of(words);
   if (!directory.ok()) return fail(directory.status());
-  if (run_verb->parsed()) return cli::run(*directory, program);
+  if (parsed("run")) return cli::run(*directory, program);
   return cli::status(*directory, words.json ? cli::StatusForm::kJson : cli::StatusForm::kHuman);
 }
 
