@@ -48,7 +48,8 @@ long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std
                      unsigned flags);
 long sendfile(int to, int from, off_t* offset, std::size_t size);
 long flock(int descriptor, int operation);
-// Anonymous memory with a copy of the file's bytes; ENODEV for a writable shared mapping.
+
+// mapping.cc.
 long mmap(void* address, std::size_t size, int protection, int flags, int descriptor, off_t offset);
 
 // ioctl.cc.

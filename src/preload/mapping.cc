@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The mapping of files of ours.
+#include <sys/mman.h>
+
+#include "src/preload/wrapper.h"
+
+namespace libservices::preload {
+
+LIBSERVICES_EXPORT void* ls_mmap(void* address, std::size_t size, int protection, int flags,
+                                 int descriptor, off_t offset) {
+  return reinterpret_cast<void*>(
+      result(calls::mmap(address, size, protection, flags, descriptor, offset)));
+}
+LIBSERVICES_ALIAS_2(mmap, mmap64, ls_mmap);
+
+}  // namespace libservices::preload

@@ -1,0 +1,48 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What a program that maps files expects holds in a plain directory and on mounts alike.
+# usage: mapping_test.sh LIBSERVICES PRELOAD_LIBRARY PROGRAM
+set -u
+libservices=$(realpath "$1")
+LIBSERVICES_PRELOAD=$(realpath "$2")
+export LIBSERVICES_PRELOAD
+program=$(realpath "$3")
+source "$(dirname "$0")/../support/checks.sh"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+at=/mnt/mapping
+
+on() {  # on SPEC WORD...: the program in a mount of SPEC
+  local spec=$1
+  shift
+  timeout 120 "$libservices" with --mount "$at=$spec" -- sh -c 'cd /mnt/mapping && exec "$0" "$@"' "$program" "$@"
+}
+
+mkdir "$work/plain" "$work/local" "$work/own" "$work/upper" "$work/lower" "$work/second" "$work/capped"
+printf 'lower text' >"$work/lower/small"
+truncate -s 4096 "$work/lower/small"
+{ printf 'lower text'; head -c 5000000 /dev/urandom; } >"$work/lower/big"
+cp "$work/lower/small" "$work/local/small"
+cp "$work/lower/small" "$work/lower/unchanged"
+cp -r "$work/lower" "$work/lower.before"
+union="union(local:$work/upper, local:$work/lower)"
+
+export TIMES_MOVE=1
+check 'a plain directory' env -C "$work/plain" "$program" all
+check 'local' on "local:$work/local" all
+check 'local, whose attributes are kept' on "local:$work/own(exclusive=true)" all
+check 'a union' on "$union" all
+unset TIMES_MOVE  # the kernel keeps no times of what is written to its memory through a mapping
+check 'memory' on memory all
+check 'memory with a capacity, where mappings are of copies' on "memory(capacity_bytes=1M)" copied
+
+check 'a file of a union that is not changed' on "$union" reads unchanged
+check 'a file that cannot be changed' on "readonly(local:$work/local)" reads small
+check 'nor one that its owner could change at the host' on "readonly($union)" reads unchanged
+for file in small big; do
+  check "a $file file of a lower that is written to while it is mapped" on "$union" stale $file
+done
+check 'the lower is as it was' diff -r "$work/lower.before" "$work/lower"
+report
