@@ -18,7 +18,8 @@ namespace libservices::client::calls {
 namespace {
 
 constexpr std::uint64_t kPageBytes = 4096;
-constexpr int kTypes = 0xf;  // of `flags`: which of the MAP_ that exclude each other
+constexpr long kNoExecution = 8;  // ST_NOEXEC
+constexpr int kTypes = 0xf;       // of `flags`: which of the MAP_ that exclude each other
 #ifndef MAP_SHARED_VALIDATE
 constexpr int MAP_SHARED_VALIDATE = 3;
 #endif
@@ -80,24 +81,26 @@ long fill(long memory, int descriptor, std::size_t size, off_t offset) {
   return done == bytes ? 0 : raw::syscall(SYS_ftruncate, memory, done);
 }
 
+long open_anew(long descriptor) {
+  char path[] = "/proc/self/fd/          ";
+  char digits[10];
+  int count = 0;
+  for (long rest = descriptor; rest != 0 || count == 0; rest /= 10) {
+    digits[count++] = static_cast<char>('0' + rest % 10);
+  }
+  char* end = path + sizeof "/proc/self/fd/" - 1;
+  while (count > 0) *end++ = digits[--count];
+  *end = '\0';
+  return raw::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+}
+
 // A descriptor of memory with a copy of what is mapped; not to be written through if it is shared.
 long copied_descriptor(int descriptor, std::size_t size, off_t offset, bool shared) {
   const long memory = new_memory();
   if (memory < 0) return memory;
   long result = fill(memory, descriptor, size, offset);
   if (result == 0 && !shared) return memory;
-  if (result == 0) {
-    char path[] = "/proc/self/fd/          ";
-    char digits[10];
-    int count = 0;
-    for (long rest = memory; rest != 0 || count == 0; rest /= 10) {
-      digits[count++] = static_cast<char>('0' + rest % 10);
-    }
-    char* end = path + sizeof "/proc/self/fd/" - 1;
-    while (count > 0) *end++ = digits[--count];
-    *end = '\0';
-    result = raw::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-  }
+  if (result == 0) result = open_anew(memory);
   raw::syscall(SYS_close, memory);
   return result;
 }
@@ -140,6 +143,28 @@ long mmap(void* address, std::size_t size, int protection, int flags, int descri
   const long mapped = raw::syscall(SYS_mmap, address, size, protection, flags, from, 0);
   raw::syscall(SYS_close, from);
   return mapped;
+}
+
+long descriptor_to_load(int descriptor) {
+  OpenRecord* const record = find(descriptor);
+  if (record == nullptr) return -EBADF;
+  const long lent = lent_descriptor(*record, descriptor, false);
+  if (lent < 0 && lent != -EOPNOTSUPP) return lent;
+  if (lent >= 0) {
+    // The host's owners and modes may be others than those that we show.
+    const long again = open_anew(lent);
+    struct statfs volume;
+    if (again >= 0 && raw::syscall(SYS_fstatfs, again, &volume) == 0 &&
+        (volume.f_flags & kNoExecution) == 0) {
+      raw::syscall(SYS_close, again);
+      return lent;
+    }
+    if (again >= 0) raw::syscall(SYS_close, again);
+    raw::syscall(SYS_close, lent);
+  }
+  struct stat now;
+  if (const long error = calls::fstat(descriptor, &now); error != 0) return error;
+  return copied_descriptor(descriptor, static_cast<std::size_t>(now.st_size), 0, false);
 }
 
 }  // namespace libservices::client::calls

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What mmap(2) promises of regular files, in the working directory.
- * usage: mapping all|copied      `copied`: where mappings are of copies, and none can be written
- * through mapping reads FILE      what a file that cannot be written is mapped for mapping stale
- * FILE      a file that is written to after it was mapped to be read mapping peer FILE       the
- * other process of `two_processes` */
+ * What mmap(2) promises of regular files, in the working directory: mapping WORD [ARGUMENT]...
+ *
+ * all                     everything
+ * copied                  where mappings are of copies, and none can be written through
+ * reads FILE              what a file that cannot be written is mapped for
+ * stale FILE              a file that is written to after it was mapped to be read
+ * loads (LIBRARY NUMBER)  each has a function `answer` that returns its number
+ * peer FILE               the other process of `two_processes` */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -371,12 +375,35 @@ static void stale(const char* name) {
   CHECK(memcmp(after, "UPPER TEXT", 10) == 0 && is_text(file, 0, "UPPER TEXT"));
 }
 
+// `again`: what is loaded twice is one library.
+static void loads(const char* path, int number, int again) {
+  void* const library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) printf("%s\n", dlerror());
+  MUST(library != NULL);
+  int (*answer)(void);
+  void* const symbol = dlsym(library, "answer");
+  MUST(symbol != NULL);
+  memcpy(&answer, &symbol, sizeof answer);
+  if (!CHECK(answer() == number)) printf("%s: %d instead of %d\n", path, answer(), number);
+  void* const same = dlopen(path, RTLD_NOW);
+  if (again) CHECK(same == library);
+  CHECK(dlclose(same) == 0);
+}
+
 int main(int argc, char** argv) {
   const char* const what = argc > 1 ? argv[1] : "all";
   setvbuf(stdout, NULL, _IOLBF, 0);
   if (strcmp(what, "peer") == 0) return peer(argv[2]);
   if (strcmp(what, "reads") == 0) {
     read_only(argv[2]);
+  } else if (strcmp(what, "loads") == 0) {
+    close(open(argv[2], O_RDONLY));  // the session has descriptors, too
+    const int before = descriptors();
+    for (int i = 2; i + 1 < argc; i += 2)
+      loads(argv[i], atoi(argv[i + 1]), getenv("COPIED") == NULL);
+    CHECK(descriptors() == before);
+    CHECK(dlopen("./not-there.so", RTLD_NOW) == NULL &&
+          strstr(dlerror(), "./not-there.so: ") != NULL);
   } else if (strcmp(what, "stale") == 0) {
     stale(argv[2]);
   } else {

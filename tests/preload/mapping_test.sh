@@ -44,5 +44,27 @@ check 'nor one that its owner could change at the host' on "readonly($union)" re
 for file in small big; do
   check "a $file file of a lower that is written to while it is mapped" on "$union" stale $file
 done
+
+# ---- libraries; the last one finds another by its own RUNPATH, in which the preload library has no part
+printf 'int answer(void) { return ANSWER; }' >"$work/answer.c"
+cat >"$work/asks.c" <<'C'
+#include <dlfcn.h>
+int answer(void) {
+  void* const hidden = dlopen("libhidden.so", RTLD_NOW);
+  return hidden == 0 ? -1 : ((int (*)(void))dlsym(hidden, "answer"))();
+}
+C
+mkdir "$work/hidden"
+for number in 1 2 3; do gcc -shared -fPIC -DANSWER=$number -o "$work/own/lib$number.so" "$work/answer.c" || exit 1; done
+gcc -shared -fPIC -DANSWER=4 -o "$work/hidden/libhidden.so" "$work/answer.c" || exit 1
+gcc -shared -fPIC -o "$work/libasks.so" "$work/asks.c" -Wl,--enable-new-dtags,-rpath,"$work/hidden" || exit 1
+cp "$work/own"/lib?.so "$work/lower"
+cp "$work/own"/lib?.so "$work/lower.before"
+three=(./lib1.so 1 "$at/lib2.so" 2 ./lib3.so 3 "$work/libasks.so" 4)
+for spec in "local:$work/own" "$union"; do
+  check "libraries are loaded from $spec" on "$spec" loads "${three[@]}"
+done
+check 'and from copies' timeout 120 env COPIED=1 "$libservices" with --mount "$at=memory(capacity_bytes=10M)" -- \
+  sh -c 'cp "$1"/lib?.so /mnt/mapping && cd /mnt/mapping && shift && exec "$0" loads "$@"' "$program" "$work/own" "${three[@]}"
 check 'the lower is as it was' diff -r "$work/lower.before" "$work/lower"
 report
