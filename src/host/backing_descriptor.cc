@@ -13,8 +13,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "src/host/mountinfo.h"
+#include "src/host/open_files.h"
 
 namespace libservices::host {
 namespace {
@@ -114,6 +116,27 @@ bool kernel_lets_write(const struct stat& file, uid_t uid) {
   return uid == 0 || uid == file.st_uid || (file.st_mode & (S_IWGRP | S_IWOTH)) != 0;
 }
 
+// Whether `pid`, a process of the service's own user, sees the same tree of the host as the
+// service, which would open the file for it by its path.
+bool sees_same_tree(pid_t pid) {
+  const auto is_same = [&](const char* what) {
+    struct stat theirs {};
+    struct stat ours {};
+    const std::string its = "/proc/" + std::to_string(pid) + what;
+    const std::string own = std::string("/proc/self") + what;
+    return ::stat(its.c_str(), &theirs) == 0 && ::stat(own.c_str(), &ours) == 0 &&
+           theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+  };
+  return is_same("/ns/user") && is_same("/ns/mnt") && is_same("/root");
+}
+
+bool has_path(int descriptor) {
+  char path[16] = "";
+  const std::string link = "/proc/self/fd/" + std::to_string(descriptor);
+  return ::readlink(link.c_str(), path, sizeof path) > 0 &&
+         std::string_view(path, sizeof path).substr(0, 7) != "/memfd:";
+}
+
 }  // namespace
 
 Result<Descriptor> open_for_mapping(const Backing& backing, Mapping mapping, uid_t uid,
@@ -138,9 +161,14 @@ Result<Descriptor> open_for_mapping(const Backing& backing, Mapping mapping, uid
 Result<Descriptor> lend(AnyFilesystem& filesystem, const Context& context, OpenFile& file,
                         Mapping mapping) {
   LIBSERVICES_TRY(const Backing backing, filesystem.map(context, file, mapping));
-  return open_for_mapping(backing, mapping, context.caller.uid, [&] {
-    return !backing.until_changed &&
-           filesystem.access(context, Location::object_of(file), W_OK).ok();
+  const uid_t uid = context.caller.uid;
+  return open_for_mapping(backing, mapping, uid, [&] {
+    if (!backing.until_changed &&
+        filesystem.access(context, Location::object_of(file), W_OK).ok()) {
+      return true;
+    }
+    return uid == ::geteuid() && has_path(backing.descriptor) &&
+           sees_same_tree(static_cast<pid_t>(context.process & kPidMask));
   });
 }
 

@@ -6,7 +6,7 @@
 // whatever rights the kernel gives to his user, or change its mode if it is his. So one for reading
 // is opened on a mount of the service's own that is read-only, where the kernel refuses all of that
 // (EROFS), whoever asks; where there is no such mount, only if the kernel would refuse it, or if he
-// may do it here as well. docs/mapping.md has the whole of it.
+// may do it without the descriptor as well. docs/mapping.md has the whole of it.
 //
 // THREADS: everything may be called at once.
 #ifndef LIBSERVICES_SRC_HOST_BACKING_DESCRIPTOR_H_
@@ -26,7 +26,7 @@
 namespace libservices::host {
 
 // An open file description of its own for the file behind `backing`, with no more rights than the
-// mapping needs. `may_write` says whether `uid` may write to the file here.
+// mapping needs. `may_write` says whether `uid` may write to the file without the descriptor.
 // ERRORS: EOPNOTSUPP when it would give away more; ENFILE.
 Result<Descriptor> open_for_mapping(const Backing& backing, Mapping mapping, uid_t uid,
                                     const std::function<bool()>& may_write);

@@ -2,7 +2,9 @@
 //
 // The mapping of files of ours, and the loading of libraries of ours.
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "src/preload/wrapper.h"
@@ -14,6 +16,7 @@ namespace {
 // library that it has for that library: the times are counted in slashes.
 class LoadingPath {
  public:
+  LoadingPath() = default;
   explicit LoadingPath(long descriptor) {
     static std::atomic<unsigned> times{0};
     char* end = path_;
@@ -27,23 +30,74 @@ class LoadingPath {
   const char* get() const { return path_; }
 
  private:
-  char path_[14 + 2 * 32 + 12];
+  char path_[14 + 2 * 32 + 12] = {};
 };
 
-[[gnu::noinline]] void* load(const char* path, int mode) {
+// A copy of a library of ours that was loaded. It stays open, so that its path goes on to be its
+// name: the loader, which knows libraries by name and file, then has it once.
+struct Copy {
+  dev_t device;
+  ino_t inode;
+  timespec changed;
+  LoadingPath path;
+};
+constexpr std::size_t kMostCopies = 256;  // more are loaded anew each time
+Copy copies[kMostCopies];
+std::size_t copy_count;
+pthread_mutex_t copies_mutex = PTHREAD_MUTEX_INITIALIZER;  // guards them
+
+// Null: it was not loaded so.
+const Copy* find_copy(const struct stat& file) {
+  for (std::size_t i = 0; i < copy_count; ++i) {
+    const Copy& copy = copies[i];
+    if (copy.device == file.st_dev && copy.inode == file.st_ino &&
+        copy.changed.tv_sec == file.st_ctim.tv_sec &&
+        copy.changed.tv_nsec == file.st_ctim.tv_nsec) {
+      return &copy;
+    }
+  }
+  return nullptr;
+}
+
+// Where the loader finds the library `file`, which is open; false: nowhere. `loaded`: a descriptor
+// to close behind it, or -1.
+bool path_to_load(int file, LoadingPath& path, long& loaded) {
   constexpr int kOutOfTheWay = 256;  // of what the library's own code opens when it starts
-  const long file = calls::open(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-  if (file < 0) return LIBSERVICES_REAL(dlopen)(path, mode);  // it says why
-  long loaded = calls::descriptor_to_load(static_cast<int>(file));
-  calls::close(static_cast<int>(file));
-  if (loaded < 0) return LIBSERVICES_REAL(dlopen)(path, mode);
+  loaded = -1;
+  struct stat status;
+  if (calls::fstat(file, &status) != 0) return false;
+  pthread_mutex_lock(&copies_mutex);
+  const Copy* const known = find_copy(status);
+  if (known != nullptr) path = known->path;
+  pthread_mutex_unlock(&copies_mutex);
+  if (known != nullptr) return true;
+  bool is_copy = false;
+  loaded = calls::descriptor_to_load(file, is_copy);
+  if (loaded < 0) return false;
   const long moved = raw::syscall(SYS_fcntl, loaded, F_DUPFD_CLOEXEC, kOutOfTheWay);
   if (moved >= 0) {
     raw::syscall(SYS_close, loaded);
     loaded = moved;
   }
-  void* const library = LIBSERVICES_REAL(dlopen)(LoadingPath(loaded).get(), mode);
-  raw::syscall(SYS_close, loaded);
+  path = LoadingPath(loaded);
+  if (!is_copy) return true;
+  pthread_mutex_lock(&copies_mutex);
+  if (copy_count < kMostCopies) {
+    copies[copy_count++] = {status.st_dev, status.st_ino, status.st_ctim, path};
+    loaded = -1;
+  }
+  pthread_mutex_unlock(&copies_mutex);
+  return true;
+}
+
+[[gnu::noinline]] void* load(const char* name, int mode) {
+  const long file = calls::open(AT_FDCWD, name, O_RDONLY | O_CLOEXEC, 0);
+  LoadingPath path;
+  long loaded = -1;
+  const bool found = file >= 0 && path_to_load(static_cast<int>(file), path, loaded);
+  if (file >= 0) calls::close(static_cast<int>(file));
+  void* const library = LIBSERVICES_REAL(dlopen)(found ? path.get() : name, mode);
+  if (loaded >= 0) raw::syscall(SYS_close, loaded);
   return library;
 }
 

@@ -4,20 +4,23 @@
 # What a program that maps files expects holds in a plain directory and on mounts alike.
 # usage: mapping_test.sh LIBSERVICES PRELOAD_LIBRARY PROGRAM
 set -u
-libservices=$(realpath "$1")
-LIBSERVICES_PRELOAD=$(realpath "$2")
-export LIBSERVICES_PRELOAD
-program=$(realpath "$3")
 source "$(dirname "$0")/../support/checks.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-chmod 755 "$work"
+mkdir "$work/bin"
+install -m 755 "$1" "$work/bin/libservices"
+install -m 755 "$2" "$work/bin/preload.so"
+install -m 755 "$3" "$work/bin/mapping"
+libservices=$work/bin/libservices
+export LIBSERVICES_PRELOAD=$work/bin/preload.so
+program=$work/bin/mapping
+as=()  # as whom
 at=/mnt/mapping
 
 on() {  # on SPEC WORD...: the program in a mount of SPEC
   local spec=$1
   shift
-  timeout 120 "$libservices" with --mount "$at=$spec" -- sh -c 'cd /mnt/mapping && exec "$0" "$@"' "$program" "$@"
+  timeout 120 "${as[@]}" "$libservices" with --mount "$at=$spec" -- sh -c 'cd /mnt/mapping && exec "$0" "$@"' "$program" "$@"
 }
 
 mkdir "$work/plain" "$work/local" "$work/own" "$work/upper" "$work/lower" "$work/second" "$work/capped"
@@ -66,5 +69,21 @@ for spec in "local:$work/own" "$union"; do
 done
 check 'and from copies' timeout 120 env COPIED=1 "$libservices" with --mount "$at=memory(capacity_bytes=10M)" -- \
   sh -c 'cp "$1"/lib?.so /mnt/mapping && cd /mnt/mapping && shift && exec "$0" loads "$@"' "$program" "$work/own" "${three[@]}"
+
+# ---- a user without privilege: no mount is made for him, and the lower's file is his own
+if [ "$(id -u)" = 0 ]; then
+  as=(setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all env -u TMPDIR XDG_RUNTIME_DIR=)
+  rm -rf "$work/upper"* "$work/own"*
+  mkdir "$work/upper" "$work/own"
+  chmod 755 "$work"
+  chown -R 65534 "$work/lower"
+  chown 65534 "$work" "$work/upper" "$work/own"  # $work: for the directories of work beside them
+  export TIMES_MOVE=1
+  check 'local, of a user' on "local:$work/own" all
+  check 'a union, of a user' on "$union" all
+  check 'a file that cannot be changed, of a user' on "readonly($union)" reads unchanged
+  check 'libraries of a user' on "$union" loads "${three[@]}"
+  check 'a file of a lower that a user writes to' on "$union" stale big
+fi
 check 'the lower is as it was' diff -r "$work/lower.before" "$work/lower"
 report
