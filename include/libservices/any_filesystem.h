@@ -28,6 +28,9 @@
 
 namespace libservices {
 
+// What somebody maps a file for. One that is mapped to be written may be read, too.
+enum class Mapping : std::uint8_t { kReads, kWrites };
+
 // Advisory locks. `kRecord` locks belong to Context::process and end with any close of the file by
 // that process; `kOpenFile` (flock and F_OFD_SETLK) belong to the open file.
 struct LockRequest {
@@ -130,6 +133,11 @@ class AnyFilesystem {
   // What has the bytes of an open file, while it is open. Who asks may read there, and write if the
   // file is open for that, without a call here. ERRORS: EOPNOTSUPP when there is no such descriptor.
   virtual Result<Backing> backing(const Context&, OpenFile&) { return Errno{EOPNOTSUPP}; }
+  // The same for as long as the object exists, whether the file is open or not.
+  // ERRORS: EACCES when the file is not open for that, ENODEV of what is no regular file.
+  virtual Result<Backing> map(const Context&, OpenFile&, Mapping) { return Errno{EOPNOTSUPP}; }
+  // Whether somebody may change its content through a mapping, without a call here.
+  virtual bool is_mapped(OpenFile&) const { return false; }
   // One, for as long as the filesystem runs. Before any call; null: none.
   virtual void set_listener(ChangeListener*) {}
   // How long answers about names and attributes stay true.

@@ -167,6 +167,12 @@ concept OffersCopyRange =
     };
 
 // A descriptor that holds a file's bytes at the file's own offsets. It stays the libservice's.
+enum class BackingUse : std::uint8_t {
+  kWhileOpen,  // as the file lies now: no work is done for it
+  // By others too, and when the file is closed, for as long as the object exists: what lies in
+  // several places comes to one, and stays there.
+  kLasting,
+};
 struct Backing {
   int descriptor = -1;
   // Only as long as nobody changes the object: then its bytes are elsewhere, and these stay as they
@@ -176,8 +182,8 @@ struct Backing {
 
 template <class S>
 concept OffersBacking = HasNodes<S> && requires(S& s, const Context& context,
-                                                typename S::File& file) {
-  { s.backing(context, file) } -> std::same_as<Result<Backing>>;
+                                                typename S::File& file, BackingUse use) {
+  { s.backing(context, file, use) } -> std::same_as<Result<Backing>>;
 };
 
 // clone: the empty file becomes one with the bytes of `from`, which share its storage until either

@@ -48,6 +48,7 @@ struct Given {
   RenameMode rename_mode;
   Staging staging;
   Backing backing;
+  BackingUse backing_use{};
   InodeFlags inode_flags;
   InodeFlags::Form form;
   XattrMode xattr_mode;
@@ -93,7 +94,7 @@ LIBSERVICES_FIT_(statfs, OffersStatfs, (g.context, g.node), Result<VolumeInfo>)
 LIBSERVICES_FIT_(getxattr, OffersXattrs, (g.context, g.node, g.name, g.bytes), Result<std::size_t>)
 LIBSERVICES_FIT_(listxattr, OffersXattrs, (g.context, g.node, g.text), Result<std::size_t>)
 LIBSERVICES_FIT_(seek, OffersSeek, (g.context, g.file, g.offset, g.seek_target), Result<std::uint64_t>)
-LIBSERVICES_FIT_(backing, OffersBacking, (g.context, g.file), Result<Backing>)
+LIBSERVICES_FIT_(backing, OffersBacking, (g.context, g.file, g.backing_use), Result<Backing>)
 LIBSERVICES_FIT_(getflags, OffersFlags, (g.context, g.node, g.form), Result<InodeFlags>)
 LIBSERVICES_FIT_(create, CanWrite, (g.context, g.directory, g.name, g.fresh, g.flags), Result<Created<Node, File>>)
 LIBSERVICES_FIT_(write, CanWrite, (g.context, g.file, g.offset, g.from), Result<std::size_t>)

@@ -190,6 +190,10 @@ class Filesystem {
   Result<Backing> backing(const Context& context, OpenFile& file) {
     return content_.backing(context, file);
   }
+  Result<Backing> map(const Context& context, OpenFile& file, Mapping mapping) {
+    return content_.map(context, file, mapping);
+  }
+  bool is_mapped(OpenFile& file) const { return content_.is_mapped(file); }
   void set_listener(ChangeListener* listener) { tree_.set_listener(listener); }
   Coherence coherence() const { return tree_.coherence(); }
 

@@ -114,6 +114,10 @@ class FilesystemOf final : public AnyFilesystem {
   void forget_process(std::uint64_t process) override { fs_.forget_process(process); }
   Result<Reference> refer(C c, L at) override { return fs_.refer(c, at); }
   Result<Backing> backing(C c, OpenFile& file) override { return fs_.backing(c, file); }
+  Result<Backing> map(C c, OpenFile& file, Mapping mapping) override {
+    return fs_.map(c, file, mapping);
+  }
+  bool is_mapped(OpenFile& file) const override { return fs_.is_mapped(file); }
   void set_listener(ChangeListener* listener) override { fs_.set_listener(listener); }
   Coherence coherence() const override { return fs_.coherence(); }
   Result<std::string> path_of(C c, OpenFile& file) override { return fs_.path_of(c, file); }

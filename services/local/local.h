@@ -99,7 +99,7 @@ class Local {
   Result<std::uint64_t> seek(C context, File& file, std::uint64_t offset, SeekTarget target);
   Result<std::uint64_t> copy_range(C context, File& from, std::uint64_t from_offset, File& to,
                                    std::uint64_t to_offset, std::uint64_t length);
-  Result<Backing> backing(C, File& file) { return Backing{file->fd()}; }
+  Result<Backing> backing(C, File& file, BackingUse) { return Backing{file->fd()}; }
   Result<void> clone(C context, File& file, Backing from);
   Result<Attributes> setattr(C context, const Node& node, const AttributeChanges& changes);
 

@@ -39,7 +39,7 @@ class ContentCopy {
       Lower& lower = branches_.lower(source.branch);
       auto opened = lower.open(context, source.node, OpenFlags{O_RDONLY});
       if (!opened.ok()) return false;
-      auto backing = lower.backing(context, opened->file);
+      auto backing = lower.backing(context, opened->file, BackingUse::kWhileOpen);
       const bool shared = backing.ok() && branches_.upper().clone(context, file, *backing).ok();
       (void)lower.close(context, opened->file);
       return shared;

@@ -196,6 +196,22 @@ TEST_CASE("where the branches can share storage, a large file comes up whole and
   CHECK(std::string(std::istreambuf_iterator<char>(upper), {}) == expected);
 }
 
+TEST_CASE("who wants to keep a file's bytes gets the whole file") {
+  Bench bench;
+  bench.write(3, "abc");
+  auto file = bench.open(O_RDWR);
+  CHECK(bench.fs->backing(kMe, file, BackingUse::kWhileOpen).error() == Errno{EOPNOTSUPP});
+  const auto backing = bench.fs->backing(kMe, file, BackingUse::kLasting);
+  REQUIRE(backing.ok());
+  CHECK_FALSE(backing->until_changed);
+  std::string found(bench.content.size(), '\0');
+  CHECK(::pread(backing->descriptor, found.data(), found.size(), 0) ==
+        static_cast<ssize_t>(found.size()));
+  CHECK((found == bench.content));
+  CHECK(*bench.fs->partial_files(kMe, {}) == 0);
+  CHECK(bench.fs->close(kMe, file).ok());
+}
+
 TEST_CASE("appending copies nothing of the lower file") {
   Bench bench(10'000'001);
   const std::string text(100'000, 'a');

@@ -120,7 +120,7 @@ class Union {
   }
 
   Result<Opened<File>> open(C context, const Node& node, OpenFlags flags);
-  Result<Backing> backing(C context, File& file)
+  Result<Backing> backing(C context, File& file, BackingUse use)
     requires(OffersBacking<Upper> && OffersBacking<Lower>);
   Result<std::size_t> read(C context, File& file, std::uint64_t offset, std::span<std::byte> into);
   Result<void> close(C context, File& file);

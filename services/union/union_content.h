@@ -96,8 +96,9 @@ Result<void> Union<Upper, Lower>::follow_copy_up(C context, File& file) {
 }
 
 // A whole file of the upper, or of a lower; that one for readers alone, and until it is copied up.
+// What is in the upper in part becomes whole for who wants to keep it.
 template <CanBeUpper Upper, ReadableService Lower>
-Result<Backing> Union<Upper, Lower>::backing(C context, File& file)
+Result<Backing> Union<Upper, Lower>::backing(C context, File& file, BackingUse use)
   requires(OffersBacking<Upper> && OffersBacking<Lower>)
 {
   auto& state = *file.state;
@@ -105,8 +106,11 @@ Result<Backing> Union<Upper, Lower>::backing(C context, File& file)
   LIBSERVICES_CHECK_OK(follow_copy_up(context, file));
   std::shared_lock lock(state.mutex);
   if (state.upper) {
-    return in_part(state) ? Result<Backing>(Errno{EOPNOTSUPP})
-                          : upper().backing(context, *state.upper);
+    if (in_part(state)) {
+      if (use != BackingUse::kLasting) return Errno{EOPNOTSUPP};
+      LIBSERVICES_CHECK_OK(partials_.complete(context, *state.record->upper(), *state.partial));
+    }
+    return upper().backing(context, *state.upper, use);
   }
   const auto& lowers = state.record->lowers;
   if (state.flags.writes() || lowers.size() != 1 || lowers.front().ranges) {
@@ -115,7 +119,7 @@ Result<Backing> Union<Upper, Lower>::backing(C context, File& file)
   LIBSERVICES_TRY(typename Lower::File* const opened,
                   state.lower_files.file(context, branches_.lowers(), lowers, 0));
   LIBSERVICES_TRY(Backing backing,
-                  branches_.lower(lowers.front().branch).backing(context, *opened));
+                  branches_.lower(lowers.front().branch).backing(context, *opened, use));
   backing.until_changed = backing.until_changed || branches_.has_upper();
   return backing;
 }

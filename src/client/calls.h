@@ -51,8 +51,13 @@ long sendfile(int to, int from, off_t* offset, std::size_t size);
 long splice(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
             unsigned flags);
 long flock(int descriptor, int operation);
-// Anonymous memory with a copy of the file's bytes; ENODEV for a writable shared mapping.
+
+// mapping.cc.
 long mmap(void* address, std::size_t size, int protection, int flags, int descriptor, off_t offset);
+// Of a file of ours that is open for reading: a descriptor of the kernel's, with its bytes, that may
+// be opened anew through /proc/self/fd and mapped to be executed. The caller's own. With `is_copy`
+// it is of a copy, another file than the next one.
+long descriptor_to_load(int descriptor, bool& is_copy);
 
 // ioctl.cc.
 long ioctl(int descriptor, unsigned long command, unsigned long argument);

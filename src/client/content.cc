@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Content: read and write in every form, seek, listing, mapping.
+// Content: read and write in every form, seek, listing.
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -284,38 +284,6 @@ long getdents64(int descriptor, void* into, std::size_t size) {
     record->listed.store(1, std::memory_order_relaxed);
   }
   return result;
-}
-
-long mmap(void* address, std::size_t size, int protection, int flags, int descriptor,
-          off_t offset) {
-  OpenRecord* const record = (flags & MAP_ANONYMOUS) != 0 ? nullptr : find(descriptor);
-  if (record == nullptr) {
-    return raw::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
-  }
-  if (size == 0 || offset < 0 || (offset & 4095) != 0) return -EINVAL;
-  if (is_path_only(*record)) return -EBADF;
-  if ((record->flags & O_ACCMODE) == O_WRONLY) return -EACCES;
-  if (!S_ISREG(record->mode)) return -ENODEV;
-  // MAP_SHARED and MAP_SHARED_VALIDATE have bit 0. Stores that others should see cannot be served.
-  const bool shared = (flags & MAP_SHARED) != 0;
-  if (shared && (protection & PROT_WRITE) != 0) {
-    return (record->flags & O_ACCMODE) == O_RDWR ? -ENODEV : -EACCES;
-  }
-  const int placement = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_NORESERVE);
-  const long mapped = raw::syscall(SYS_mmap, address, size, PROT_READ | PROT_WRITE,
-                                   MAP_PRIVATE | MAP_ANONYMOUS | placement, -1, 0);
-  if (mapped < 0 && mapped > -4096) return mapped;
-  const long got = read_all(*record, descriptor, reinterpret_cast<void*>(mapped), size,
-                            static_cast<std::uint64_t>(offset));
-  long error = got < 0 ? got : 0;
-  if (error == 0 && protection != (PROT_READ | PROT_WRITE)) {
-    error = raw::syscall(SYS_mprotect, mapped, size, protection);
-  }
-  if (error != 0) {
-    raw::syscall(SYS_munmap, mapped, size);
-    return error;
-  }
-  return mapped;
 }
 
 }  // namespace libservices::client::calls

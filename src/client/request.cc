@@ -92,6 +92,7 @@ bool Request::may_run_twice() const {
     case Operation::kGetInodeFlags:
     case Operation::kSetInodeFlags:
     case Operation::kTestLock:
+    case Operation::kMap:
     case Operation::kFsync:
     case Operation::kReaddir:  // the service knows whether the listing had begun
       return true;

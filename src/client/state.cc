@@ -418,6 +418,22 @@ long take_stock(bool directory, Stock& taken) {
   return -EMFILE;
 }
 
+long take_mapped(std::uint32_t session, std::uint32_t number) {
+  AttachLock lock;
+  if (!state.driver.attached() || state.session.load() != session) return -ESTALE;
+  protocol::SocketAnswer answer;
+  int received = -1;
+  unsigned count = 1;
+  const protocol::SocketRequest request{protocol::SocketRequestType::kMapped, 0, 0, number};
+  const long error = ask(request, nullptr, 0, answer, &received, count);
+  if (error == -EIO) {
+    lose_session_locked();
+    return -ESTALE;
+  }
+  if (error != 0) return error;
+  return count == 1 ? received : -ENFILE;  // no number was free for it
+}
+
 void give_back_stock(bool directory, const Stock& given) {
   const protocol::StockEntry entry{given.placeholder, directory ? 1U : 0U, given.inode};
   if (given.session != state.session.load() ||

@@ -143,6 +143,10 @@ void adopt_inherited();
 // Records a descriptor that arrived over a socket, if it is a placeholder of this service.
 void adopt_received(int descriptor);
 
+// The descriptor that the answer to a kMap in `session` (its generation) named. -errno; -ESTALE:
+// that session is no more.
+long take_mapped(std::uint32_t session, std::uint32_t number);
+
 // How to copy much on this processor, as the service says.
 const ipc::CopyTable& copies();
 

@@ -48,8 +48,11 @@ class Session::Run {
     return {time / 1000000000, static_cast<std::uint32_t>(time % 1000000000)};
   }
   // Of the request's object: of an inode that is left behind the kernel is not told of changes.
-  Validity validity_of_attributes() const {
-    return session_.nodes_.is_current(message_.header.nodeid) ? validity() : Validity{0, 0};
+  // Nor does anybody tell of what changes through a mapping.
+  Validity validity_of_attributes(OpenFile& object) const {
+    const bool is_told =
+        session_.nodes_.is_current(message_.header.nodeid) && !filesystem_.is_mapped(object);
+    return is_told ? validity() : Validity{0, 0};
   }
   bool keeps_for_ever() const { return validity().seconds == kForEver; }
 
@@ -69,8 +72,8 @@ class Session::Run {
   fuse_entry_out entry_of(const Reference& reference);
   // The entry that was just made.
   Result<void> answer_entry(OpenFile& parent, std::string_view name);
-  Result<void> answer_attributes(const Attributes& attributes);
-  std::uint32_t open_flags_for_kernel(OpenFlags flags) const;
+  Result<void> answer_attributes(OpenFile& object, const Attributes& attributes);
+  std::uint32_t open_flags_for_kernel(OpenFlags flags, OpenFile& file) const;
   OpenFlags flags_of(std::uint32_t bits) const;
   Result<void> answer_opened(OpenFilePtr file, OpenFlags flags, const Reference* created);
 

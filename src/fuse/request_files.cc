@@ -23,12 +23,15 @@ constexpr std::uint32_t kSmallestFromFile = 32768;
 
 }  // namespace
 
-std::uint32_t Session::Run::open_flags_for_kernel(OpenFlags flags) const {
-  // An append goes where the file ends now, which only we know: past the page cache.
+std::uint32_t Session::Run::open_flags_for_kernel(OpenFlags flags, OpenFile& file) const {
+  // An append goes where the file ends now, which only we know: past the page cache. So does
+  // everything of a file that may change through a mapping of the host's file.
   std::uint32_t answer = 0;
-  if (flags.has(O_DIRECT) || (flags.has(O_APPEND) && flags.writes())) {
+  const bool is_mapped = filesystem_.is_mapped(file);
+  if (flags.has(O_DIRECT) || (flags.has(O_APPEND) && flags.writes()) || is_mapped) {
     answer |= FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
   }
+  if (is_mapped) return answer;
   if (keeps_for_ever()) answer |= FOPEN_KEEP_CACHE;
   return answer;
 }
@@ -51,7 +54,7 @@ Result<void> Session::Run::answer_opened(OpenFilePtr file, OpenFlags flags,
     node = entry.nodeid;
   }
   abi::OpenOut out{};
-  out.open_flags = open_flags_for_kernel(flags);
+  out.open_flags = open_flags_for_kernel(flags, *file);
   const bool direct = (out.open_flags & FOPEN_DIRECT_IO) != 0;
   auto offer = std::optional<Passthrough::Offer>();
   // What goes past all caches is asked for, not offered: not every storage has that.

@@ -51,8 +51,11 @@ fuse_entry_out Session::Run::entry_of(const Reference& reference) {
   fuse_entry_out entry{};
   entry.nodeid = session_.nodes_.add(reference);
   reply_.told.push_back(entry.nodeid);
-  entry.entry_valid = entry.attr_valid = valid.seconds;
-  entry.entry_valid_nsec = entry.attr_valid_nsec = valid.nanoseconds;
+  const Validity attributes = filesystem_.is_mapped(*reference.file) ? Validity{0, 0} : valid;
+  entry.entry_valid = valid.seconds;
+  entry.entry_valid_nsec = valid.nanoseconds;
+  entry.attr_valid = attributes.seconds;
+  entry.attr_valid_nsec = attributes.nanoseconds;
   entry.attr = attributes_for_kernel(reference.attributes);
   return entry;
 }
@@ -64,8 +67,8 @@ Result<void> Session::Run::answer_entry(OpenFile& parent, std::string_view name)
   return {};
 }
 
-Result<void> Session::Run::answer_attributes(const Attributes& attributes) {
-  const Validity valid = validity_of_attributes();
+Result<void> Session::Run::answer_attributes(OpenFile& object, const Attributes& attributes) {
+  const Validity valid = validity_of_attributes(object);
   fuse_attr_out out{};
   out.attr_valid = valid.seconds;
   out.attr_valid_nsec = valid.nanoseconds;
@@ -91,13 +94,13 @@ Result<void> Session::Run::lookup() {
 Result<void> Session::Run::getattr() {
   LIBSERVICES_TRY(const OpenFilePtr file, node());
   LIBSERVICES_TRY(const Attributes now, filesystem_.stat(context_, Location::object_of(*file)));
-  return answer_attributes(now);
+  return answer_attributes(*file, now);
 }
 
 Result<void> Session::Run::statx() {
   LIBSERVICES_TRY(const OpenFilePtr file, node());
   LIBSERVICES_TRY(const Attributes now, filesystem_.stat(context_, Location::object_of(*file)));
-  const Validity valid = validity_of_attributes();
+  const Validity valid = validity_of_attributes(*file);
   const auto time = [](const Timestamp& t) {
     return abi::StatxTime{t.seconds, t.nanoseconds, 0};
   };
@@ -159,7 +162,7 @@ Result<void> Session::Run::setattr() {
     LIBSERVICES_CHECK_OK(filesystem_.setattr(context_, object, changes));
   }
   LIBSERVICES_TRY(const Attributes now, filesystem_.stat(context_, object));
-  return answer_attributes(now);
+  return answer_attributes(*file, now);
 }
 
 // mknod, mkdir, symlink.

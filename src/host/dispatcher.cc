@@ -17,15 +17,15 @@
 namespace libservices::host {
 
 const std::array<std::string_view, kOperations> kProtocolOperationNames = {
-    "nothing",        "open",        "close",    "read",
-    "write",          "seek",        "readdir",  "fsync",
-    "fallocate",      "copy_range",  "stat",     "setattr",
-    "access",         "statfs",      "mkdir",    "mknod",
-    "symlink",        "readlink",    "link",     "unlink",
-    "rmdir",          "rename",      "getxattr", "setxattr",
-    "listxattr",      "removexattr", "lock",     "test_lock",
-    "set_flags",      "get_flags",   "path_of",  "get_inode_flags",
-    "set_inode_flags"};
+    "nothing",         "open",        "close",    "read",
+    "write",           "seek",        "readdir",  "fsync",
+    "fallocate",       "copy_range",  "stat",     "setattr",
+    "access",          "statfs",      "mkdir",    "mknod",
+    "symlink",         "readlink",    "link",     "unlink",
+    "rmdir",           "rename",      "getxattr", "setxattr",
+    "listxattr",       "removexattr", "lock",     "test_lock",
+    "set_flags",       "get_flags",   "path_of",  "get_inode_flags",
+    "set_inode_flags", "map"};
 
 namespace {
 
@@ -143,6 +143,7 @@ class Run {
   Result<void> flags();
   Result<void> inode_flags();
   Result<void> path_of();
+  Result<void> map();
 
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
@@ -497,6 +498,16 @@ Result<void> Run::lock() {
       .pid = held.process == 0 ? -1 : static_cast<std::int64_t>(held.process & kPidMask)});
 }
 
+Result<void> Run::map() {
+  const auto request = words<protocol::MapRequest>();
+  LIBSERVICES_TRY(const auto file, this->file(request.handle));
+  if (request.writes > 1) return kMalformed;
+  const Mapping mapping = request.writes != 0 ? Mapping::kWrites : Mapping::kReads;
+  LIBSERVICES_TRY(Descriptor lent, lend(file->filesystem(), context_, file->file(), mapping));
+  LIBSERVICES_TRY(const std::uint32_t number, session_.lent.put(std::move(lent)));
+  return answer_word(number);
+}
+
 Result<void> Run::flags() {
   const auto request = words<protocol::FlagsRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
@@ -629,6 +640,8 @@ Result<void> Run::run() {
     case Operation::kGetInodeFlags:
     case Operation::kSetInodeFlags:
       return inode_flags();
+    case Operation::kMap:
+      return map();
   }
   return kMalformed;
 }

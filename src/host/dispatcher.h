@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "ipc/copy_table.h"
+#include "src/host/backing_descriptor.h"
 #include "src/host/kept_files.h"
 #include "src/host/open_files.h"
 #include "src/host/partial_counts.h"
@@ -51,6 +52,7 @@ struct ClientSession {
   const Placeholders::Session id;
   const std::shared_ptr<const Caller> caller;
   const std::shared_ptr<HandleTable> handles;
+  LentDescriptors lent;
   std::atomic<std::uint64_t> requests{0};
 };
 

@@ -197,6 +197,15 @@ bool Sessions::message(ClientSession& session, std::span<const std::byte> bytes,
     case protocol::SocketRequestType::kAdopt:
       adopt(session, received, answer);
       return true;
+    case protocol::SocketRequestType::kMapped: {
+      Descriptor lent = session.lent.take(request.number);
+      if (lent.ok()) {
+        descriptors.push_back(std::move(lent));
+      } else {
+        answer.error = EBADF;
+      }
+      return true;
+    }
   }
   return false;
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Temporary names in a mount, and the mapping of files of ours.
+// Temporary names in a mount.
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "src/preload/wrapper.h"
@@ -126,18 +125,6 @@ LIBSERVICES_EXPORT char* ls_tempnam(const char* directory, const char* prefix) {
     return LIBSERVICES_REAL_AS(char* (*)(const char*, const char*), "tempnam")(directory, prefix);
   }
   return *ls_mktemp(path) != '\0' ? strdup(path) : nullptr;
-}
-
-// --- mapping ------------------------------------------------------------------------------------
-
-LIBSERVICES_EXPORT void* ls_mmap(void* address, std::size_t size, int protection, int flags,
-                                 int descriptor, off_t offset) {
-  const Call call(Symbol::mmap);
-  const long mapped =
-      (flags & MAP_ANONYMOUS) == 0 && calls::is_ours(descriptor)
-          ? calls::mmap(address, size, protection, flags, descriptor, offset)
-          : raw::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
-  return reinterpret_cast<void*>(result(mapped));
 }
 
 }  // namespace libservices::preload

@@ -58,7 +58,8 @@ enum class Operation : std::uint16_t {
   kPathOf,
   kGetInodeFlags,
   kSetInodeFlags,
-  kLast = kSetInodeFlags,
+  kMap,
+  kLast = kMap,
 };
 
 // A service open file as the session knows it; kRoot is the root of the request's instance.
@@ -213,6 +214,12 @@ struct LockWords {  // the words of a kTestLock answer are one too
 struct FlagsRequest {  // kSetFlags sets, both answer the flags in the first word
   Handle handle = 0;
   std::uint32_t flags = 0;
+};
+// A descriptor with the bytes of a regular file, for a mapping that is made of it; the first word of
+// the answer names it to SocketRequestType::kMapped. EOPNOTSUPP: there is none for this file.
+struct MapRequest {
+  Handle handle = 0;
+  std::uint32_t writes = 0;  // 1: the mapping may change the file
 };
 struct PathOfRequest {  // output: the path from the root of the instance, "/…"
   Handle handle = 0;

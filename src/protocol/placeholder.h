@@ -51,13 +51,14 @@ struct Welcome {
 enum class SocketRequestType : std::uint32_t {
   kStock = 1,  // more placeholders: `count` files (or, with is_directory, directories)
   kAdopt = 2,  // descriptors (inherited or received) are attached: give me handles for them
+  kMapped = 3,  // the descriptor that the answer to a kMap named with `number`, once
 };
 
 struct SocketRequest {
   SocketRequestType type{};
   std::uint32_t count = 0;
   std::uint32_t is_directory = 0;
-  std::uint32_t reserved = 0;
+  std::uint32_t number = 0;
 };
 
 // The answer to kAdopt: one for each descriptor; handle 0 = not (or no longer) an open file here.

@@ -43,6 +43,26 @@ class Limit {
   rlimit before_{};
 };
 
+TEST_CASE("a memfd that others have to keep stays the file's, however many there are") {
+  constexpr std::size_t kMost = 32;
+  const Limit limit(8 * kMost);
+  Instance<MemoryStack> fs;
+  const auto kept = fs.make(fs.root(), "kept", "before");
+  auto file = fs.open(kept, O_RDWR);
+  const int theirs =
+      ::dup(must(fs.service.backing(fs.context, file, BackingUse::kLasting)).descriptor);
+  fs.close(file);
+  for (std::size_t i = 0; i < 2 * kMost; ++i) {
+    auto other = fs.open(fs.make(fs.root(), "f" + std::to_string(i), "x"), O_RDWR);
+    must(fs.service.backing(fs.context, other, BackingUse::kWhileOpen));
+    fs.close(other);
+  }
+  REQUIRE(::pwrite(theirs, "behind", 6, 0) == 6);
+  CHECK(fs.content(kept) == "behind");
+  must(fs.service.unlink(fs.context, fs.root(), "kept"));
+  ::close(theirs);
+}
+
 TEST_CASE("of too many memfds those that nobody uses become pages again") {
   constexpr std::size_t kMost = 32;  // an eighth of the limit
   const Limit limit(8 * kMost);
@@ -52,7 +72,7 @@ TEST_CASE("of too many memfds those that nobody uses become pages again") {
   for (std::size_t i = 0; i < 3 * kMost; ++i) {
     nodes.push_back(fs.make(fs.root(), "f" + std::to_string(i), std::string(i * 300, 'a')));
     auto file = fs.open(nodes.back(), O_RDWR);
-    const Backing backing = must(fs.service.backing(fs.context, file));
+    const Backing backing = must(fs.service.backing(fs.context, file, BackingUse::kWhileOpen));
     REQUIRE(::pwrite(backing.descriptor, "outside", 7, static_cast<off_t>(i * 5000)) == 7);
     fs.close(file);
   }
@@ -67,12 +87,12 @@ TEST_CASE("of too many memfds those that nobody uses become pages again") {
   std::vector<Memory::File> used;
   for (std::size_t i = 0; i < kMost; ++i) {
     used.push_back(fs.open(nodes[i]));
-    must(fs.service.backing(fs.context, used.back()));
+    must(fs.service.backing(fs.context, used.back(), BackingUse::kWhileOpen));
   }
   auto one_more = fs.open(nodes[kMost]);
-  CHECK(error_of(fs.service.backing(fs.context, one_more)) == EOPNOTSUPP);
+  CHECK(error_of(fs.service.backing(fs.context, one_more, BackingUse::kWhileOpen)) == EOPNOTSUPP);
   fs.close(used.front());
-  CHECK(fs.service.backing(fs.context, one_more).ok());
+  CHECK(fs.service.backing(fs.context, one_more, BackingUse::kWhileOpen).ok());
   fs.close(one_more);
   for (std::size_t i = 1; i < kMost; ++i) fs.close(used[i]);
   used.clear();
@@ -111,7 +131,7 @@ TEST_CASE("what is written while a file moves is there afterwards") {
   }
   for (std::size_t i = 0; writing.load() != 0; ++i) {
     auto opened = fs.service.open(fs.context, nodes[i % kFiles], {O_RDONLY});
-    (void)fs.service.backing(fs.context, opened->file);
+    (void)fs.service.backing(fs.context, opened->file, BackingUse::kWhileOpen);
     std::this_thread::yield();
   }
   for (std::thread& thread : threads) thread.join();
@@ -128,7 +148,7 @@ TEST_CASE("with a capacity nobody writes past it, so there is no descriptor") {
   const Context context;
   const auto root = must(memory.root(context)).node;
   auto made = must(memory.create(context, root, "f", {.mode = 0644}, {O_RDWR}));
-  CHECK(error_of(memory.backing(context, made.file)) == EOPNOTSUPP);
+  CHECK(error_of(memory.backing(context, made.file, BackingUse::kWhileOpen)) == EOPNOTSUPP);
 }
 
 }  // namespace

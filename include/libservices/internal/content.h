@@ -138,6 +138,8 @@ class Content {
                                    std::uint64_t length);
 
   Result<Backing> backing(const Context& context, OpenFile& file);
+  Result<Backing> map(const Context& context, OpenFile& file, Mapping mapping);
+  static bool is_mapped(OpenFile& file) { return state(file).inode->mapped.load(); }
 
   Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request) {
     auto& open = state(file);

@@ -87,7 +87,27 @@ Result<Backing> Content<Stack>::backing(const Context& context, OpenFile& file) 
       by_ids.is_allowed = false;  // to write, that is; whom set-id bits would serve the ids say
       open.set_written_outside(!owns(by_ids, now));
     }
-    return tree_.stack().backing(context, *open.file);
+    return tree_.stack().backing(context, *open.file, BackingUse::kWhileOpen);
+  }
+  return Errno{EOPNOTSUPP};
+}
+
+// Set-id bits stay: Linux does not take them away either from what is written through a mapping.
+template <ReadableService Stack>
+Result<Backing> Content<Stack>::map(const Context& context, OpenFile& file, Mapping mapping) {
+  auto& open = state(file);
+  if (!open.file) return Errno{EBADF};
+  if (open.inode->type != S_IFREG) return Errno{ENODEV};
+  const bool writes = mapping == Mapping::kWrites;
+  if (!open.flags().reads() || (writes && !open.flags().writes())) return Errno{EACCES};
+  if constexpr (OffersBacking<Stack>) {
+    LIBSERVICES_TRY(const Backing backing,
+                    tree_.stack().backing(context, *open.file, BackingUse::kLasting));
+    if (writes && !open.inode->mapped.exchange(true)) {
+      tree_.remember_mapped(*open.inode);
+      content_changed(*open.inode, 0, kToTheEnd);  // nobody shall go on with what he has kept
+    }
+    return backing;
   }
   return Errno{EOPNOTSUPP};
 }

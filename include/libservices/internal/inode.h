@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "libservices/internal/known_lists.h"
 #include "libservices/internal/lock_table.h"
 #include "libservices/libservice.h"
@@ -176,6 +177,9 @@ struct Inode {
   std::atomic<std::uint32_t> outside_writers{0};
   // Those of them that would gain by set-id bits which nobody takes away.
   std::atomic<std::uint32_t> outside_strangers{0};
+  // Somebody has, or had, a mapping of it to write through: the same, and for ever, since nobody
+  // tells when it ends.
+  std::atomic<bool> mapped{false};
   std::atomic<bool> has_locks{false};
   LockTable locks;
 
@@ -210,8 +214,16 @@ class InodeTable {
     }
     Pointer made(new Object(std::move(node), attributes, next_id_.fetch_add(1)),
                  [this](Object* object) { release(object); });
+    if (shard.mapped.contains(key)) made->mapped.store(true);
     weak = made;
     return {std::move(made), true};
+  }
+
+  // The object is `mapped`, also when it is forgotten meanwhile and comes again.
+  void remember_mapped(const typename Object::Key& key) {
+    Shard& shard = shard_of(key);
+    std::lock_guard lock(shard.mutex);
+    shard.mapped.insert(key);
   }
 
   std::size_t size() const {
@@ -227,6 +239,7 @@ class InodeTable {
   struct Shard {
     mutable std::mutex mutex;
     absl::flat_hash_map<typename Object::Key, std::weak_ptr<Object>> objects;
+    absl::flat_hash_set<typename Object::Key> mapped;
   };
 
   Shard& shard_of(const typename Object::Key& key) {

@@ -97,7 +97,7 @@ class Tree {
 
   // Attributes that are true now (kAll), or true as far as access goes.
   Result<Attributes> attributes(const Context& context, Object& inode, bool all = true) {
-    const bool outside = all && inode.outside_writers.load() != 0;
+    const bool outside = all && (inode.outside_writers.load() != 0 || inode.mapped.load());
     const std::uint64_t oldest = outside ? UINT64_MAX : oldest_valid();
     if (auto known = all ? inode.attributes.all(oldest) : inode.attributes.for_access(oldest)) {
       return *known;
@@ -143,6 +143,8 @@ class Tree {
   void drop_name(const Pointer& directory, std::string_view name) {
     names_.erase(directory->id, name);
   }
+
+  void remember_mapped(const Object& object) { inodes_.remember_mapped(object.key); }
 
   // Any change of content or attributes: answers that are under way will not be kept as new.
   void count_change() { changes_.fetch_add(1, std::memory_order_acq_rel); }

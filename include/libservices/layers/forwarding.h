@@ -136,7 +136,7 @@ class Forwarding {
   LIBSERVICES_FORWARD_(getxattr, OffersXattrs, Result<std::size_t>, (C c, N node, Name name, Into into), (c, node, name, into))
   LIBSERVICES_FORWARD_(listxattr, OffersXattrs, Result<std::size_t>, (C c, N node, std::span<char> into), (c, node, into))
   LIBSERVICES_FORWARD_(seek, OffersSeek, Result<std::uint64_t>, (C c, File& file, Offset offset, SeekTarget target), (c, file, offset, target))
-  LIBSERVICES_FORWARD_(backing, OffersBacking, Result<Backing>, (C c, File& file), (c, file))
+  LIBSERVICES_FORWARD_(backing, OffersBacking, Result<Backing>, (C c, File& file, BackingUse use), (c, file, use))
   LIBSERVICES_FORWARD_(getflags, OffersFlags, Result<InodeFlags>, (C c, N node, InodeFlags::Form form), (c, node, form))
   LIBSERVICES_FORWARD_(create, CanWrite, Result<NewFile>, (C c, N directory, Name name, const NewNode& fresh, OpenFlags flags), (c, directory, name, fresh, flags))
   LIBSERVICES_FORWARD_(write, CanWrite, Result<std::size_t>, (C c, File& file, Offset offset, From from), (c, file, offset, from))

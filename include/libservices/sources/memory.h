@@ -6,7 +6,7 @@
 // capabilities.h names but `clone`. Not for what must outlive the process.
 //
 // A file whose `backing` was asked for moves to a memfd, at the price of one copy, and stays there
-// until memfds become many. Not so with a capacity, which those who write there would not keep to.
+// until memfds become many, or for good if it was asked for to last. Not so with a capacity, which those who write there would not keep to.
 //
 // atime moves as with Linux's relatime. Extended attributes of the namespaces user, trusted,
 // security and system are stored and mean nothing to it. Space is counted in pages of 4 KiB of
@@ -100,7 +100,7 @@ class Memory {
   Result<std::uint64_t> copy_range(const Context&, File& from, std::uint64_t from_offset, File& to,
                                    std::uint64_t to_offset, std::uint64_t length);
   // ERRORS: EOPNOTSUPP with a capacity, and when too many files are in use so.
-  Result<Backing> backing(const Context&, File&);
+  Result<Backing> backing(const Context&, File&, BackingUse);
   Result<void> close(const Context&, File& file) {
     file.backing_.reset();
     file.object_.reset();

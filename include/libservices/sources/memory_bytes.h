@@ -55,7 +55,9 @@ class MemoryBytes {
   // Null while it is in pages.
   const Descriptor& descriptor() const { return descriptor_; }
   // Whether somebody else holds descriptor(), and may write.
-  bool is_in_use() const { return descriptor_.use_count() > 1; }
+  bool is_in_use() const { return is_lent_ || descriptor_.use_count() > 1; }
+  // From now on others have the memfd without holding descriptor(). REQUIRES: descriptor().
+  void lend() { is_lent_ = true; }
 
   void show(Attributes& seen) const {
     if (!descriptor_) {
@@ -206,8 +208,19 @@ class MemoryBytes {
   }
   static int create() {
     constexpr unsigned kNoExecSeal = 8;  // MFD_NOEXEC_SEAL, since Linux 6.3
-    const int made = ::memfd_create("libservices", MFD_CLOEXEC | kNoExecSeal);
-    return made < 0 && errno == EINVAL ? ::memfd_create("libservices", MFD_CLOEXEC) : made;
+    int made = ::memfd_create("libservices", MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal);
+    if (made < 0 && errno == EINVAL) made = ::memfd_create("libservices", MFD_CLOEXEC);
+    // Who is given one that is open for reading shall not open it anew to write there, and who
+    // may write shall not keep others from it.
+    if (made >= 0 && ::fchmod(made, 0600) != 0) return close_failed(made);
+    if (made >= 0) (void)::fcntl(made, F_ADD_SEALS, F_SEAL_SEAL);
+    return made;
+  }
+  static int close_failed(int fd) {
+    const int error = errno;
+    ::close(fd);
+    errno = error;
+    return -1;
   }
   static Result<std::size_t> read_from(int fd, std::uint64_t offset, std::span<std::byte> into) {
     std::size_t done = 0;
@@ -243,6 +256,7 @@ class MemoryBytes {
   Descriptor descriptor_;
   Timestamp modified_;         // of the memfd, as far as the attributes know it
   std::uint64_t charged_ = 0;  // pages
+  bool is_lent_ = false;
 };
 
 }  // namespace libservices::internal

@@ -178,7 +178,7 @@ inline Result<std::uint64_t> Memory::copy_range(const Context& context, File& fr
   return std::uint64_t{written};
 }
 
-inline Result<Backing> Memory::backing(const Context&, File& file) {
+inline Result<Backing> Memory::backing(const Context&, File& file, BackingUse use) {
   Object& object = *file.object_;
   if (!object.is_regular() || volume_->budget->is_limited()) return Errno{EOPNOTSUPP};
   const auto held = [&] {
@@ -197,6 +197,10 @@ inline Result<Backing> Memory::backing(const Context&, File& file) {
       file.backing_ = object.content.descriptor();
     }
     if (moved) volume_->has_descriptor(file.object_);
+  }
+  if (use == BackingUse::kLasting) {
+    std::unique_lock lock(object.mutex);
+    object.content.lend();
   }
   return Backing{file.backing_->fd()};
 }

@@ -98,7 +98,7 @@ class EverythingArchetype : public WritableArchetype {
   Result<std::uint64_t> copy_range(C, File&, std::uint64_t, File&, std::uint64_t, std::uint64_t) {
     return Errno{ENOSYS};
   }
-  Result<Backing> backing(C, File&) { return Errno{ENOSYS}; }
+  Result<Backing> backing(C, File&, BackingUse) { return Errno{ENOSYS}; }
   Result<void> clone(C, File&, Backing) { return Errno{ENOSYS}; }
   Result<InodeFlags> getflags(C, N, InodeFlags::Form) { return Errno{ENOSYS}; }
   Result<void> setflags(C, N, const InodeFlags&) { return Errno{ENOSYS}; }

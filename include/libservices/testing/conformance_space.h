@@ -89,7 +89,7 @@ TEST_CASE_TEMPLATE_DEFINE("copy_range copies bytes from place to place", Stack,
 TEST_CASE_TEMPLATE_DEFINE("who has the backing of a file reads it", Stack, conform_backing) {
   Instance<Stack> fs;
   auto file = fs.open(fs.find("file"));
-  const auto backing = fs.service.backing(fs.context, file);
+  const auto backing = fs.service.backing(fs.context, file, BackingUse::kWhileOpen);
   if (backing.ok()) {
     std::string bytes(100, '\0');
     const ssize_t count = ::pread(backing->descriptor, bytes.data(), bytes.size(), 0);
@@ -106,7 +106,7 @@ TEST_CASE_TEMPLATE_DEFINE("who has the backing of a file writes it", Stack,
   const auto node = fs.make(fs.root(), "new", std::string(10000, 'x'));
   auto file = fs.open(node, O_RDWR);
   auto other = fs.open(node, O_RDWR);
-  const auto backing = fs.service.backing(fs.context, file);
+  const auto backing = fs.service.backing(fs.context, file, BackingUse::kWhileOpen);
   if (!backing.ok()) {  // it has none for this file
     CHECK(error_of(backing) == EOPNOTSUPP);
     fs.close(file);
