@@ -92,7 +92,8 @@ long run_script(const Script& script, const char* path, char* const* arguments,
   return run(AT_FDCWD, script.interpreter, all, environment, 0, depth + 1);
 }
 
-// A descriptor with a copy of the program, which ends with the process if it is not run.
+}  // namespace
+
 long copy_program(int from, const char* path) {
   constexpr unsigned kExecutable = 0x10;  // MFD_EXEC, since Linux 6.3
   const char* const slash = strrchr(path, '/');
@@ -109,6 +110,8 @@ long copy_program(int from, const char* path) {
     }
   }
 }
+
+namespace {
 
 // A program or script of ours, open as `file`.
 long run_ours(int file, const char* path, char* const* arguments, char* const* environment,

@@ -15,6 +15,9 @@ const char* value_of(char* const* environment, const char* name);
 // Remembers how this library came into the process, so that programs run from here get it too.
 void remember_environment(char* const* environment);
 
+// A descriptor with a copy of the program or library, which ends with an exec; -errno.
+long copy_program(int from, const char* path);
+
 // execveat, for programs and scripts of ours and of the kernel's. Returns only on failure: -errno.
 long execute(int directory, const char* path, char* const* arguments, char* const* environment,
              int flags);
