@@ -27,6 +27,7 @@ long open(int directory, const char* path, int flags, mode_t mode);
 long close(int descriptor);
 long close_range(unsigned first, unsigned last, unsigned flags);
 long dup(int descriptor);
+long pidfd_getfd(int process, int number, unsigned flags);
 long dup3(int from, int to, int flags);  // dup2 with flags -1: `from` == `to` is no error
 long fcntl(int descriptor, int command, unsigned long argument);
 long umask(mode_t mask);
@@ -43,6 +44,7 @@ long lseek(int descriptor, off_t offset, int whence);
 long ftruncate(int descriptor, off_t size);
 long fallocate(int descriptor, int mode, off_t offset, off_t size);
 long fsync(int descriptor, bool data_only);
+long syncfs(int descriptor);
 long getdents64(int descriptor, void* into, std::size_t size);
 long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
                      unsigned flags);
@@ -55,9 +57,9 @@ long flock(int descriptor, int operation);
 // mapping.cc.
 long mmap(void* address, std::size_t size, int protection, int flags, int descriptor, off_t offset);
 // Of a file of ours that is open for reading: a descriptor of the kernel's, with its bytes, that may
-// be opened anew through /proc/self/fd and mapped to be executed. The caller's own. With `is_copy`
-// it is of a copy, another file than the next one.
-long descriptor_to_load(int descriptor, bool& is_copy);
+// be opened anew through /proc/self/fd and mapped to be executed. The caller's own. It may be of a
+// copy, another file than the next one.
+long descriptor_to_load(int descriptor);
 
 // ioctl.cc.
 long ioctl(int descriptor, unsigned long command, unsigned long argument);

@@ -265,6 +265,13 @@ long fsync(int descriptor, bool data_only) {
   return request.run();
 }
 
+// The file itself, then all that the kernel keeps for the service.
+long syncfs(int descriptor) {
+  if (!is_ours(descriptor)) return raw::syscall(SYS_syncfs, descriptor);
+  if (const long error = fsync(descriptor, false); error != 0) return error;
+  return raw::syscall(SYS_sync);
+}
+
 long getdents64(int descriptor, void* into, std::size_t size) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_getdents64, descriptor, into, size);

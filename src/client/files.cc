@@ -321,6 +321,15 @@ long flock(int descriptor, int operation) {
   return lock_until(*record, descriptor, words, (operation & 4) == 0);
 }
 
+// An open file of another process that does not know of it ends with that process's last
+// descriptor.
+long pidfd_getfd(int process, int number, unsigned flags) {
+  if (is_ours(process)) return -EBADF;
+  const long descriptor = raw::syscall(SYS_pidfd_getfd, process, number, flags);
+  if (descriptor >= 0) adopt_received(static_cast<int>(descriptor));
+  return descriptor;
+}
+
 bool is_ours(int descriptor) { return find(descriptor) != nullptr; }
 
 }  // namespace libservices::client::calls

@@ -145,8 +145,7 @@ long mmap(void* address, std::size_t size, int protection, int flags, int descri
   return mapped;
 }
 
-long descriptor_to_load(int descriptor, bool& is_copy) {
-  is_copy = false;
+long descriptor_to_load(int descriptor) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return -EBADF;
   const long lent = lent_descriptor(*record, descriptor, false);
@@ -165,7 +164,6 @@ long descriptor_to_load(int descriptor, bool& is_copy) {
   }
   struct stat now;
   if (const long error = calls::fstat(descriptor, &now); error != 0) return error;
-  is_copy = true;
   return copied_descriptor(descriptor, static_cast<std::size_t>(now.st_size), 0, false);
 }
 

@@ -308,12 +308,6 @@ LIBSERVICES_EXPORT int ls_sync_file_range(int descriptor, off_t offset, off_t si
   return int_result(calls::fsync(descriptor, true));
 }
 
-LIBSERVICES_EXPORT int ls_syncfs(int descriptor) {
-  const Call call(Symbol::syncfs);
-  if (calls::is_ours(descriptor)) return int_result(calls::fsync(descriptor, false));
-  return int_result(raw::syscall(SYS_syncfs, descriptor));
-}
-
 // --- from file to file --------------------------------------------------------------------------
 
 LIBSERVICES_EXPORT ssize_t ls_sendfile(int to, int from, off_t* offset, std::size_t size) {

@@ -170,6 +170,15 @@ LIBSERVICES_EXPORT int ls_futimesat(int directory, const char* path, const timev
   return set_times(directory, path, times, 0);
 }
 
+LIBSERVICES_EXPORT key_t ls_ftok(const char* path, int project) {
+  const Call call(Symbol::ftok);
+  struct stat attributes;
+  const long error = calls::fstatat(AT_FDCWD, path, &attributes, 0);
+  if (error != 0) return int_result(error);
+  return static_cast<key_t>((attributes.st_ino & 0xffffU) | (attributes.st_dev & 0xffU) << 16U |
+                            (static_cast<unsigned>(project) & 0xffU) << 24U);
+}
+
 // --- new names, and their end -------------------------------------------------------------------
 
 LIBSERVICES_EXPORT int ls_xmknod(int version, const char* path, mode_t mode, dev_t* device) {

@@ -3,6 +3,7 @@
 // The start of the library in a process, new processes, and who a process is.
 #include <fcntl.h>
 #include <grp.h>
+#include <pty.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/types.h>
 #include <unistd.h>
+#include <utmp.h>
 
 #include "src/preload/execute.h"
 #include "src/preload/wrapper.h"
@@ -193,6 +196,42 @@ LIBSERVICES_EXPORT int ls_daemon(int keep_directory, int keep_streams) {
     if (nothing > 2) (void)calls::close(static_cast<int>(nothing));
   }
   return 0;
+}
+
+// libc's own two would change the numbers 0, 1 and 2 by system calls that the library does not see.
+LIBSERVICES_EXPORT int ls_login_tty(int terminal) {
+  const Call call(Symbol::login_tty);
+  if (!active()) return LIBSERVICES_REAL(login_tty)(terminal);
+  (void)setsid();
+  const long controls = calls::ioctl(terminal, TIOCSCTTY, 0);
+  if (controls < 0) return int_result(controls);
+  for (int i = 0; i < 3; ++i) (void)calls::dup3(terminal, i, -1);
+  if (terminal > 2) (void)calls::close(terminal);
+  return 0;
+}
+
+LIBSERVICES_EXPORT int ls_forkpty(int* leader, char* name, const termios* attributes,
+                                  const winsize* size) {
+  const Call call(Symbol::forkpty);
+  if (!active()) return LIBSERVICES_REAL(forkpty)(leader, name, attributes, size);
+  int master = -1;
+  int terminal = -1;
+  if (openpty(&master, &terminal, name, attributes, size) != 0) return -1;
+  const pid_t child = fork();
+  if (child == 0) {
+    (void)calls::close(master);
+    if (ls_login_tty(terminal) != 0) _exit(1);
+    return 0;
+  }
+  const int error = errno;
+  (void)calls::close(terminal);
+  if (child < 0) {
+    (void)calls::close(master);
+  } else {
+    *leader = master;
+  }
+  errno = error;
+  return child;
 }
 
 // --- identity: a session is opened as who the process was ---------------------------------------

@@ -7,18 +7,20 @@
 // stdout and stderr are replaced at most once, when their number first becomes ours, and stay right
 // through all later redirections. What the program had kept as a copy of the old pointer (such as
 // std::cout, if the redirection came after its start) stays with the old stream.
+#include <ctype.h>
 #include <fcntl.h>
+#include <iconv.h>
+#include <langinfo.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "src/preload/stream.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
 namespace {
-
-constexpr std::size_t kBufferBytes = 32768;
 
 // Of glibc's FILE: its flags for the direction, which are part of its binary interface.
 constexpr int kUnbuffered = 0x0002;
@@ -26,18 +28,15 @@ constexpr int kNoReads = 0x0004;
 constexpr int kNoWrites = 0x0008;
 constexpr int kAppending = 0x1000;
 
-struct Cookie {
-  int descriptor;
-  char buffer[kBufferBytes];
-};
-
 ssize_t read_cookie(void* cookie, char* into, std::size_t size) {
+  static_cast<Cookie*>(cookie)->moved = true;
   return result(calls::read(static_cast<Cookie*>(cookie)->descriptor, into, size));
 }
 
 // All of it, or less and errno.
 ssize_t write_cookie(void* cookie, const char* from, std::size_t size) {
   const int descriptor = static_cast<Cookie*>(cookie)->descriptor;
+  static_cast<Cookie*>(cookie)->moved = true;
   std::size_t done = 0;
   while (done < size) {
     const long some = calls::write(descriptor, from + done, size - done);
@@ -80,10 +79,25 @@ bool is_cookie(FILE* stream) {
   return known != nullptr && stream->_fileno >= 0 && methods_of(stream) == known;
 }
 
+// libc keeps the cookie behind the methods.
+Cookie& cookie_of(FILE* stream) {
+  void* cookie;
+  memcpy(&cookie, reinterpret_cast<char*>(stream) + sizeof(FILE) + sizeof(void*), sizeof cookie);
+  return *static_cast<Cookie*>(cookie);
+}
+
+void forget_orientation(Cookie& cookie) {
+  cookie.moved = false;
+  cookie.orientation = 0;
+  memset(&cookie.output, 0, sizeof cookie.output);
+  memset(&cookie.input, 0, sizeof cookie.input);
+}
+
 FILE* make_stream(int descriptor, const char* mode) {
   auto* const cookie = static_cast<Cookie*>(malloc(sizeof(Cookie)));
   if (cookie == nullptr) return nullptr;
   cookie->descriptor = descriptor;
+  forget_orientation(*cookie);
   FILE* const stream =
       fopencookie(cookie, mode, {read_cookie, write_cookie, seek_cookie, close_cookie});
   if (stream == nullptr) {
@@ -96,10 +110,35 @@ FILE* make_stream(int descriptor, const char* mode) {
   return stream;
 }
 
+// Whether libc knows an encoding of that name.
+bool is_encoding(const char* name) {
+  const iconv_t known = iconv_open("WCHAR_T", name);
+  if (known == reinterpret_cast<iconv_t>(-1)) return false;
+  iconv_close(known);
+  return true;
+}
+
 struct Mode {
   int flags;     // for open
   char text[3];  // for fopencookie
+  bool wide;     // from the beginning
 };
+
+// Whether `name`, which a comma ends, is the encoding of the present locale: the only one that the
+// wide-character functions convert to.
+bool is_present_encoding(const char* name) {
+  const char* present = nl_langinfo(CODESET);
+  for (;; ++name, ++present) {
+    while (*name == '-') ++name;
+    while (*present == '-') ++present;
+    const bool end = *name == '\0' || *name == ',';
+    if (end || *present == '\0') return end && *present == '\0';
+    if (toupper(static_cast<unsigned char>(*name)) !=
+        toupper(static_cast<unsigned char>(*present))) {
+      return false;
+    }
+  }
+}
 
 bool parse(const char* text, Mode& mode) {
   switch (text[0]) {
@@ -133,13 +172,27 @@ bool parse(const char* text, Mode& mode) {
         break;  // b, c and m change nothing here
     }
   }
+  const char* const encoding = strstr(text, ",ccs=");
+  mode.wide = encoding != nullptr;
+  if (mode.wide && !is_present_encoding(encoding + 5)) {
+    if (is_encoding(encoding + 5)) (void)client::refused(-EINVAL);
+    return false;
+  }
   return true;
+}
+
+FILE* make_stream(int descriptor, const Mode& mode) {
+  FILE* const stream = make_stream(descriptor, mode.text);
+  if (stream != nullptr && mode.wide) cookie_of(stream).orientation = 1;
+  return stream;
 }
 
 // Makes `stream` one of ours that goes on with `mode` from the start of another file.
 void begin_anew(FILE* stream, const Mode& mode) {
   __fpurge(stream);
   clearerr(stream);
+  forget_orientation(cookie_of(stream));
+  if (mode.wide) cookie_of(stream).orientation = 1;
   stream->_flags &= ~(kNoReads | kNoWrites | kAppending);
   const int access = mode.flags & O_ACCMODE;
   if (access == O_RDONLY) stream->_flags |= kNoWrites;
@@ -172,7 +225,7 @@ void move_buffer(FILE* from, FILE* to, Cookie& cookie) {
            static_cast<std::size_t>(from->_IO_write_ptr - from->_IO_write_base), to);
   } else if (from->_IO_read_end > from->_IO_read_ptr) {
     auto ahead = static_cast<std::size_t>(from->_IO_read_end - from->_IO_read_ptr);
-    if (ahead > kBufferBytes) ahead = kBufferBytes;
+    if (ahead > kStreamBytes) ahead = kStreamBytes;
     memcpy(cookie.buffer, from->_IO_read_ptr, ahead);
     to->_IO_read_base = to->_IO_read_ptr = cookie.buffer;
     to->_IO_read_end = cookie.buffer + ahead;
@@ -182,12 +235,19 @@ void move_buffer(FILE* from, FILE* to, Cookie& cookie) {
 
 }  // namespace
 
+Cookie* find_cookie(FILE*& stream) {
+  stream = present(stream);
+  return is_cookie(stream) ? &cookie_of(stream) : nullptr;
+}
+
 FILE* open_stream(int descriptor, const char* mode) { return make_stream(descriptor, mode); }
 
 void prepare_standard_stream(int number) {
   if (!active() || number < 0 || number > 2 || original[number] != nullptr) return;
   FILE* const old = standard(number);
-  if (old == nullptr || old->_fileno != number || is_cookie(old) || old->_mode > 0) return;
+  if (old == nullptr || old->_fileno != number || is_cookie(old)) return;
+  // A wide stream has characters of its own for what is read ahead or not written.
+  if (old->_mode > 0 && (number == 0 || fflush(old) != 0)) return;
   const int error = errno;
   const bool terminal = number != 0 && !calls::is_ours(number) && isatty(number) != 0;
   FILE* const made = make_stream(number, number == 0 ? "r" : "w");
@@ -199,12 +259,10 @@ void prepare_standard_stream(int number) {
         setvbuf(made, nullptr, _IOLBF, 0);
       }
       flockfile(old);
-      // The buffer is within the cookie, whose address libc keeps for itself.
-      auto* const buffer = made->_IO_buf_base;
-      auto* const cookie = reinterpret_cast<Cookie*>(buffer - offsetof(Cookie, buffer));
-      move_buffer(old, made, *cookie);
+      if (old->_mode <= 0) move_buffer(old, made, cookie_of(made));
       funlockfile(old);
     }
+    if (old->_mode > 0) cookie_of(made).orientation = 1;
     original[number] = old;
     standard(number) = made;
   }
@@ -238,7 +296,7 @@ LIBSERVICES_EXPORT FILE* ls_fopen(const char* path, const char* text) {
     return stream;
   }
   if (text[0] == 'a' && mode.text[1] == '\0') (void)calls::lseek(descriptor, 0, SEEK_END);
-  FILE* const stream = make_stream(descriptor, mode.text);
+  FILE* const stream = make_stream(descriptor, mode);
   if (stream == nullptr) {
     (void)calls::close(descriptor);
     return fail(-ENOMEM);
@@ -261,7 +319,7 @@ LIBSERVICES_EXPORT FILE* ls_fdopen(int descriptor, const char* text) {
         calls::fcntl(descriptor, F_SETFL, static_cast<unsigned long>(flags | O_APPEND));
     if (set < 0) return fail(set);
   }
-  return make_stream(descriptor, mode.text);
+  return make_stream(descriptor, mode);
 }
 
 LIBSERVICES_EXPORT int ls_fileno(FILE* stream) {

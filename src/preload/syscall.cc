@@ -293,6 +293,9 @@ bool dispatch(long number, const Word (&a)[6], long& result) {
     case SYS_dup3:
       result = a[2].value < 0 ? -EINVAL : calls::dup3(a[0], a[1], a[2]);
       return true;
+    case SYS_pidfd_getfd:
+      result = calls::pidfd_getfd(a[0], a[1], a[2]);
+      return true;
     case SYS_fcntl:
       result = calls::fcntl(a[0], a[1], a[2]);
       return true;
@@ -352,6 +355,9 @@ bool dispatch(long number, const Word (&a)[6], long& result) {
       return true;
     case SYS_fdatasync:
       result = calls::fsync(a[0], true);
+      return true;
+    case SYS_syncfs:
+      result = calls::syncfs(a[0]);
       return true;
     case SYS_getdents64:
       result = calls::getdents64(a[0], a[1], a[2]);

@@ -127,4 +127,25 @@ LIBSERVICES_EXPORT char* ls_tempnam(const char* directory, const char* prefix) {
   return *ls_mktemp(path) != '\0' ? strdup(path) : nullptr;
 }
 
+// Null where the argument is null; the name, or an empty one.
+LIBSERVICES_EXPORT char* ls_tmpnam_r(char* into) {
+  const Call call(Symbol::tmpnam_r);
+  if (!leads_to_ours(AT_FDCWD, P_tmpdir "/x")) {
+    return LIBSERVICES_REAL_AS(char* (*)(char*), "tmpnam_r")(into);
+  }
+  if (into == nullptr) return nullptr;
+  static_assert(sizeof P_tmpdir "/fileXXXXXX" <= L_tmpnam);
+  memcpy(into, P_tmpdir "/fileXXXXXX", sizeof P_tmpdir "/fileXXXXXX");
+  return *ls_mktemp(into) != '\0' ? into : nullptr;
+}
+
+LIBSERVICES_EXPORT char* ls_tmpnam(char* into) {
+  const Call call(Symbol::tmpnam);
+  if (!leads_to_ours(AT_FDCWD, P_tmpdir "/x")) {
+    return LIBSERVICES_REAL_AS(char* (*)(char*), "tmpnam")(into);
+  }
+  static char last[L_tmpnam];
+  return ls_tmpnam_r(into != nullptr ? into : last);
+}
+
 }  // namespace libservices::preload

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Functions of libc that walk directories by themselves: glob, ftw, nftw.
+// Functions of libc that walk directories by themselves: glob, ftw, nftw, wordexp.
 #include <fcntl.h>
 #include <ftw.h>
 #include <glob.h>
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <wordexp.h>
 
 #include "src/preload/directory_stream.h"
 #include "src/preload/wrapper.h"
@@ -171,6 +172,35 @@ class Walk {
   char path_[PATH_MAX];
 };
 
+// How many characters make a pattern of it.
+std::size_t count_pattern(const char* text) {
+  std::size_t count = 0;
+  for (; *text != '\0'; ++text) count += *text == '*' || *text == '?' || *text == '[' ? 1 : 0;
+  return count;
+}
+
+// Puts all that was found, at least one, in the place of the word `at`.
+bool put_words(wordexp_t& words, std::size_t at, const glob_t& found) {
+  const std::size_t slots = words.we_offs + words.we_wordc + 1;
+  const std::size_t count = found.gl_pathc;
+  auto** const grown =
+      static_cast<char**>(realloc(words.we_wordv, (slots + count - 1) * sizeof(char*)));
+  if (grown == nullptr) return false;
+  words.we_wordv = grown;
+  for (std::size_t i = 0; i < count; ++i) {
+    char* const copy = strdup(found.gl_pathv[i]);
+    if (copy == nullptr) return false;
+    if (i == 0) {
+      free(grown[at]);
+    } else {
+      memmove(grown + at + i + 1, grown + at + i, (slots - at - 1) * sizeof(char*));
+      ++words.we_wordc;
+    }
+    grown[at + i] = copy;
+  }
+  return true;
+}
+
 }  // namespace
 
 LIBSERVICES_EXPORT int ls_ftw(const char* root, Plain function, int most_open) {
@@ -210,6 +240,43 @@ LIBSERVICES_EXPORT int ls_glob(const char* pattern, int flags, int (*failed)(con
   const int outcome = real(pattern, flags | GLOB_ALTDIRFUNC, failed, found);
   found->gl_flags &= ~GLOB_ALTDIRFUNC;
   return outcome;
+}
+
+// --- wordexp ------------------------------------------------------------------------------------
+
+// libc's own, whose glob sees the kernel's files alone, and then ours on the words that it gave. A
+// word does not tell which of its characters were quoted or came from a variable, which makes no
+// pattern: where the text quotes anything, or any may have come so, the words stay as they are.
+LIBSERVICES_EXPORT int ls_wordexp(const char* text, wordexp_t* words, int flags) {
+  const Call call(Symbol::wordexp);
+  const auto real = LIBSERVICES_REAL(wordexp);
+  if (!active()) return real(text, words, flags);
+  client::share_all();  // for the commands that it may run
+  const std::size_t before = (flags & WRDE_APPEND) != 0 ? words->we_wordc : 0;
+  const int outcome = real(text, words, flags);
+  if (outcome != 0 || strpbrk(text, "\\'\"") != nullptr) return outcome;
+  if (strpbrk(text, "$`") != nullptr) {
+    std::size_t patterns = 0;
+    for (std::size_t i = before; i < words->we_wordc; ++i) {
+      patterns += count_pattern(words->we_wordv[words->we_offs + i]);
+    }
+    if (patterns != count_pattern(text)) return 0;
+  }
+  for (std::size_t i = before; i < words->we_wordc;) {
+    const char* const word = words->we_wordv[words->we_offs + i];
+    glob_t found{};
+    if (count_pattern(word) == 0 || ls_glob(word, 0, nullptr, &found) != 0) {
+      ++i;
+      continue;
+    }
+    if (!put_words(*words, words->we_offs + i, found)) {
+      globfree(&found);
+      return WRDE_NOSPACE;
+    }
+    i += found.gl_pathc;
+    globfree(&found);
+  }
+  return 0;
 }
 
 }  // namespace libservices::preload

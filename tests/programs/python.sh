@@ -35,3 +35,19 @@ for call in (lambda: open('none'), lambda: os.rmdir('..'), lambda: os.mkdir('inc
     except OSError as e:
         print(e.errno)
 END
+# A module of machine code, imported from here: the first of these that is a file.
+python3 - <<'END'
+import importlib.machinery, importlib.util, os, shutil, sys
+for name in ('_bz2', '_json', '_csv', '_lzma', '_queue', '_heapq'):
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.has_location and isinstance(spec.loader, importlib.machinery.ExtensionFileLoader):
+        break
+else:
+    sys.exit('no module of machine code to try')
+os.mkdir('modules')
+shutil.copy(spec.origin, 'modules')
+sys.path.insert(0, os.path.abspath('modules'))
+module = importlib.import_module(name)
+print(name, os.path.dirname(module.__file__) == os.path.abspath('modules'), len(dir(module)) > 5)
+shutil.rmtree('modules')
+END
