@@ -71,7 +71,8 @@ class FrontDriver {
     raw::syscall(SYS_munmap, region_.load(std::memory_order_relaxed), kSessionRegionBytes);
     raw::syscall(SYS_munmap, queues_.load(std::memory_order_relaxed), queue_bytes_);
     raw::syscall(SYS_close, socket_);
-    abandon();
+    // Who has taken one just now sees that the session is left, and gives it back by himself.
+    leave();
   }
   // As detach(), while a thread has a buffer and will give it back: its memory stays mapped.
   void leave_mapped() {
@@ -90,8 +91,13 @@ class FrontDriver {
   // Null when all are in use, or there is no session. `hint` is where to look first: a thread's
   // last buffer.
   RequestBuffer* take_buffer(std::uint32_t hint = 0) {
+    std::uint32_t index = 0;
+    return take_buffer(hint, index);
+  }
+  // The same, and its index, which another thread that leaves the session does not change.
+  RequestBuffer* take_buffer(std::uint32_t hint, std::uint32_t& index) {
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
-      const std::uint32_t index = (hint + i) % kBuffersInSession;
+      index = (hint + i) % kBuffersInSession;
       std::atomic<std::uint32_t>& taken = taken_[index].taken;
       if (taken.load(std::memory_order_relaxed) == 0 && taken.exchange(1) == 0) {
         void* const region = region_.load(std::memory_order_acquire);

@@ -28,9 +28,8 @@ long Request::take_buffer() {
   for (;;) {
     if (const long error = attach(); error != 0) return error;
     session_ = state.session.load();
-    buffer_ = state.driver.take_buffer(last_buffer);
+    buffer_ = state.driver.take_buffer(last_buffer, index_);
     if (buffer_ != nullptr) {
-      index_ = state.driver.index_of(*buffer_);
       // After taking: either this sees that the session is being left, or who leaves it sees the
       // buffer.
       salt_ = state.driver.salt();
