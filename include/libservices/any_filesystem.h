@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -136,6 +137,8 @@ class AnyFilesystem {
   // The same for as long as the object exists, whether the file is open or not.
   // ERRORS: EACCES when the file is not open for that, ENODEV of what is no regular file.
   virtual Result<Backing> map(const Context&, OpenFile&, Mapping) { return Errno{EOPNOTSUPP}; }
+  // Files of this number are mapped so from before; nullopt: any may be. Before any call.
+  virtual void remember_mapped(std::optional<std::uint64_t>) {}
   // Whether somebody may change its content through a mapping, without a call here.
   virtual bool is_mapped(OpenFile&) const { return false; }
   // One, for as long as the filesystem runs. Before any call; null: none.

@@ -193,6 +193,7 @@ class Filesystem {
   Result<Backing> map(const Context& context, OpenFile& file, Mapping mapping) {
     return content_.map(context, file, mapping);
   }
+  void remember_mapped(std::optional<std::uint64_t> inode) { tree_.remember_mapped(inode); }
   bool is_mapped(OpenFile& file) const { return content_.is_mapped(file); }
   void set_listener(ChangeListener* listener) { tree_.set_listener(listener); }
   Coherence coherence() const { return tree_.coherence(); }

@@ -117,6 +117,7 @@ class FilesystemOf final : public AnyFilesystem {
   Result<Backing> map(C c, OpenFile& file, Mapping mapping) override {
     return fs_.map(c, file, mapping);
   }
+  void remember_mapped(std::optional<std::uint64_t> inode) override { fs_.remember_mapped(inode); }
   bool is_mapped(OpenFile& file) const override { return fs_.is_mapped(file); }
   void set_listener(ChangeListener* listener) override { fs_.set_listener(listener); }
   Coherence coherence() const override { return fs_.coherence(); }

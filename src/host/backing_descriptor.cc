@@ -159,7 +159,11 @@ Result<Descriptor> open_for_mapping(const Backing& backing, Mapping mapping, uid
 }
 
 Result<Descriptor> lend(AnyFilesystem& filesystem, const Context& context, OpenFile& file,
-                        Mapping mapping) {
+                        Mapping mapping, KeptFiles& kept_files) {
+  if (mapping == Mapping::kWrites && !filesystem.is_mapped(file)) {
+    LIBSERVICES_TRY(const Attributes now, filesystem.stat(context, Location::object_of(file)));
+    kept_files.keep_mapped(now.inode);
+  }
   LIBSERVICES_TRY(const Backing backing, filesystem.map(context, file, mapping));
   const uid_t uid = context.caller.uid;
   return open_for_mapping(backing, mapping, uid, [&] {

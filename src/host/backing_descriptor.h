@@ -22,6 +22,7 @@
 
 #include "libservices/any_filesystem.h"
 #include "src/host/descriptor.h"
+#include "src/host/kept_files.h"
 
 namespace libservices::host {
 
@@ -31,9 +32,10 @@ namespace libservices::host {
 Result<Descriptor> open_for_mapping(const Backing& backing, Mapping mapping, uid_t uid,
                                     const std::function<bool()>& may_write);
 
-// The same of an open file, for whom `context` names. ERRORS: those of AnyFilesystem::map, too.
+// The same of an open file, for whom `context` names; a later service will know that it is mapped.
+// ERRORS: those of AnyFilesystem::map, too.
 Result<Descriptor> lend(AnyFilesystem& filesystem, const Context& context, OpenFile& file,
-                        Mapping mapping);
+                        Mapping mapping, KeptFiles& kept_files);
 
 // Those that one session has asked for and not yet taken.
 class LentDescriptors {

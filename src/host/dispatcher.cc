@@ -503,7 +503,8 @@ Result<void> Run::map() {
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   if (request.writes > 1) return kMalformed;
   const Mapping mapping = request.writes != 0 ? Mapping::kWrites : Mapping::kReads;
-  LIBSERVICES_TRY(Descriptor lent, lend(file->filesystem(), context_, file->file(), mapping));
+  LIBSERVICES_TRY(Descriptor lent,
+                  lend(file->filesystem(), context_, file->file(), mapping, kept_files_));
   LIBSERVICES_TRY(const std::uint32_t number, session_.lent.put(std::move(lent)));
   return answer_word(number);
 }

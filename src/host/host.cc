@@ -132,8 +132,12 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   for (std::uint32_t i = 0; i < filesystems_.size(); ++i) {
     if (absl::Status added = mount_table_.add(filesystems_[i].path, i); !added.ok()) return added;
   }
+  const host::KeptFiles::Mapped mapped = kept_files_.mapped();
   for (std::size_t i = 0; i < filesystems_.size(); ++i) {
-    absl::Status begun = filesystems_[i].filesystem->start();
+    AnyFilesystem& filesystem = *filesystems_[i].filesystem;
+    for (const std::uint64_t object : mapped.objects) filesystem.remember_mapped(object);
+    if (mapped.others) filesystem.remember_mapped(std::nullopt);
+    absl::Status begun = filesystem.start();
     if (!begun.ok()) return about(config_.mounts[i], begun);
     started_filesystems_ = i + 1;
     if (filesystems_[i].filesystem->keeps_partial_files()) {
@@ -144,9 +148,9 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   for (std::size_t i = 0; i < filesystems_.size(); ++i) {
     HostConfig::Mount mount = config_.mounts[i];
     mount.path = filesystems_[i].path;
-    fuse_mounts_.push_back(mount.fuse ? std::make_unique<host::FuseMount>(
-                                            mount, *filesystems_[i].filesystem)
-                                      : nullptr);
+    fuse_mounts_.push_back(
+        mount.fuse ? std::make_unique<host::FuseMount>(mount, *filesystems_[i].filesystem)
+                   : nullptr);
   }
   if (absl::Status begun = sessions_.start(number); !begun.ok()) return begun;
   const mode_t socket_mode = all_users ? 0666 : 0600;

@@ -72,6 +72,30 @@ void KeptFiles::take_over() {
   }
 }
 
+void KeptFiles::keep_mapped(std::uint64_t object) {
+  if (memory_ == nullptr) return;
+  std::lock_guard lock(mutex_);
+  const std::uint64_t count = head().mapped_count.load(std::memory_order_relaxed);
+  for (std::uint64_t i = 0; i < std::min(count, kMostMapped); ++i) {
+    if (head().mapped[i] == object) return;
+  }
+  if (count < kMostMapped) head().mapped[count] = object;
+  // Last, as who reads it after our death sees it.
+  if (count <= kMostMapped) head().mapped_count.store(count + 1, std::memory_order_release);
+}
+
+KeptFiles::Mapped KeptFiles::mapped() const {
+  if (memory_ == nullptr) return {};
+  std::lock_guard lock(mutex_);
+  const std::uint64_t count = head().mapped_count.load(std::memory_order_acquire);
+  Mapped mapped;
+  mapped.others = count > kMostMapped;
+  for (std::uint64_t i = 0; i < std::min(count, kMostMapped); ++i) {
+    mapped.objects.push_back(head().mapped[i]);
+  }
+  return mapped;
+}
+
 void KeptFiles::remove() {
   if (file_ >= 0) ::unlink(path_.c_str());
 }

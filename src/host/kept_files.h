@@ -97,6 +97,15 @@ class KeptFiles {
   // A path has another name now: entries at it and below it follow.
   void renamed(std::string_view mount, std::string_view from, std::string_view to);
 
+  // A file (st_ino) that somebody has mapped to be written: mappings outlive their service.
+  void keep_mapped(std::uint64_t object);
+  // Those of earlier services.
+  struct Mapped {
+    std::vector<std::uint64_t> objects;
+    bool others = false;  // they were too many
+  };
+  Mapped mapped() const;
+
   // What a dead service kept of this placeholder, once.
   std::optional<Lost> claim(std::uint64_t placeholder);
 
@@ -123,15 +132,19 @@ class KeptFiles {
     char text[kText];  // the mount's path, then the path in it
   };
   static_assert(sizeof(Slot) == 512);
+  static constexpr std::uint64_t kMostMapped = 62;
   struct Head {
     std::uint64_t magic;
-    char reserved[504];
+    std::atomic<std::uint64_t> mapped_count;  // above kMostMapped: and others
+    std::uint64_t mapped[kMostMapped];
   };
+  static_assert(sizeof(Head) == 512);
   static constexpr std::size_t kBytes = sizeof(Head) + kSlots * sizeof(Slot);
 
   void free(std::uint32_t index);
   std::optional<std::uint32_t> take_slot();
   void take_over();
+  Head& head() const { return *static_cast<Head*>(memory_); }
 
   const std::string path_;
   int file_ = -1;

@@ -13,11 +13,12 @@ cat >"$work/mapper.py" <<'PYTHON'
 import mmap, os, sys
 file = os.open(sys.argv[1], os.O_RDWR)
 mapped = mmap.mmap(file, 0)
-os.close(file)
 print("mapped", flush=True)
 for line in sys.stdin:
     word, at, what = line.split()
     at = int(at)
+    if word == "again":  # of the descriptor that it had open all the time
+        mapped = mmap.mmap(file, 0)
     if word == "write":
         mapped[at:at + len(what)] = what.encode()
     print(mapped[at:at + (len(what) if word == "write" else int(what))].decode(), flush=True)
@@ -82,14 +83,17 @@ done
 
 # ---- a service that is killed
 mkdir "$work/kept"
-serve "local:$work/kept"
+serve "local:$work/kept(exclusive=true)" -o nopassthrough
 head -c 20000 /dev/zero | tr '\0' . >"$work/kept/f"
 begin "$mnt/f" || bad "it cannot be mapped"
 ends KILL
 same 'a mapping outlives its service' store "$(say 'write 100 store')"
 same 'and what is stored then is in the file' store "$(part "$work/kept/f" 100 5)"
-serve "local:$work/kept"
+serve "local:$work/kept(exclusive=true)" -o nopassthrough
 same 'the next service has it' store "$(part "$mnt/f" 100 5)"
+say 'write 100 newer' >/dev/null
+same 'and knows that it is mapped' newer "$(part "$mnt/f" 100 5)"
+same 'the same process maps it again' newer "$(say 'again 100 5')"
 say 'write 200 later' >/dev/null
 same 'and what is stored after that' later "$(preloaded dd if="$mnt/f" bs=1 skip=200 count=5 status=none)"
 end || bad "the program with the mapping failed"

@@ -120,6 +120,50 @@ TEST_CASE("a descriptor is lent for what the file is open for, once, and to who 
   CHECK(lent == 256);
 }
 
+TEST_CASE("a service that follows a killed one knows what is mapped") {
+  testing::ScratchDirectory scratch;
+  const std::string directory = scratch.directory("run");
+  const auto next = [&](const std::function<void(KeptFiles&)>& use) {
+    KeptFiles kept(directory);
+    REQUIRE(kept.start().ok());
+    use(kept);
+  };
+  next([](KeptFiles& kept) {
+    CHECK(kept.mapped().objects.empty());
+    for (std::uint64_t i = 0; i < 62; ++i) kept.keep_mapped(i + 100);
+    for (std::uint64_t i = 0; i < 62; ++i) kept.keep_mapped(i + 100);
+  });
+  next([](KeptFiles& kept) {
+    CHECK(kept.mapped().objects.size() == 62);
+    CHECK(kept.mapped().objects.back() == 161);
+    CHECK_FALSE(kept.mapped().others);
+    kept.keep_mapped(7);
+    kept.keep_mapped(8);
+  });
+  next([](KeptFiles& kept) {
+    CHECK(kept.mapped().objects.size() == 62);
+    CHECK(kept.mapped().others);
+    kept.remove();
+  });
+  next([](KeptFiles& kept) { CHECK(kept.mapped().objects.empty()); });
+
+  for (const bool all : {false, true}) {
+    InProcessService service;
+    InProcessClient client(service, 0);
+    service.filesystems[0].filesystem->remember_mapped(all ? std::nullopt : std::optional(6UL));
+    int mapped = 0;  // in memory numbers are given in their order
+    for (const char* path : {"/1", "/2", "/3", "/4", "/5"}) {
+      const auto opened = service.filesystems[0].filesystem->open(
+          Context{}, Location(path), OpenFlags{O_CREAT | O_RDWR}, 0644);
+      REQUIRE(opened.ok());
+      mapped += service.filesystems[0].filesystem->is_mapped(**opened) ? 1 : 0;
+    }
+    CHECK(mapped == (all ? 5 : 1));
+    const auto root = service.filesystems[0].filesystem->refer(Context{}, Location("/"));
+    CHECK_FALSE(service.filesystems[0].filesystem->is_mapped(*root->file));
+  }
+}
+
 TEST_CASE("a file in memory cannot be opened anew by who has it to read") {
   if (::geteuid() != 0) {
     MESSAGE("SKIPPED: only root can be another user");

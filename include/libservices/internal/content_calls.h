@@ -104,7 +104,7 @@ Result<Backing> Content<Stack>::map(const Context& context, OpenFile& file, Mapp
     LIBSERVICES_TRY(const Backing backing,
                     tree_.stack().backing(context, *open.file, BackingUse::kLasting));
     if (writes && !open.inode->mapped.exchange(true)) {
-      tree_.remember_mapped(*open.inode);
+      tree_.remember_mapped(open.inode->key.number);
       content_changed(*open.inode, 0, kToTheEnd);  // nobody shall go on with what he has kept
     }
     return backing;

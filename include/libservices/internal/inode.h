@@ -214,16 +214,17 @@ class InodeTable {
     }
     Pointer made(new Object(std::move(node), attributes, next_id_.fetch_add(1)),
                  [this](Object* object) { release(object); });
-    if (shard.mapped.contains(key)) made->mapped.store(true);
+    if (made->type == S_IFREG && is_mapped(key.number)) made->mapped.store(true);
     weak = made;
     return {std::move(made), true};
   }
 
-  // The object is `mapped`, also when it is forgotten meanwhile and comes again.
-  void remember_mapped(const typename Object::Key& key) {
-    Shard& shard = shard_of(key);
-    std::lock_guard lock(shard.mutex);
-    shard.mapped.insert(key);
+  // Files of this number are `mapped` when they come again; nullopt: all files are.
+  void remember_mapped(std::optional<std::uint64_t> number) {
+    std::lock_guard lock(mapped_mutex_);
+    all_mapped_ = all_mapped_ || !number;
+    if (number) mapped_.insert(*number);
+    any_mapped_.store(true, std::memory_order_release);
   }
 
   std::size_t size() const {
@@ -239,11 +240,16 @@ class InodeTable {
   struct Shard {
     mutable std::mutex mutex;
     absl::flat_hash_map<typename Object::Key, std::weak_ptr<Object>> objects;
-    absl::flat_hash_set<typename Object::Key> mapped;
   };
 
   Shard& shard_of(const typename Object::Key& key) {
     return shards_[(key.number ^ (key.number >> 7U) ^ key.device) % shards_.size()];
+  }
+
+  bool is_mapped(std::uint64_t number) {
+    if (!any_mapped_.load(std::memory_order_acquire)) return false;
+    std::lock_guard lock(mapped_mutex_);
+    return all_mapped_ || mapped_.contains(number);
   }
 
   void release(Object* object) {
@@ -258,6 +264,10 @@ class InodeTable {
 
   std::array<Shard, 64> shards_;
   std::atomic<std::uint64_t> next_id_{1};
+  std::mutex mapped_mutex_;  // behind a shard's; guards what follows
+  absl::flat_hash_set<std::uint64_t> mapped_;
+  bool all_mapped_ = false;
+  std::atomic<bool> any_mapped_{false};
 };
 
 }  // namespace libservices::internal

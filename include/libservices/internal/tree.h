@@ -144,7 +144,7 @@ class Tree {
     names_.erase(directory->id, name);
   }
 
-  void remember_mapped(const Object& object) { inodes_.remember_mapped(object.key); }
+  void remember_mapped(std::optional<std::uint64_t> inode) { inodes_.remember_mapped(inode); }
 
   // Any change of content or attributes: answers that are under way will not be kept as new.
   void count_change() { changes_.fetch_add(1, std::memory_order_acq_rel); }
