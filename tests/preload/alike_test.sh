@@ -24,4 +24,10 @@ for spec in memory "local:$work/local" "union(local:$work/upper, local:$work/low
   cp "$work/out" "$work/found"
   check "$program prints the same on $spec" diff -u "$work/expected" "$work/found"
 done
+# Temporary names are there.
+# shellcheck disable=SC2016
+check "$program with a mount on /tmp" "$libservices" with --mount "/tmp=memory" --mount /mnt/alike=memory -- \
+  sh -c 'cd /mnt/alike && exec timeout 50 "$0"' "$program"
+cp "$work/out" "$work/found"
+check "$program prints the same with a mount on /tmp" diff -u "$work/expected" "$work/found"
 report
