@@ -321,13 +321,23 @@ long flock(int descriptor, int operation) {
   return lock_until(*record, descriptor, words, (operation & 4) == 0);
 }
 
-// An open file of another process that does not know of it ends with that process's last
-// descriptor.
+// The other process knows nothing of it, and may close its own as the only one: the service is told
+// at once.
 long pidfd_getfd(int process, int number, unsigned flags) {
   if (is_ours(process)) return -EBADF;
-  const long descriptor = raw::syscall(SYS_pidfd_getfd, process, number, flags);
-  if (descriptor >= 0) adopt_received(static_cast<int>(descriptor));
-  return descriptor;
+  const long taken = raw::syscall(SYS_pidfd_getfd, process, number, flags);
+  if (taken < 0) return taken;
+  const int descriptor = static_cast<int>(taken);
+  adopt_received(descriptor);
+  OpenRecord* const record = find(descriptor);
+  protocol::Handle handle = 0;
+  if (record != nullptr) {
+    if (const long error = handle_of(*record, descriptor, handle); error != 0) {
+      (void)close(descriptor);
+      return error;
+    }
+  }
+  return taken;
 }
 
 bool is_ours(int descriptor) { return find(descriptor) != nullptr; }

@@ -479,7 +479,8 @@ long release(OpenRecord& record) {
       request.set(protocol::CloseRequest{handle, exclusive ? 1U : 0U});
       result = request.run();
       if (request.session() != state.session.load()) result = 0;  // it ended with its service
-      ended = exclusive && result != -EIO && request.session() == state.session.load();
+      ended = exclusive && result != -EIO && request.session() == state.session.load() &&
+              (result != 0 || request.answer<protocol::CloseAnswer>().held == 0);
       // Shared, and the last anywhere: the kernel may have told the service before us.
       if (!exclusive && result == -EBADF) result = 0;
     }

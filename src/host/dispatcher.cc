@@ -296,14 +296,16 @@ Result<void> Run::close() {
   ServiceOpenFilePtr file = session_.handles->remove(request.handle);
   if (file == nullptr) return Errno{EBADF};
   // Who has a handle has shown a descriptor: the claim to be the only one counts only without.
-  if (request.exclusive != 0 && !session_.handles->others_hold(*file)) {
+  const bool held = request.exclusive != 0 && session_.handles->others_hold(*file);
+  if (request.exclusive != 0 && !held) {
     const auto placeholder = file->placeholder.load(std::memory_order_relaxed);
     if (placeholder != protocol::kNone) {
       file->keep_no_more();
       placeholders_.unbind(placeholder, *file);
     }
   }
-  return end_use(context_, std::move(file));
+  LIBSERVICES_CHECK_OK(end_use(context_, std::move(file)));
+  return answer(protocol::CloseAnswer{held ? 1U : 0U});
 }
 
 Result<void> Run::read() {

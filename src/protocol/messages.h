@@ -108,6 +108,9 @@ struct CloseRequest {
   Handle handle = 0;
   std::uint32_t exclusive = 0;
 };
+struct CloseAnswer {
+  std::uint32_t held = 0;  // 1: another session has it after all, so the placeholder stays its own
+};
 
 inline constexpr std::uint64_t kCurrentOffset = UINT64_MAX;
 
@@ -234,7 +237,8 @@ concept FitsAnswer = std::is_trivially_copyable_v<T> && sizeof(T) <= 8 * kAnswer
 static_assert(FitsRequest<SetattrRequest> && FitsRequest<TwoTargetsRequest>);
 static_assert(FitsRequest<CopyRangeRequest> && FitsRequest<LockWords> && FitsRequest<OpenRequest>);
 static_assert(FitsRequest<InodeFlagsRequest> && FitsAnswer<InodeFlags>);
-static_assert(FitsAnswer<Attributes> && FitsAnswer<VolumeInfo> && FitsAnswer<OpenAnswer>);
+static_assert(FitsAnswer<Attributes> && FitsAnswer<VolumeInfo> && FitsAnswer<OpenAnswer> &&
+              FitsAnswer<CloseAnswer>);
 
 }  // namespace libservices::protocol
 

@@ -257,12 +257,68 @@ static void taken(void) {
   show("text");
 }
 
+// The other process closes its own, which it believes to be the only one, and goes on.
+static void taken_and_closed(void) {
+  int ready[2], done[2], status;
+  char byte = 0;
+  SAY(pipe(ready) + pipe(done));
+  const pid_t child = fork();
+  if (child == 0) {
+    const int own = open("one", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    if (write(own, "12345", 5) != 5 || dup2(own, 77) != 77 || close(own) != 0) _exit(1);
+    if (write(ready[1], "r", 1) != 1 || read(done[0], &byte, 1) != 1) _exit(2);
+    if (close(77) != 0) _exit(3);
+    for (int i = 0; i < 100; ++i) {
+      const int file = open("two", O_RDWR | O_CREAT | O_TRUNC, 0644);
+      if (file < 0 || write(file, "abcde", 5) != 5) _exit(4);
+      if (i == 99 && (write(ready[1], "r", 1) != 1 || read(done[0], &byte, 1) != 1)) _exit(5);
+      if (close(file) != 0) _exit(6);
+    }
+    _exit(7);
+  }
+  SAY(read(ready[0], &byte, 1));
+  const int other = pidfd_open(child, 0), got = pidfd_getfd(other, 77, 0);
+  SAY(write(done[1], "d", 1));
+  SAY(read(ready[0], &byte, 1));
+  SAY(lseek(got, 0, SEEK_CUR));
+  SAY(write(got, "taken", 5));
+  SAY(write(done[1], "d", 1));
+  waitpid(child, &status, 0);
+  SAY(WEXITSTATUS(status));
+  SAY(pwrite(got, "x", 1, 0));
+  SAY(close(got) + close(other));
+  show("one");
+  show("two");
+}
+
+// Names in /tmp, where a mount may be: new ones, of files that can be made.
+static void temporary(const char* name) {
+  struct stat attributes;
+  SAY(strncmp(name, "/tmp/file", 9) == 0 && strlen(name) == 15);
+  SAY(lstat(name, &attributes));
+  const int file = open(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+  SAY(dprintf(file, "text"));
+  SAY(close(file));
+  SAY(stat(name, &attributes));
+  SAY(unlink(name));
+}
+static void temporaries(void) {
+  char first[L_tmpnam], second[L_tmpnam];
+  temporary(tmpnam(first));
+  temporary(tmpnam(NULL));
+  temporary(tmpnam_r(second));
+  SAY(strcmp(first, second) != 0);
+  SAY(tmpnam_r(NULL) == NULL);
+}
+
 int main(void) {
+  temporaries();
   print();
   mounts();
   names();
   expansions();
   terminals();
   taken();
+  taken_and_closed();
   return 0;
 }

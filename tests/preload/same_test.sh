@@ -25,4 +25,9 @@ for spec in memory "local:$work/local" "union(local:$work/upper, local:$work/low
   same "it ends well on $spec" 0 $?
   check "it prints the same on $spec" diff -u "$work/expected" "$work/found"
 done
+# Temporary names lie in a mount then.
+timeout 120 "$libservices" with --mount /tmp=memory --mount /mnt/same=memory -- \
+  sh -c 'cd /mnt/same && exec "$0" "$@"' "$program" "$@" >"$work/found" 2>&1
+same 'it ends well with a mount on /tmp' 0 $?
+check 'it prints the same with a mount on /tmp' diff -u "$work/expected" "$work/found"
 report
