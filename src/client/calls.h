@@ -75,7 +75,8 @@ long linkat(int from_directory, const char* from, int to_directory, const char* 
 long unlinkat(int directory, const char* path, int flags);
 long renameat2(int from_directory, const char* from, int to_directory, const char* to,
                unsigned flags);
-// `path` null: the descriptor itself. `follow`: a symbolic link at the end.
+// With AT_FDCWD the object at `path`, else the descriptor itself and `path` is null. `follow`: a
+// symbolic link at the end.
 long getxattr(int descriptor, const char* path, bool follow, const char* name, void* into,
               std::size_t size);
 long setxattr(int descriptor, const char* path, bool follow, const char* name, const void* value,

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
@@ -169,7 +170,8 @@ long umask(mode_t mask) {
 }
 
 long open(int directory, const char* path, int flags, mode_t mode) {
-  if (state.active && path != nullptr && path[0] == '/' && (path[1] == 'p' || path[1] == 'd')) {
+  if (state.active && path != nullptr && check_text(path) == 0 && path[0] == '/' &&
+      (path[1] == 'p' || path[1] == 'd')) {
     const int descriptor = descriptor_path(path);
     if (OpenRecord* const record = descriptor >= 0 ? find(descriptor) : nullptr) {
       Place place;
@@ -289,7 +291,9 @@ long fcntl(int descriptor, int command, unsigned long argument) {
     case F_OFD_SETLK:
     case F_OFD_SETLKW: {
       auto* const lock = reinterpret_cast<struct flock*>(argument);
-      return lock != nullptr ? record_lock(*record, descriptor, command, *lock) : -EFAULT;
+      const bool asks = command == F_GETLK || command == F_OFD_GETLK;
+      if (asks ? !writable(lock, sizeof *lock) : !readable(lock, sizeof *lock)) return -EFAULT;
+      return record_lock(*record, descriptor, command, *lock);
     }
     case F_GETOWN:
     case F_GETSIG:

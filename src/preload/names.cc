@@ -374,13 +374,13 @@ LIBSERVICES_ALIAS(renameat2, ls_renameat2);
 
 LIBSERVICES_EXPORT ssize_t ls_getxattr(const char* path, const char* name, void* into,
                                        std::size_t size) {
-  return result(calls::getxattr(-1, path, true, name, into, size));
+  return result(calls::getxattr(AT_FDCWD, path, true, name, into, size));
 }
 LIBSERVICES_ALIAS(getxattr, ls_getxattr);
 
 LIBSERVICES_EXPORT ssize_t ls_lgetxattr(const char* path, const char* name, void* into,
                                         std::size_t size) {
-  return result(calls::getxattr(-1, path, false, name, into, size));
+  return result(calls::getxattr(AT_FDCWD, path, false, name, into, size));
 }
 LIBSERVICES_ALIAS(lgetxattr, ls_lgetxattr);
 
@@ -392,13 +392,13 @@ LIBSERVICES_ALIAS(fgetxattr, ls_fgetxattr);
 
 LIBSERVICES_EXPORT int ls_setxattr(const char* path, const char* name, const void* value,
                                    std::size_t size, int flags) {
-  return int_result(calls::setxattr(-1, path, true, name, value, size, flags));
+  return int_result(calls::setxattr(AT_FDCWD, path, true, name, value, size, flags));
 }
 LIBSERVICES_ALIAS(setxattr, ls_setxattr);
 
 LIBSERVICES_EXPORT int ls_lsetxattr(const char* path, const char* name, const void* value,
                                     std::size_t size, int flags) {
-  return int_result(calls::setxattr(-1, path, false, name, value, size, flags));
+  return int_result(calls::setxattr(AT_FDCWD, path, false, name, value, size, flags));
 }
 LIBSERVICES_ALIAS(lsetxattr, ls_lsetxattr);
 
@@ -409,12 +409,12 @@ LIBSERVICES_EXPORT int ls_fsetxattr(int descriptor, const char* name, const void
 LIBSERVICES_ALIAS(fsetxattr, ls_fsetxattr);
 
 LIBSERVICES_EXPORT ssize_t ls_listxattr(const char* path, char* into, std::size_t size) {
-  return result(calls::listxattr(-1, path, true, into, size));
+  return result(calls::listxattr(AT_FDCWD, path, true, into, size));
 }
 LIBSERVICES_ALIAS(listxattr, ls_listxattr);
 
 LIBSERVICES_EXPORT ssize_t ls_llistxattr(const char* path, char* into, std::size_t size) {
-  return result(calls::listxattr(-1, path, false, into, size));
+  return result(calls::listxattr(AT_FDCWD, path, false, into, size));
 }
 LIBSERVICES_ALIAS(llistxattr, ls_llistxattr);
 
@@ -424,12 +424,12 @@ LIBSERVICES_EXPORT ssize_t ls_flistxattr(int descriptor, char* into, std::size_t
 LIBSERVICES_ALIAS(flistxattr, ls_flistxattr);
 
 LIBSERVICES_EXPORT int ls_removexattr(const char* path, const char* name) {
-  return int_result(calls::removexattr(-1, path, true, name));
+  return int_result(calls::removexattr(AT_FDCWD, path, true, name));
 }
 LIBSERVICES_ALIAS(removexattr, ls_removexattr);
 
 LIBSERVICES_EXPORT int ls_lremovexattr(const char* path, const char* name) {
-  return int_result(calls::removexattr(-1, path, false, name));
+  return int_result(calls::removexattr(AT_FDCWD, path, false, name));
 }
 LIBSERVICES_ALIAS(lremovexattr, ls_lremovexattr);
 

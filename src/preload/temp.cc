@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "src/client/addresses.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -136,6 +137,7 @@ LIBSERVICES_EXPORT void* ls_mmap(void* address, std::size_t size, int protection
       (flags & MAP_ANONYMOUS) == 0 && calls::is_ours(descriptor)
           ? calls::mmap(address, size, protection, flags, descriptor, offset)
           : raw::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
+  if ((flags & MAP_FIXED) != 0) client::forget_addresses();  // what was there has gone
   return reinterpret_cast<void*>(result(mapped));
 }
 LIBSERVICES_ALIAS_2(mmap, mmap64, ls_mmap);
