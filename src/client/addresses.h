@@ -32,7 +32,8 @@ extern std::atomic<std::uintptr_t> known_pages[kKnownPages];
 bool ask_about_page(std::uintptr_t page, Use use);
 
 inline bool is_usable_page(std::uintptr_t page, Use use) {
-  const auto& slot = known_pages[(page / kPageBytes ^ page / kPageBytes / kKnownPages) % kKnownPages];
+  const auto& slot =
+      known_pages[(page / kPageBytes ^ page / kPageBytes / kKnownPages) % kKnownPages];
   const std::uintptr_t known = slot.load(std::memory_order_relaxed);
   if (known == (page | 3U)) return true;
   return (use == Use::kRead && known == (page | 1U)) || ask_about_page(page, use);

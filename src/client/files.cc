@@ -9,6 +9,7 @@
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
+#include "src/client/special.h"
 #include "src/client/state.h"
 
 namespace libservices::client::calls {
@@ -40,7 +41,9 @@ long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
   words.mode = static_cast<std::uint16_t>(mode & 07777U);
   words.umask = current_umask();
   OpenRecord* record = nullptr;
-  if (const long error = open_place(place, words, rest, record); error != 0) return error;
+  if (const long error = open_place(place, words, rest, record); error != 0) {
+    return error == -ENXIO ? open_fifo(place, flags, rest) : error;
+  }
   const long descriptor = raw::syscall(SYS_fcntl, record->stock_descriptor,
                                        (flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
   if (descriptor < 0 || static_cast<std::uint64_t>(descriptor) >= state.most_descriptors) {

@@ -8,6 +8,8 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 
+#include "src/client/addresses.h"
+#include "src/client/special.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -202,14 +204,28 @@ LIBSERVICES_ALIAS(epoll_ctl, ls_epoll_ctl);
 // --- descriptors over sockets -------------------------------------------------------------------
 
 LIBSERVICES_EXPORT ssize_t ls_sendmsg(int socket, const msghdr* message, int flags) {
-  if (active() && message != nullptr) share_sent(*message);
+  if (active() && client::readable(message, sizeof *message)) share_sent(*message);
+  if (!active() || !client::readable(message, sizeof *message)) {
+    const Cancellable cancellable;
+    return result(raw::syscall(SYS_sendmsg, socket, message, flags));
+  }
+  const client::KernelAddress known(socket, message->msg_name, message->msg_namelen);
+  if (known.error() != 0) return result(known.error());
+  msghdr sent = *message;
+  if (message->msg_name != nullptr) {
+    sent.msg_name = const_cast<void*>(known.get());
+    sent.msg_namelen = known.size();
+  }
   const Cancellable cancellable;
-  return result(raw::syscall(SYS_sendmsg, socket, message, flags));
+  return result(raw::syscall(SYS_sendmsg, socket, &sent, flags));
 }
 LIBSERVICES_ALIAS(sendmsg, ls_sendmsg);
 
 LIBSERVICES_EXPORT int ls_sendmmsg(int socket, mmsghdr* messages, unsigned count, int flags) {
   for (unsigned i = 0; active() && i < count; ++i) share_sent(messages[i].msg_hdr);
+  if (client::has_path_address(socket, messages, count)) {
+    return int_result(calls::sendmmsg(socket, messages, count, flags));
+  }
   const Cancellable cancellable;
   return int_result(raw::syscall(SYS_sendmmsg, socket, messages, count, flags));
 }

@@ -291,6 +291,15 @@ bool call(long number, const Word (&a)[6], long& result) {
       if (!calls::is_ours(static_cast<int>(a[4].value))) return false;
       result = calls::mmap(a[0], a[1], a[2], a[3], a[4], a[5].value);
       return true;
+    case SYS_bind:
+      result = calls::bind(a[0], a[1], a[2]);
+      return true;
+    case SYS_connect:
+      result = calls::connect(a[0], a[1], a[2]);
+      return true;
+    case SYS_sendto:
+      result = calls::sendto(a[0], a[1], a[2], a[3], a[4], a[5]);
+      return true;
     case SYS_munmap:
     case SYS_mremap:
     case SYS_mprotect:

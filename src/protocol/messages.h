@@ -58,7 +58,8 @@ enum class Operation : std::uint16_t {
   kPathOf,
   kGetInodeFlags,
   kSetInodeFlags,
-  kLast = kSetInodeFlags,
+  kMakeSocket,
+  kLast = kMakeSocket,
 };
 
 // A service open file as the session knows it; kRoot is the root of the request's instance.
@@ -166,7 +167,7 @@ struct AccessRequest {
 struct StatfsRequest {  // the words of the answer are a VolumeInfo
   Target target;
 };
-struct MknodRequest {  // mkdir too
+struct MknodRequest {  // mkdir too; and kMakeSocket, whose answer's words are an OpenAnswer
   Target target;
   std::uint32_t mode = 0;
   std::uint32_t umask = 0;
