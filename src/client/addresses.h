@@ -12,6 +12,7 @@
 #define LIBSERVICES_SRC_CLIENT_ADDRESSES_H_
 
 #include <errno.h>
+#include <string.h>
 
 #include <atomic>
 #include <cstddef>
@@ -67,7 +68,7 @@ inline long check_text(const char* text) {
   for (std::size_t bytes = 0; bytes < kPathBytes;) {
     if (!is_usable_page(address & ~(kPageBytes - 1), Use::kRead)) return -EFAULT;
     const std::size_t left = kPageBytes - address % kPageBytes;
-    if (__builtin_strnlen(reinterpret_cast<const char*>(address), left) < left) return 0;
+    if (strnlen(reinterpret_cast<const char*>(address), left) < left) return 0;
     bytes += left;
     address += left;
   }
