@@ -8,6 +8,7 @@
 #ifndef LIBSERVICES_SRC_CLIENT_CALLS_H_
 #define LIBSERVICES_SRC_CLIENT_CALLS_H_
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/types.h>
@@ -18,6 +19,8 @@
 #include <cstdint>
 
 struct flock;
+struct mmsghdr;
+struct msghdr;
 struct statx;
 
 namespace libservices::client::calls {
@@ -85,7 +88,8 @@ long linkat(int from_directory, const char* from, int to_directory, const char* 
 long unlinkat(int directory, const char* path, int flags);
 long renameat2(int from_directory, const char* from, int to_directory, const char* to,
                unsigned flags);
-// `path` null: the descriptor itself. `follow`: a symbolic link at the end.
+// With AT_FDCWD the object at `path`, else the descriptor itself and `path` is null. `follow`: a
+// symbolic link at the end.
 long getxattr(int descriptor, const char* path, bool follow, const char* name, void* into,
               std::size_t size);
 long setxattr(int descriptor, const char* path, bool follow, const char* name, const void* value,
@@ -100,6 +104,14 @@ long fchdir(int descriptor);
 long chroot(const char* path);
 // The length with its NUL, as the system call.
 long getcwd(char* into, std::size_t size);
+
+// Sockets (special.cc): whose addresses may be paths in a mount.
+long bind(int socket, const void* address, socklen_t size);
+long connect(int socket, const void* address, socklen_t size);
+long sendto(int socket, const void* bytes, std::size_t count, int flags, const void* address,
+            socklen_t size);
+long sendmsg(int socket, const msghdr* message, int flags);
+long sendmmsg(int socket, mmsghdr* messages, unsigned count, int flags);
 
 // Whether a path leads into a mount, as far as its text tells: 1, 0, or -errno.
 long is_ours(int directory, const char* path);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/request.h"
 #include "src/client/state.h"
@@ -62,20 +63,48 @@ long in_parts(Byte* bytes, std::size_t size, std::uint64_t offset, Some&& some) 
   return static_cast<long>(done);
 }
 
-long read_all(OpenRecord& record, int descriptor, void* into, std::size_t size,
-              std::uint64_t offset) {
+long read_checked(OpenRecord& record, int descriptor, void* into, std::size_t size,
+                  std::uint64_t offset) {
   return in_parts(static_cast<char*>(into), size, offset,
                   [&](char* at, std::size_t part, std::uint64_t from) {
                     return read_some(record, descriptor, at, part, from);
                   });
 }
 
+// As the kernel: up to the first byte that cannot be used; when that is the first of all, what is
+// wrong with the file goes first.
+long read_all(OpenRecord& record, int descriptor, void* into, std::size_t size,
+              std::uint64_t offset) {
+  if (is_beyond(into, size)) return -EFAULT;
+  const std::size_t good = writable_part(into, size < kMostInCall ? size : kMostInCall);
+  const long got = read_checked(record, descriptor, into, good, offset);
+  return good == 0 && size != 0 && got == 0 ? -EFAULT : got;
+}
+
 long write_all(OpenRecord& record, int descriptor, const void* from, std::size_t size,
                std::uint64_t offset) {
-  return in_parts(static_cast<const char*>(from), size, offset,
-                  [&](const char* at, std::size_t part, std::uint64_t to) {
-                    return write_some(record, descriptor, at, part, to);
-                  });
+  if (is_beyond(from, size)) return -EFAULT;
+  const std::size_t good = readable_part(from, size < kMostInCall ? size : kMostInCall);
+  const long put = in_parts(static_cast<const char*>(from), good, offset,
+                            [&](const char* at, std::size_t part, std::uint64_t to) {
+                              return write_some(record, descriptor, at, part, to);
+                            });
+  return good == 0 && size != 0 && put == 0 ? -EFAULT : put;
+}
+
+// Their whole length, and how much of it can be used. -errno.
+long usable_parts(const iovec* parts, int count, Use use, std::size_t& size, std::size_t& good) {
+  if (!readable(parts, static_cast<std::size_t>(count) * sizeof *parts)) return -EFAULT;
+  size = good = 0;
+  for (int i = 0; i < count; ++i) {
+    const std::size_t part = parts[i].iov_len;
+    if (part <= PTRDIFF_MAX && is_beyond(parts[i].iov_base, part)) return -EFAULT;
+    if (good == size && size <= kMostInCall) {
+      good += usable_part(reinterpret_cast<std::uintptr_t>(parts[i].iov_base), part, use);
+    }
+    if (__builtin_add_overflow(size, part, &size) || size > PTRDIFF_MAX) return -EINVAL;
+  }
+  return 0;
 }
 
 // One request for all parts, so that no other reader of the offset comes between them.
@@ -144,11 +173,13 @@ long readv(int descriptor, const iovec* parts, int count, off_t offset, int flag
   // RWF_HIPRI, RWF_DSYNC and RWF_SYNC mean nothing to a read; RWF_NOWAIT is a hint we cannot keep.
   if ((flags & ~0xf) != 0) return -EOPNOTSUPP;
   std::size_t size = 0;
-  for (int i = 0; i < count; ++i) {
-    if (__builtin_add_overflow(size, parts[i].iov_len, &size)) return -EINVAL;
+  std::size_t good = 0;
+  if (const long error = usable_parts(parts, count, Use::kWrite, size, good); error != 0) {
+    return error;
   }
   if (count > 1 && size <= kMostAtOnce) {
-    return read_scattered(*record, descriptor, parts, count, size, offset_of(offset));
+    const long got = read_scattered(*record, descriptor, parts, count, good, offset_of(offset));
+    return good == 0 && size != 0 && got == 0 ? -EFAULT : got;
   }
   long total = 0;
   for (int i = 0; i < count; ++i) {
@@ -171,8 +202,9 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
   if (count < 0 || count > 1024) return -EINVAL;
   if ((flags & ~0x6) != 0) return -EOPNOTSUPP;  // RWF_APPEND and the like
   std::size_t size = 0;
-  for (int i = 0; i < count; ++i) {
-    if (__builtin_add_overflow(size, parts[i].iov_len, &size)) return -EINVAL;
+  std::size_t good = 0;
+  if (const long error = usable_parts(parts, count, Use::kRead, size, good); error != 0) {
+    return error;
   }
   // One request, so that the parts are not torn apart by another writer.
   protocol::WriteRequest words;
@@ -183,9 +215,15 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
     Request request(protocol::Operation::kWrite, record->instance);
     if (!request.ok()) return request.error();
     request.set(words);
-    for (int i = 0; i < count; ++i) request.add(parts[i].iov_base, parts[i].iov_len);
+    std::size_t left = good;
+    for (int i = 0; i < count && left != 0; ++i) {
+      const std::size_t part = parts[i].iov_len < left ? parts[i].iov_len : left;
+      request.add(parts[i].iov_base, part);
+      left -= part;
+    }
     const long error = request.run();
     total = error != 0 ? error : static_cast<long>(request.answer_word());
+    if (total == 0 && good == 0 && size != 0) return -EFAULT;
   } else {
     for (int i = 0; i < count; ++i) {
       const long put = write_all(
@@ -282,11 +320,13 @@ long getdents64(int descriptor, void* into, std::size_t size) {
   }
   protocol::ReaddirRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
-  words.count = size < kMostAtOnce ? size : kMostAtOnce;
+  const std::size_t good = writable_part(into, size < kMostAtOnce ? size : kMostAtOnce);
+  if (good == 0 && size != 0) return -EFAULT;
+  words.count = good;
   Request request(protocol::Operation::kReaddir, record->instance);
   if (!request.ok()) return request.error();
   request.set(words);
-  const long result = request.run(into, size);
+  const long result = request.run(into, good);
   if (result >= 0 && request.answer_word() != 0) {
     record->listed.store(1, std::memory_order_relaxed);
   }

@@ -7,12 +7,16 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/request.h"
 #include "src/client/state.h"
 
 namespace libservices::client::calls {
 namespace {
+
+// One that is given, and can be moved; or none.
+bool is_offset(off_t* offset) { return offset == nullptr || writable(offset, sizeof *offset); }
 
 // As the kernel: no call moves more.
 constexpr std::size_t kMostInCall = 0x7ffff000;
@@ -59,6 +63,7 @@ long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std
   if (source == nullptr || target == nullptr || source->instance != target->instance) {
     return -EXDEV;
   }
+  if (!is_offset(from_offset) || !is_offset(to_offset)) return -EFAULT;
   protocol::CopyRangeRequest words;
   if (const long error = handle_of(*source, from, words.from); error != 0) return error;
   if (const long error = handle_of(*target, to, words.to); error != 0) return error;
@@ -79,6 +84,7 @@ long sendfile(int to, int from, off_t* offset, std::size_t size) {
   if (find(from) == nullptr && find(to) == nullptr) {
     return raw::syscall(SYS_sendfile, to, from, offset, size);
   }
+  if (!is_offset(offset)) return -EFAULT;
   return copy_through(from, offset, to, nullptr, size < kMostInCall ? size : kMostInCall);
 }
 
@@ -175,6 +181,7 @@ long splice(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t 
   if ((flags & ~0xfU) != 0 || (reads && writes)) return -EINVAL;
   if (const long error = check_pipe(reads ? to : from); error != 0) return error;
   if ((reads ? to_offset : from_offset) != nullptr) return -ESPIPE;
+  if (!is_offset(reads ? from_offset : to_offset)) return -EFAULT;
   const std::size_t part = size < kMostSpliced ? size : kMostSpliced;
   return reads ? splice_to_pipe(from, from_offset, to, part, flags)
                : splice_from_pipe(from, to, to_offset, part, flags);

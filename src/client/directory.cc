@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
@@ -120,6 +121,7 @@ long getcwd(char* into, std::size_t size) {
   if (length + 1 > kPathBytes) return -ENAMETOOLONG;
   if (length + 1 > size) return -ERANGE;
   __builtin_memcpy(path + mount, request.output(), rest);
+  if (!writable(into, length + 1)) return -EFAULT;
   __builtin_memcpy(into, path, length);
   into[length] = '\0';
   return static_cast<long>(length + 1);

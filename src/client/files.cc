@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
+#include "src/client/special.h"
 #include "src/client/state.h"
 
 namespace libservices::client::calls {
@@ -39,7 +41,9 @@ long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
   words.mode = static_cast<std::uint16_t>(mode & 07777U);
   words.umask = current_umask();
   OpenRecord* record = nullptr;
-  if (const long error = open_place(place, words, rest, record); error != 0) return error;
+  if (const long error = open_place(place, words, rest, record); error != 0) {
+    return error == -ENXIO ? open_fifo(place, flags, rest) : error;
+  }
   const long descriptor = raw::syscall(SYS_fcntl, record->stock_descriptor,
                                        (flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
   if (descriptor < 0 || static_cast<std::uint64_t>(descriptor) >= state.most_descriptors) {
@@ -169,7 +173,8 @@ long umask(mode_t mask) {
 }
 
 long open(int directory, const char* path, int flags, mode_t mode) {
-  if (state.active && path != nullptr && path[0] == '/' && (path[1] == 'p' || path[1] == 'd')) {
+  if (state.active && path != nullptr && check_text(path) == 0 && path[0] == '/' &&
+      (path[1] == 'p' || path[1] == 'd')) {
     const int descriptor = descriptor_path(path);
     if (OpenRecord* const record = descriptor >= 0 ? find(descriptor) : nullptr) {
       Place place;
@@ -289,7 +294,9 @@ long fcntl(int descriptor, int command, unsigned long argument) {
     case F_OFD_SETLK:
     case F_OFD_SETLKW: {
       auto* const lock = reinterpret_cast<struct flock*>(argument);
-      return lock != nullptr ? record_lock(*record, descriptor, command, *lock) : -EFAULT;
+      const bool asks = command == F_GETLK || command == F_OFD_GETLK;
+      if (asks ? !writable(lock, sizeof *lock) : !readable(lock, sizeof *lock)) return -EFAULT;
+      return record_lock(*record, descriptor, command, *lock);
     }
     case F_GETOWN:
     case F_GETSIG:

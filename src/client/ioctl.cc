@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "libservices/internal/flag_calls.h"
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
@@ -24,6 +25,7 @@ long flags_of_inode(OpenRecord& record, int descriptor, const FlagCall& call, vo
   words.target = place.target(0);
   words.flags.form = call.form;
   const bool sets = call.kind == FlagCall::Kind::kSet;
+  if (sets ? !readable(argument, call.bytes()) : !writable(argument, call.bytes())) return -EFAULT;
   if (sets) words.flags = internal::take_flags(call.form, argument);
   Request request(sets ? Operation::kSetInodeFlags : Operation::kGetInodeFlags, place.instance);
   if (!request.ok()) return request.error();
@@ -52,6 +54,7 @@ long ioctl(int descriptor, unsigned long command, unsigned long argument) {
       if (const long error = calls::fstat(descriptor, &status); error != 0) return error;
       const long offset = lseek(descriptor, 0, SEEK_CUR);
       if (offset < 0) return offset;
+      if (!writable(reinterpret_cast<void*>(argument), sizeof(int))) return -EFAULT;
       *reinterpret_cast<int*>(argument) =
           status.st_size > offset ? static_cast<int>(status.st_size - offset) : 0;
       return 0;

@@ -7,6 +7,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
@@ -40,7 +41,8 @@ constexpr auto kIgnore = [](Request&) {};
 // The call on a path, or with AT_EMPTY_PATH on the descriptor itself.
 template <class Ours, class Kernel>
 long at_path(int directory, const char* path, int flags, Ours&& ours, Kernel&& kernel) {
-  if (path != nullptr && path[0] == '\0' && (flags & AT_EMPTY_PATH) != 0 && state.active) {
+  if ((flags & AT_EMPTY_PATH) != 0 && state.active && path != nullptr && check_text(path) == 0 &&
+      path[0] == '\0') {
     OpenRecord* const record = directory == AT_FDCWD
                                    ? state.working_directory.load(std::memory_order_acquire)
                                    : find(directory);
@@ -176,6 +178,18 @@ bool time_changes(const timespec times[2], AttributeChanges& changes) {
   return true;
 }
 
+long tell(const Attributes& attributes, struct stat* into) {
+  if (!writable(into, sizeof *into)) return -EFAULT;
+  to_stat(attributes, into);
+  return 0;
+}
+
+long tell(const Attributes& attributes, struct statx* into) {
+  if (!writable(into, sizeof *into)) return -EFAULT;
+  to_statx(attributes, into);
+  return 0;
+}
+
 void to_statfs(const VolumeInfo& from, struct statfs* into) {
   *into = {};
   into->f_type = static_cast<decltype(into->f_type)>(from.type);
@@ -191,11 +205,16 @@ void to_statfs(const VolumeInfo& from, struct statfs* into) {
 
 long get_volume(const Place& place, Rest* rest, struct statfs* into) {
   protocol::StatfsRequest words;
-  return about(Operation::kStatfs, place, words, Target::kFollow, rest, kNothingMore,
-               [&](Request& request) { to_statfs(request.answer<VolumeInfo>(), into); });
+  VolumeInfo volume;
+  const long result = about(Operation::kStatfs, place, words, Target::kFollow, rest, kNothingMore,
+                            [&](Request& request) { volume = request.answer<VolumeInfo>(); });
+  if (result != 0) return result;
+  if (!writable(into, sizeof *into)) return -EFAULT;
+  to_statfs(volume, into);
+  return 0;
 }
 
-// As at_path(): of an object of ours `tell` gets the attributes.
+// As at_path(): of an object of ours `tell` gets the attributes, and gives the result.
 template <class Tell, class Kernel>
 long attributes_at(int directory, const char* path, int flags, Tell&& tell, Kernel&& kernel) {
   return at_path(
@@ -204,8 +223,7 @@ long attributes_at(int directory, const char* path, int flags, Tell&& tell, Kern
         Attributes attributes;
         const bool follow = (flags & AT_SYMLINK_NOFOLLOW) == 0;
         const long result = get_attributes(place, follow, &rest, attributes);
-        if (result == 0) tell(attributes);
-        return result;
+        return result == 0 ? tell(attributes) : result;
       },
       kernel);
 }
@@ -214,7 +232,7 @@ long attributes_at(int directory, const char* path, int flags, Tell&& tell, Kern
 
 long fstatat(int directory, const char* path, struct stat* into, int flags) {
   return attributes_at(
-      directory, path, flags, [&](const Attributes& attributes) { to_stat(attributes, into); },
+      directory, path, flags, [&](const Attributes& attributes) { return tell(attributes, into); },
       [&](int at, const char* name) {
         return raw::syscall(SYS_newfstatat, at, name, into, flags);
       });
@@ -230,13 +248,12 @@ long fstat(int descriptor, struct stat* into) {
   if (const long error = place_of(*record, descriptor, place); error != 0) return error;
   Attributes attributes;
   const long result = get_attributes(place, false, nullptr, attributes);
-  if (result == 0) to_stat(attributes, into);
-  return result;
+  return result == 0 ? tell(attributes, into) : result;
 }
 
 long statx(int directory, const char* path, int flags, unsigned mask, struct statx* into) {
   return attributes_at(
-      directory, path, flags, [&](const Attributes& attributes) { to_statx(attributes, into); },
+      directory, path, flags, [&](const Attributes& attributes) { return tell(attributes, into); },
       [&](int at, const char* name) {
         return raw::syscall(SYS_statx, at, name, flags, mask, into);
       });
@@ -316,6 +333,8 @@ long utimensat(int directory, const char* path, const timespec times[2], int fla
     return raw::syscall(SYS_utimensat, at, name, times, flags);
   };
   AttributeChanges changes;
+  constexpr std::size_t kTimes = 2 * sizeof *times;
+  if (state.active && times != nullptr && !readable(times, kTimes)) return -EFAULT;
   if (path == nullptr) {  // futimens
     OpenRecord* const record = find(directory);
     if (record == nullptr) return kernel(directory, path);
@@ -370,11 +389,13 @@ long mknodat(int directory, const char* path, mode_t mode, dev_t device) {
 }
 
 long symlinkat(const char* target, int directory, const char* path) {
+  if (state.active) {
+    if (const long error = check_text(target); error != 0) return error;
+  }
   return with_path(
       directory, path,
       [&](const Place& place, Rest& rest) {
         const std::size_t size = __builtin_strlen(target);
-        if (size >= kPathBytes) return static_cast<long>(-ENAMETOOLONG);
         protocol::SymlinkRequest words;
         words.link_bytes = static_cast<std::uint32_t>(size);
         return about(
@@ -397,6 +418,10 @@ long readlinkat(int directory, const char* path, char* into, std::size_t size) {
               length = request.output_bytes();
               if (static_cast<std::size_t>(length) > size) {
                 length = static_cast<long>(size);
+              }
+              if (!writable(into, static_cast<std::size_t>(length))) {
+                length = -EFAULT;
+                return;
               }
               __builtin_memcpy(into, request.output(), static_cast<std::size_t>(length));
             });
@@ -423,9 +448,9 @@ namespace {
 template <class Kernel>
 long two_paths(Operation operation, int from_directory, const char* from, std::uint32_t from_flags,
                int to_directory, const char* to, std::uint32_t mode, Kernel&& kernel) {
-  if (!state.active || from == nullptr || to == nullptr) {
-    return kernel(from_directory, from, to_directory, to);
-  }
+  if (!state.active) return kernel(from_directory, from, to_directory, to);
+  if (const long error = check_text(from); error != 0) return error;
+  if (const long error = check_text(to); error != 0) return error;
   char from_absolute[2 * kPathBytes];
   char to_absolute[2 * kPathBytes];
   for (int leaves = 0; leaves < kMostLeaves; ++leaves) {
@@ -489,10 +514,13 @@ long two_paths(Operation operation, int from_directory, const char* from, std::u
 }  // namespace
 
 long linkat(int from_directory, const char* from, int to_directory, const char* to, int flags) {
+  if (state.active && from != nullptr) {
+    if (const long error = check_text(from); error != 0) return error;
+  }
   const bool itself = (flags & AT_EMPTY_PATH) != 0 && from != nullptr && from[0] == '\0';
   // The usual way to name a file of O_TMPFILE.
-  if (from != nullptr && (flags & AT_SYMLINK_FOLLOW) != 0 &&
-      __builtin_strncmp(from, "/proc/self/fd/", 14) == 0 && state.active) {
+  if (state.active && from != nullptr && (flags & AT_SYMLINK_FOLLOW) != 0 &&
+      __builtin_strncmp(from, "/proc/self/fd/", 14) == 0) {
     int descriptor = 0;
     const char* digit = from + 14;
     for (; *digit >= '0' && *digit <= '9' && descriptor < 1'000'000; ++digit) {
@@ -535,7 +563,7 @@ bool leads_to_ours(int directory, const char* path) {
 }
 
 long is_ours(int directory, const char* path) {
-  if (!state.active || path == nullptr) return 0;
+  if (!state.active || path == nullptr || check_text(path) != 0) return 0;
   Place place;
   return resolve(directory, path, place);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "src/client/addresses.h"
 #include "src/client/request.h"
 #include "src/client/state.h"
 
@@ -74,6 +75,7 @@ long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, Ope
 template <class Ours, class Kernel>
 long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel) {
   if (!state.active || path == nullptr) return kernel(directory, path);
+  if (const long error = check_text(path); error != 0) return error;
   char absolute[2 * kPathBytes];
   for (int leaves = 0; leaves < kMostLeaves; ++leaves) {
     Place place;

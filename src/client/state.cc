@@ -66,12 +66,6 @@ int move_up(int descriptor) {
   return static_cast<int>(moved);
 }
 
-void close_own(int descriptor) {
-  if (descriptor < 0) return;
-  set_own(descriptor, false);
-  raw::syscall(SYS_close, descriptor);
-}
-
 // The one lock of the library. Signals stay out while it is held, so a handler that opens a file
 // in the thread that holds it cannot wait for itself.
 class AttachLock {
@@ -122,9 +116,10 @@ void drop_stock() {
 }
 
 // One question and its answer on the session's socket. REQUIRES: AttachLock.
-long ask(const protocol::SocketRequest& request, const int* send, unsigned send_count,
+template <class Question>
+long ask(const Question& request, const int* send, unsigned send_count,
          protocol::SocketAnswer& answer, int* received, unsigned& received_count) {
-  const iovec part{const_cast<protocol::SocketRequest*>(&request), sizeof request};
+  const iovec part{const_cast<Question*>(&request), sizeof request};
   const int socket = state.driver.socket();
   if (const long error = ipc::send_message(socket, &part, 1, send, send_count); error != 0) {
     return -EIO;
@@ -440,6 +435,26 @@ void give_back_stock(bool directory, const Stock& given) {
       !keep_stock(entry, given.descriptor, given.session)) {
     close_own(given.descriptor);
   }
+}
+
+void close_own(int descriptor) {
+  if (descriptor < 0) return;
+  set_own(descriptor, false);
+  raw::syscall(SYS_close, descriptor);
+}
+
+long ask_for_object(const protocol::ObjectRequest& request, int send) {
+  long own = 0;
+  const long error = in_session([&] {
+    protocol::SocketAnswer answer;
+    int received = -1;
+    unsigned count = 1;
+    const long failed = ask(request, &send, send >= 0 ? 1 : 0, answer, &received, count);
+    if (failed == 0 && count == 1) own = move_up(received);
+    own = failed != 0 && answer.error != 0 ? -answer.error : own;
+    return own < 0 ? 0 : failed;  // the service's own EIO is not its end
+  });
+  return error != 0 ? error : own;
 }
 
 long handle_of(OpenRecord& record, int descriptor, protocol::Handle& handle) {

@@ -130,6 +130,12 @@ struct Stock {
 long take_stock(bool directory, Stock& stock);
 void give_back_stock(bool directory, const Stock& stock);
 
+// Asks about a socket or fifo; `send`: a descriptor that goes with the question, or -1. A
+// descriptor, one of our own, 0 when none came, or -errno: ESTALE when the session does not know
+// the handle.
+long ask_for_object(const protocol::ObjectRequest& request, int send);
+void close_own(int descriptor);  // -1: nothing
+
 // Makes sure there is a session: waits for a service, if one was there, as long as the mount table
 // says. -errno.
 long attach();

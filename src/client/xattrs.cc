@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "src/client/addresses.h"
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
@@ -22,6 +23,11 @@ long run(Operation operation, int descriptor, const char* path, bool follow, con
          const void* value, std::size_t value_size, void* into, std::size_t size, int mode,
          Kernel&& kernel) {
   auto ours = [&](const Place& place, Rest* rest) -> long {
+    if (operation != Operation::kListxattr) {
+      const long error = check_text(name);
+      if (error != 0) return error == -EFAULT ? error : -ERANGE;
+    }
+    if (!readable(value, value_size <= kMostValue ? value_size : 0)) return -EFAULT;
     Request request(operation, place.instance);
     if (!request.ok()) return request.error();
     protocol::XattrRequest words;
@@ -46,11 +52,13 @@ long run(Operation operation, int descriptor, const char* path, bool follow, con
     const std::uint32_t bytes = request.output_bytes();
     if (size != 0) {
       if (bytes > size) return -ERANGE;
+      if (!writable(into, bytes)) return -EFAULT;
       __builtin_memcpy(into, request.output(), bytes);
     }
     return static_cast<long>(request.answer_word());
   };
   if (path == nullptr) {
+    if (descriptor == AT_FDCWD) return -EFAULT;
     OpenRecord* const record = find(descriptor);
     if (record == nullptr) return kernel(nullptr);
     if ((record->flags & O_PATH) != 0) return -EBADF;

@@ -16,17 +16,6 @@
 
 namespace libservices::host {
 
-const std::array<std::string_view, kOperations> kProtocolOperationNames = {
-    "nothing",         "open",        "close",    "read",
-    "write",           "seek",        "readdir",  "fsync",
-    "fallocate",       "copy_range",  "stat",     "setattr",
-    "access",          "statfs",      "mkdir",    "mknod",
-    "symlink",         "readlink",    "link",     "unlink",
-    "rmdir",           "rename",      "getxattr", "setxattr",
-    "listxattr",       "removexattr", "lock",     "test_lock",
-    "set_flags",       "get_flags",   "path_of",  "get_inode_flags",
-    "set_inode_flags", "map"};
-
 namespace {
 
 using protocol::Operation;
@@ -64,10 +53,11 @@ class PrivateText {
 class Run {
  public:
   Run(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
-      ClientSession& session, const Call& call, Answer& answer)
+      KernelObjects& objects, ClientSession& session, const Call& call, Answer& answer)
       : filesystems_(filesystems),
         placeholders_(placeholders),
         kept_files_(kept_files),
+        objects_(objects),
         session_(session),
         call_(call),
         answer_(answer),
@@ -125,6 +115,12 @@ class Run {
   }
   Result<void> locate(const protocol::Target& target, Object& object);
   Result<void> locate_two(const protocol::TwoTargetsRequest& request);
+  std::uint32_t instance_of(const Object& object) const {
+    return object.base != nullptr ? object.base->instance() : call_.instance;
+  }
+  std::string_view mount_of(const Object& object) const {
+    return filesystems_[instance_of(object)].path;
+  }
   Result<std::string_view> path_of(const Object& object, std::string& room) const;
   void keep(ServiceOpenFile& file, const Attributes& attributes, std::uint64_t placeholder);
 
@@ -137,6 +133,8 @@ class Run {
   Result<void> readdir();
   Result<void> copy_range();
   Result<void> setattr();
+  Result<void> make_node();
+  Result<void> unlink();
   Result<void> symlink();
   Result<void> xattr();
   Result<void> lock();
@@ -148,6 +146,7 @@ class Run {
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
   KeptFiles& kept_files_;
+  KernelObjects& objects_;
   ClientSession& session_;
   const Call& call_;
   Answer& answer_;
@@ -237,14 +236,15 @@ Result<void> Run::rename() {
   LIBSERVICES_CHECK_OK(locate_two(request));
   if (request.mode > static_cast<std::uint32_t>(RenameMode::kExchange)) return kMalformed;
   const auto mode = static_cast<RenameMode>(request.mode);
+  KernelObjects::Removal replaced(objects_, *to_.filesystem, mount_of(to_), context_, to_.location);
   LIBSERVICES_CHECK_OK(from_.filesystem->rename(context_, from_.location, to_.location, mode));
+  replaced.done();
   std::string from_room;
   std::string to_room;
   const Result<std::string_view> from = path_of(from_, from_room);
   const Result<std::string_view> to = path_of(to_, to_room);
   if (from.ok() && to.ok() && mode != RenameMode::kExchange) {
-    const std::uint32_t instance = from_.base != nullptr ? from_.base->instance() : call_.instance;
-    kept_files_.renamed(filesystems_[instance].path, *from, *to);
+    kept_files_.renamed(mount_of(from_), *from, *to);
   }
   return {};
 }
@@ -274,10 +274,9 @@ Result<void> Run::open() {
     const Result<void> search = filesystem.access(context_, Location(*opened), X_OK);
     if (!search.ok()) return fail(search.error());
   }
-  const std::uint32_t instance = from_.base != nullptr ? from_.base->instance() : call_.instance;
   const std::uint32_t flags_now = reported_flags(opened->flags());
-  const auto file = std::make_shared<ServiceOpenFile>(filesystem, instance, std::move(opened),
-                                                      attributes->mode, session_.caller);
+  const auto file = std::make_shared<ServiceOpenFile>(
+      filesystem, instance_of(from_), std::move(opened), attributes->mode, session_.caller);
   LIBSERVICES_TRY(const protocol::Handle handle, session_.handles->add(file));
   if (request.placeholder != protocol::kNone) {
     const Result<std::uint64_t> bound =
@@ -434,6 +433,41 @@ Result<void> Run::setattr() {
   }
   request.changes.mode &= 07777U;
   return from_.filesystem->setattr(context_, from_.location, request.changes);
+}
+
+Result<void> Run::make_node() {
+  const auto request = words<protocol::MknodRequest>();
+  LIBSERVICES_CHECK_OK(locate(request.target, from_));
+  AnyFilesystem& filesystem = *from_.filesystem;
+  context_.umask = request.umask & 0777U;
+  if (call_.operation == Operation::kMkdir) {
+    return filesystem.mkdir(context_, from_.location, request.mode & 07777U);
+  }
+  const bool is_socket = call_.operation == Operation::kMakeSocket;
+  const mode_t type = is_socket ? S_IFSOCK : request.mode & S_IFMT;
+  LIBSERVICES_CHECK_OK(filesystem.mknod(context_, from_.location, type | (request.mode & 07777U),
+                                        is_socket ? 0 : request.special_device));
+  if (!is_socket) return {};
+  from_.location.follow = Follow::kNo;
+  LIBSERVICES_TRY(OpenFilePtr opened,
+                  filesystem.open(context_, from_.location, OpenFlags{O_PATH}, 0));
+  const auto file = std::make_shared<ServiceOpenFile>(filesystem, instance_of(from_),
+                                                      std::move(opened), S_IFSOCK, session_.caller);
+  file->is_new_socket = true;
+  LIBSERVICES_TRY(const protocol::Handle handle, session_.handles->add(file));
+  return answer(protocol::OpenAnswer{handle, O_PATH, S_IFSOCK});
+}
+
+Result<void> Run::unlink() {
+  LIBSERVICES_CHECK_OK(locate(words<protocol::UnlinkRequest>().target, from_));
+  if (call_.operation == Operation::kRmdir) {
+    return from_.filesystem->rmdir(context_, from_.location);
+  }
+  KernelObjects::Removal removal(objects_, *from_.filesystem, mount_of(from_), context_,
+                                 from_.location);
+  LIBSERVICES_CHECK_OK(from_.filesystem->unlink(context_, from_.location));
+  removal.done();
+  return {};
 }
 
 Result<void> Run::symlink() {
@@ -593,16 +627,9 @@ Result<void> Run::run() {
       return answer(volume);
     }
     case Operation::kMkdir:
-    case Operation::kMknod: {
-      const auto request = words<protocol::MknodRequest>();
-      LIBSERVICES_CHECK_OK(locate(request.target, from_));
-      context_.umask = request.umask & 0777U;
-      if (call_.operation == Operation::kMkdir) {
-        return from_.filesystem->mkdir(context_, from_.location, request.mode & 07777U);
-      }
-      return from_.filesystem->mknod(context_, from_.location, request.mode & (S_IFMT | 07777U),
-                                     request.special_device);
-    }
+    case Operation::kMknod:
+    case Operation::kMakeSocket:
+      return make_node();
     case Operation::kSymlink:
       return symlink();
     case Operation::kReadlink: {
@@ -619,12 +646,8 @@ Result<void> Run::run() {
       return from_.filesystem->link(context_, from_.location, to_.location);
     }
     case Operation::kUnlink:
-    case Operation::kRmdir: {
-      LIBSERVICES_CHECK_OK(locate(words<protocol::UnlinkRequest>().target, from_));
-      return call_.operation == Operation::kUnlink
-                 ? from_.filesystem->unlink(context_, from_.location)
-                 : from_.filesystem->rmdir(context_, from_.location);
-    }
+    case Operation::kRmdir:
+      return unlink();
     case Operation::kRename:
       return rename();
     case Operation::kGetxattr:
@@ -656,12 +679,6 @@ std::uint32_t reported_flags(OpenFlags flags) {
   return static_cast<std::uint32_t>((bits & O_PATH) != 0 ? bits : bits | kLargeFile);
 }
 
-Dispatcher::Shard& Dispatcher::shard() {
-  static std::atomic<std::size_t> threads{0};
-  thread_local const std::size_t mine = threads.fetch_add(1, std::memory_order_relaxed);
-  return shards_[mine % shards_.size()];
-}
-
 void Dispatcher::run(ClientSession& session, const Call& call, Answer& answer) noexcept {
   Shard& counted = shard();
   // What mounts at the kernel believe is put right before the caller has its answer.
@@ -670,7 +687,7 @@ void Dispatcher::run(ClientSession& session, const Call& call, Answer& answer) n
     counted.requests[number].fetch_add(1, std::memory_order_relaxed);
   }
   try {
-    Run run(filesystems_, placeholders_, kept_files_, session, call, answer);
+    Run run(filesystems_, placeholders_, kept_files_, objects_, session, call, answer);
     const Result<void> result = run.run();
     if (result.ok()) return;
     if (result.error() == Errno{EXDEV} && run.left_instance()) return;
@@ -683,18 +700,6 @@ void Dispatcher::run(ClientSession& session, const Call& call, Answer& answer) n
   }
   answer.output_bytes = 0;
   (answer.malformed ? counted.malformed : counted.errors).fetch_add(1, std::memory_order_relaxed);
-}
-
-Dispatcher::Counts Dispatcher::counts() const {
-  Counts counts;
-  for (const Shard& shard : shards_) {
-    for (std::size_t i = 0; i < kOperations; ++i) {
-      counts.requests[i] += shard.requests[i].load(std::memory_order_relaxed);
-    }
-    counts.errors += shard.errors.load(std::memory_order_relaxed);
-    counts.malformed += shard.malformed.load(std::memory_order_relaxed);
-  }
-  return counts;
 }
 
 }  // namespace libservices::host

@@ -24,6 +24,7 @@
 #include "ipc/copy_table.h"
 #include "src/host/backing_descriptor.h"
 #include "src/host/kept_files.h"
+#include "src/host/kernel_objects.h"
 #include "src/host/open_files.h"
 #include "src/host/partial_counts.h"
 #include "src/host/placeholders.h"
@@ -84,8 +85,12 @@ extern const std::array<std::string_view, kOperations> kProtocolOperationNames;
 
 class Dispatcher {
  public:
-  Dispatcher(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files)
-      : filesystems_(filesystems), placeholders_(placeholders), kept_files_(kept_files) {}
+  Dispatcher(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
+             KernelObjects& objects)
+      : filesystems_(filesystems),
+        placeholders_(placeholders),
+        kept_files_(kept_files),
+        objects_(objects) {}
 
   void run(ClientSession& session, const Call& call, Answer& answer) noexcept;
 
@@ -108,6 +113,7 @@ class Dispatcher {
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
   KeptFiles& kept_files_;
+  KernelObjects& objects_;
   std::array<Shard, 16> shards_;
 };
 

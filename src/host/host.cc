@@ -22,6 +22,7 @@
 #include "src/host/error_status.h"
 #include "src/host/fuse_mount.h"
 #include "src/host/kept_files.h"
+#include "src/host/kernel_objects.h"
 #include "src/host/mount_table_file.h"
 #include "src/host/placeholders.h"
 #include "src/host/rcqb_transport.h"
@@ -56,11 +57,12 @@ class Host::Running {
       : config_(config),
         kept_files_(config.run_directory),
         placeholders_(config.run_directory + "/placeholders"),
-        sessions_(filesystems_, placeholders_, kept_files_,
+        objects_(config.run_directory + "/objects"),
+        sessions_(filesystems_, placeholders_, kept_files_, objects_,
                   {.sessions = config.most_sessions,
                    .open_files = config.most_open_files,
                    .placeholders = config.most_open_files}),
-        dispatcher_(filesystems_, placeholders_, kept_files_),
+        dispatcher_(filesystems_, placeholders_, kept_files_, objects_),
         transport_(dispatcher_, sessions_),
         mount_table_(config.run_directory) {}
 
@@ -82,6 +84,7 @@ class Host::Running {
   std::size_t started_filesystems_ = 0;
   host::KeptFiles kept_files_;  // outlives every open file
   host::Placeholders placeholders_;
+  host::KernelObjects objects_;
   host::Sessions sessions_;
   host::Dispatcher dispatcher_;
   host::RcqbTransport transport_;
@@ -116,6 +119,7 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   run_directory_ = *std::move(claimed);
   if (absl::Status begun = placeholders_.start(); !begun.ok()) return begun;
   if (absl::Status begun = kept_files_.start(); !begun.ok()) return begun;
+  if (absl::Status begun = objects_.start(); !begun.ok()) return begun;
   std::random_device random;
   const std::uint64_t number = (std::uint64_t{random()} << 32U) | random();
   // One that cannot be used makes copies slower, and status says why.
@@ -229,6 +233,7 @@ absl::Status Host::Running::stop() {
   filesystems_.clear();
   mount_table_.remove();
   kept_files_.remove();
+  objects_.remove();
   run_directory_.remove();
   return result;
 }

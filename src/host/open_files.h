@@ -82,6 +82,8 @@ class ServiceOpenFile {
   LastMove last_move;
   // The place in a listing that a dead service had begun means nothing here.
   std::atomic<bool> lost_its_place{false};
+  // It was made by kMakeSocket, and not bound yet. Set before it has a handle.
+  bool is_new_socket = false;
 
  private:
   friend class HandleTable;

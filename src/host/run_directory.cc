@@ -15,6 +15,7 @@
 
 #include "libservices/result.h"
 #include "src/host/error_status.h"
+#include "src/host/kernel_objects.h"
 
 namespace libservices::host {
 namespace {
@@ -209,7 +210,10 @@ absl::StatusOr<RunDirectory> RunDirectory::claim(const std::string& path, mode_t
 
 void RunDirectory::clear(const std::string& path) {
   absl::StatusOr<RunDirectory> claimed = claim(path, 0700);
-  if (claimed.ok()) ::unlink((path + "/open_files").c_str());
+  if (!claimed.ok()) return;
+  ::unlink((path + "/open_files").c_str());
+  KernelObjects objects(path + "/objects");
+  if (objects.start().ok()) objects.remove();
 }
 
 void RunDirectory::remove() {

@@ -7,6 +7,7 @@
 //   status   each connection is told the service's state as JSON
 //   mounts   the mount table
 //   open_files   what the next service needs if this one is killed
+//   objects/     the kernel's sockets and fifos that stand for those of the mounts
 //   placeholders/   empty but for moments
 //
 // /run/libservices/POOL for root, if that may write there, $XDG_RUNTIME_DIR/libservices/POOL for

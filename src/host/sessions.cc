@@ -178,9 +178,47 @@ void Sessions::adopt(ClientSession& session, std::span<const int> received,
   }
 }
 
+// Empty when the answer is no descriptor.
+Result<Descriptor> Sessions::find_object(ClientSession& session,
+                                         const protocol::ObjectRequest& request,
+                                         std::span<const int> received) {
+  using Type = protocol::SocketRequestType;
+  const bool binds = request.type == Type::kBindSocket;
+  const ServiceOpenFilePtr file =
+      binds ? session.handles->remove(request.handle) : session.handles->find(request.handle);
+  if (file == nullptr) return Errno{ESTALE};
+  const std::string_view mount = filesystems_[file->instance()].path;
+  const Context context = session.caller->context();
+  if (request.type == Type::kFindSocket) return objects_.find_socket(context, mount, *file);
+  if (request.type == Type::kFindFifo) {
+    return objects_.find_fifo(context, mount, *file, static_cast<int>(request.mode));
+  }
+  // What somebody else has made, and perhaps bound once, is not to be had.
+  if (!file->is_new_socket || received.size() != 1) return Errno{EINVAL};
+  LIBSERVICES_CHECK_OK(
+      objects_.bind(context, mount, *file, received[0], {request.address, request.address_bytes}));
+  return Descriptor();
+}
+
 bool Sessions::message(ClientSession& session, std::span<const std::byte> bytes,
                        std::span<const int> received, protocol::SocketAnswer& answer,
                        std::vector<Descriptor>& descriptors) {
+  if (protocol::ObjectRequest request; bytes.size() == sizeof request) {
+    std::memcpy(static_cast<void*>(&request), bytes.data(), sizeof request);
+    using Type = protocol::SocketRequestType;
+    if (request.type < Type::kBindSocket || request.type > Type::kFindFifo ||
+        (request.mode & ~std::uint32_t{R_OK | W_OK}) != 0 ||
+        request.address_bytes > sizeof request.address) {
+      return false;
+    }
+    Result<Descriptor> found = find_object(session, request, received);
+    if (!found.ok()) {
+      answer.error = found.error().value;
+    } else if (found->ok()) {
+      descriptors.push_back(*std::move(found));
+    }
+    return true;
+  }
   protocol::SocketRequest request;
   if (bytes.size() != sizeof request) return false;
   std::memcpy(static_cast<void*>(&request), bytes.data(), sizeof request);
@@ -206,6 +244,8 @@ bool Sessions::message(ClientSession& session, std::span<const std::byte> bytes,
       }
       return true;
     }
+    default:
+      break;
   }
   return false;
 }

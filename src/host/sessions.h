@@ -22,6 +22,7 @@
 #include "libservices/result.h"
 #include "src/host/dispatcher.h"
 #include "src/host/kept_files.h"
+#include "src/host/kernel_objects.h"
 #include "src/host/placeholders.h"
 #include "src/protocol/placeholder.h"
 
@@ -44,10 +45,11 @@ struct SessionLimits {
 class Sessions {
  public:
   Sessions(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
-           SessionLimits limits)
+           KernelObjects& objects, SessionLimits limits)
       : filesystems_(filesystems),
         placeholders_(placeholders),
         kept_files_(kept_files),
+        objects_(objects),
         limits_(limits) {}
 
   // `mount_table` is the number of the service's table.
@@ -89,12 +91,15 @@ class Sessions {
                    protocol::StockEntry* stock, std::uint32_t& given,
                    std::vector<Descriptor>& descriptors);
   void adopt(ClientSession& session, std::span<const int> received, protocol::SocketAnswer& answer);
+  Result<Descriptor> find_object(ClientSession& session, const protocol::ObjectRequest& request,
+                                 std::span<const int> received);
   Result<ServiceOpenFilePtr> open_again(const ClientSession& session, int placeholder,
                                         std::uint64_t inode);
 
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
   KeptFiles& kept_files_;
+  KernelObjects& objects_;
   const SessionLimits limits_;
   Descriptor epoll_;
   std::uint64_t mount_table_ = 0;

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "src/client/addresses.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -142,7 +143,8 @@ long run_interpreter_of(int directory, const char* path, char* const* arguments,
 long run(int directory, const char* path, char* const* arguments, char* const* environment,
          int flags, int depth) {
   if (depth > kMostInterpreters) return -ELOOP;
-  const bool itself = path[0] == '\0' && (flags & AT_EMPTY_PATH) != 0;
+  const bool itself =
+      (flags & AT_EMPTY_PATH) != 0 && client::check_text(path) == 0 && path[0] == '\0';
   const bool ours = itself ? calls::is_ours(directory) : leads_to_ours(directory, path);
   if (!ours) {
     const long error = run_kernel(directory, path, arguments, environment, flags);

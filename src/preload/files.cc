@@ -10,6 +10,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "src/client/addresses.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -23,7 +24,8 @@ int open_at(int directory, const char* path, int flags, mode_t mode) {
   long opened = 0;
   if (__libc_single_threaded != 0 || calls::is_ours(directory, path) != 0) {
     opened = calls::open(directory, path, flags, mode);
-  } else if (active() && path != nullptr && path[0] == '/' && (path[1] == 'd' || path[1] == 'p')) {
+  } else if (active() && client::check_text(path) == 0 && path[0] == '/' &&
+             (path[1] == 'd' || path[1] == 'p')) {
     opened = calls::open(directory, path, flags, mode);  // perhaps /proc/self/fd/N
   } else {
     const Cancellable cancellable;

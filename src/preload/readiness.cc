@@ -8,6 +8,8 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 
+#include "src/client/addresses.h"
+#include "src/client/special.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -203,14 +205,28 @@ LIBSERVICES_EXPORT int ls_epoll_ctl(int set, int operation, int descriptor, epol
 
 LIBSERVICES_EXPORT ssize_t ls_sendmsg(int socket, const msghdr* message, int flags) {
   const Call call(Symbol::sendmsg);
-  if (active() && message != nullptr) share_sent(*message);
+  if (active() && client::readable(message, sizeof *message)) share_sent(*message);
+  if (!active() || !client::readable(message, sizeof *message)) {
+    const Cancellable cancellable;
+    return result(raw::syscall(SYS_sendmsg, socket, message, flags));
+  }
+  const client::KernelAddress known(socket, message->msg_name, message->msg_namelen);
+  if (known.error() != 0) return result(known.error());
+  msghdr sent = *message;
+  if (message->msg_name != nullptr) {
+    sent.msg_name = const_cast<void*>(known.get());
+    sent.msg_namelen = known.size();
+  }
   const Cancellable cancellable;
-  return result(raw::syscall(SYS_sendmsg, socket, message, flags));
+  return result(raw::syscall(SYS_sendmsg, socket, &sent, flags));
 }
 
 LIBSERVICES_EXPORT int ls_sendmmsg(int socket, mmsghdr* messages, unsigned count, int flags) {
   const Call call(Symbol::sendmmsg);
   for (unsigned i = 0; active() && i < count; ++i) share_sent(messages[i].msg_hdr);
+  if (client::has_path_address(socket, messages, count)) {
+    return int_result(calls::sendmmsg(socket, messages, count, flags));
+  }
   const Cancellable cancellable;
   return int_result(raw::syscall(SYS_sendmmsg, socket, messages, count, flags));
 }

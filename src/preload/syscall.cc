@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <utime.h>
 
+#include "src/client/addresses.h"
 #include "src/preload/asynchronous.h"
 #include "src/preload/execute.h"
 #include "src/preload/wrapper.h"
@@ -429,37 +430,37 @@ bool dispatch(long number, const Word (&a)[6], long& result) {
       result = calls::renameat2(a[0], a[1], a[2], a[3], a[4]);
       return true;
     case SYS_getxattr:
-      result = calls::getxattr(-1, a[0], true, a[1], a[2], a[3]);
+      result = calls::getxattr(AT_FDCWD, a[0], true, a[1], a[2], a[3]);
       return true;
     case SYS_lgetxattr:
-      result = calls::getxattr(-1, a[0], false, a[1], a[2], a[3]);
+      result = calls::getxattr(AT_FDCWD, a[0], false, a[1], a[2], a[3]);
       return true;
     case SYS_fgetxattr:
       result = calls::getxattr(a[0], nullptr, true, a[1], a[2], a[3]);
       return true;
     case SYS_setxattr:
-      result = calls::setxattr(-1, a[0], true, a[1], a[2], a[3], a[4]);
+      result = calls::setxattr(AT_FDCWD, a[0], true, a[1], a[2], a[3], a[4]);
       return true;
     case SYS_lsetxattr:
-      result = calls::setxattr(-1, a[0], false, a[1], a[2], a[3], a[4]);
+      result = calls::setxattr(AT_FDCWD, a[0], false, a[1], a[2], a[3], a[4]);
       return true;
     case SYS_fsetxattr:
       result = calls::setxattr(a[0], nullptr, true, a[1], a[2], a[3], a[4]);
       return true;
     case SYS_listxattr:
-      result = calls::listxattr(-1, a[0], true, a[1], a[2]);
+      result = calls::listxattr(AT_FDCWD, a[0], true, a[1], a[2]);
       return true;
     case SYS_llistxattr:
-      result = calls::listxattr(-1, a[0], false, a[1], a[2]);
+      result = calls::listxattr(AT_FDCWD, a[0], false, a[1], a[2]);
       return true;
     case SYS_flistxattr:
       result = calls::listxattr(a[0], nullptr, true, a[1], a[2]);
       return true;
     case SYS_removexattr:
-      result = calls::removexattr(-1, a[0], true, a[1]);
+      result = calls::removexattr(AT_FDCWD, a[0], true, a[1]);
       return true;
     case SYS_lremovexattr:
-      result = calls::removexattr(-1, a[0], false, a[1]);
+      result = calls::removexattr(AT_FDCWD, a[0], false, a[1]);
       return true;
     case SYS_fremovexattr:
       result = calls::removexattr(a[0], nullptr, true, a[1]);
@@ -482,6 +483,21 @@ bool dispatch(long number, const Word (&a)[6], long& result) {
     case SYS_mmap:
       if (!calls::is_ours(static_cast<int>(a[4].value))) return false;
       result = calls::mmap(a[0], a[1], a[2], a[3], a[4], a[5].value);
+      return true;
+    case SYS_bind:
+      result = calls::bind(a[0], a[1], a[2]);
+      return true;
+    case SYS_connect:
+      result = calls::connect(a[0], a[1], a[2]);
+      return true;
+    case SYS_sendto:
+      result = calls::sendto(a[0], a[1], a[2], a[3], a[4], a[5]);
+      return true;
+    case SYS_munmap:
+    case SYS_mremap:
+    case SYS_mprotect:
+      result = raw::syscall(number, a[0].value, a[1].value, a[2].value, a[3].value, a[4].value);
+      client::forget_addresses();
       return true;
     default:
       return dispatch_more(number, a, result);

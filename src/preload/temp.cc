@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/client/addresses.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {

@@ -59,7 +59,8 @@ enum class Operation : std::uint16_t {
   kGetInodeFlags,
   kSetInodeFlags,
   kMap,
-  kLast = kMap,
+  kMakeSocket,
+  kLast = kMakeSocket,
 };
 
 // A service open file as the session knows it; kRoot is the root of the request's instance.
@@ -170,7 +171,7 @@ struct AccessRequest {
 struct StatfsRequest {  // the words of the answer are a VolumeInfo
   Target target;
 };
-struct MknodRequest {  // mkdir too
+struct MknodRequest {  // mkdir too; and kMakeSocket, whose answer's words are an OpenAnswer
   Target target;
   std::uint32_t mode = 0;
   std::uint32_t umask = 0;

@@ -52,6 +52,11 @@ enum class SocketRequestType : std::uint32_t {
   kStock = 1,  // more placeholders: `count` files (or, with is_directory, directories)
   kAdopt = 2,  // descriptors (inherited or received) are attached: give me handles for them
   kMapped = 3,  // the descriptor that the answer to a kMap named with `number`, once
+  // ObjectRequests.
+  kBindSocket =
+      4,  // the attached socket, to `address` and to what kMakeSocket made; ends the handle
+  kFindSocket = 5,  // an O_PATH descriptor of the kernel's socket that is bound there
+  kFindFifo = 6,    // an O_PATH descriptor of the kernel's fifo that stands for this one
 };
 
 struct SocketRequest {
@@ -59,6 +64,15 @@ struct SocketRequest {
   std::uint32_t count = 0;
   std::uint32_t is_directory = 0;
   std::uint32_t number = 0;
+};
+
+// About a socket or fifo of a mount, for which one of the kernel's stands (kernel_objects.h).
+struct ObjectRequest {
+  SocketRequestType type{};
+  std::uint32_t mode = 0;           // kFindFifo: R_OK, W_OK
+  Handle handle = 0;                // of the object; O_PATH will do
+  std::uint32_t address_bytes = 0;  // kBindSocket: as given to bind(2), without NUL
+  char address[108] = {};
 };
 
 // The answer to kAdopt: one for each descriptor; handle 0 = not (or no longer) an open file here.

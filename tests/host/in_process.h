@@ -32,8 +32,9 @@ class InProcessService {
       : directory_(make_directory()),
         kept_files(directory_),
         placeholders(directory_ + "/placeholders"),
-        sessions(filesystems, placeholders, kept_files, limits),
-        dispatcher(filesystems, placeholders, kept_files) {
+        objects(directory_ + "/objects"),
+        sessions(filesystems, placeholders, kept_files, objects, limits),
+        dispatcher(filesystems, placeholders, kept_files, objects) {
     for (int i = 0; i < 2; ++i) {
       auto filesystem = std::make_unique<FilesystemOf<Memory>>(Memory::Config{});
       REQUIRE(filesystem->start().ok());
@@ -41,6 +42,7 @@ class InProcessService {
     }
     REQUIRE(placeholders.start().ok());
     REQUIRE(kept_files.start().ok());
+    REQUIRE(objects.start().ok());
     REQUIRE(sessions.start().ok());
   }
   ~InProcessService() {
@@ -50,6 +52,7 @@ class InProcessService {
     std::filesystem::remove_all(directory_);
   }
 
+  std::string objects_path() const { return directory_ + "/objects"; }
   std::uint64_t open_files() const { return filesystems[0].filesystem->counters().open_files; }
 
   // Waits for the kernel's word that descriptors are gone, and does what the service then does.
@@ -73,6 +76,7 @@ class InProcessService {
   FilesystemTable filesystems;
   KeptFiles kept_files;
   Placeholders placeholders;
+  KernelObjects objects;
   Sessions sessions;
   Dispatcher dispatcher;
 };

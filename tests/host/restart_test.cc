@@ -7,7 +7,9 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -133,6 +135,38 @@ TEST_CASE("open files go on at their offset, with their flags, under their new n
                 return 0;
               }) == 0);
     CHECK(service.idle_status()["open_files"] == 0);
+  }
+}
+
+TEST_CASE("sockets are reached by their names, and fifos opened, as before") {
+  for (const char* spec : kSpecs) {
+    CAPTURE(spec);
+    Service service(catalog(), spec, milliseconds(20'000));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, "/mnt/m/s");
+    const auto connects = [&] {
+      const int one = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      return calls::connect(one, &address, sizeof address) == 0;
+    };
+    long reading = -1;
+    CHECK(across_restart(
+              service,
+              [&] {
+                const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                if (calls::bind(listener, &address, sizeof address) != 0) return 1;
+                if (::listen(listener, 10) != 0 || !connects()) return 2;
+                if (calls::mknodat(AT_FDCWD, "/mnt/m/f", S_IFIFO | 0600, 0) != 0) return 3;
+                reading = open_file("/mnt/m/f", O_RDONLY | O_NONBLOCK);
+                return reading >= 0 ? 0 : 4;
+              },
+              [&] {
+                if (!connects()) return 11;
+                const long writing = open_file("/mnt/m/f", O_WRONLY | O_NONBLOCK);
+                if (writing < 0 || !writes(writing, "text") || !reads(reading, "text")) return 12;
+                if (calls::unlinkat(AT_FDCWD, "/mnt/m/s", 0) != 0) return 13;
+                return connects() ? 14 : 0;
+              }) == 0);
   }
 }
 
