@@ -20,6 +20,10 @@
 struct flock;
 struct statx;
 
+namespace libservices::client {
+struct OpenRecord;
+}
+
 namespace libservices::client::calls {
 
 // Descriptors (files.cc).
@@ -88,6 +92,10 @@ long chdir(const char* path);
 long fchdir(int descriptor);
 // The length with its NUL, as the system call.
 long getcwd(char* into, std::size_t size);
+
+// The absolute path of an open file of ours, or of the working directory (descriptor -1): its
+// length, or -errno.
+long path_of(OpenRecord& record, int descriptor, char* into, std::size_t size);
 
 // Whether a path leads into a mount, as far as its text tells: 1, 0, or -errno.
 long is_ours(int directory, const char* path);

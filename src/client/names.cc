@@ -51,7 +51,7 @@ long at_path(int directory, const char* path, int flags, Ours&& ours, Kernel&& k
     Rest rest;
     return ours(place, rest);
   }
-  return with_path(directory, path, ours, kernel);
+  return with_path(directory, path, ours, kernel, (flags & AT_SYMLINK_NOFOLLOW) == 0);
 }
 
 std::uint32_t follow_unless(bool no_follow) {
@@ -246,7 +246,7 @@ long statfs(const char* path, struct statfs* into) {
   return with_path(
       AT_FDCWD, path,
       [&](const Place& place, Rest& rest) { return get_volume(place, &rest, into); },
-      [&](int, const char* name) { return raw::syscall(SYS_statfs, name, into); });
+      [&](int, const char* name) { return raw::syscall(SYS_statfs, name, into); }, true);
 }
 
 long fstatfs(int descriptor, struct statfs* into) {
@@ -341,7 +341,7 @@ long truncate(const char* path, off_t size) {
         changes.size = static_cast<std::uint64_t>(size);
         return change(place, true, &rest, changes);
       },
-      [&](int, const char* name) { return raw::syscall(SYS_truncate, name, size); });
+      [&](int, const char* name) { return raw::syscall(SYS_truncate, name, size); }, true);
 }
 
 long mkdirat(int directory, const char* path, mode_t mode) {
@@ -385,6 +385,20 @@ long symlinkat(const char* target, int directory, const char* path) {
 }
 
 long readlinkat(int directory, const char* path, char* into, std::size_t size) {
+  if (state.active && path != nullptr && __builtin_strncmp(path, "/dev/std", 8) != 0) {
+    const OwnLink link = own_link(path);
+    if (link.record != nullptr && link.rest[0] == '\0') {
+      if (static_cast<long>(size) <= 0) return -EINVAL;
+      char whole[kPathBytes];
+      const long length = path_of(*link.record, link.descriptor, whole, sizeof whole);
+      if (length >= 0) {
+        const auto bytes =
+            static_cast<std::size_t>(length) < size ? static_cast<std::size_t>(length) : size;
+        __builtin_memcpy(into, whole, bytes);
+        return static_cast<long>(bytes);
+      }
+    }
+  }
   return with_path(
       directory, path,
       [&](const Place& place, Rest& rest) {
@@ -520,7 +534,7 @@ long renameat2(int from_directory, const char* from, int to_directory, const cha
 long is_ours(int directory, const char* path) {
   if (!state.active || path == nullptr) return 0;
   Place place;
-  return resolve(directory, path, place);
+  return resolve(directory, path, place, true);
 }
 
 }  // namespace libservices::client::calls

@@ -28,8 +28,18 @@ struct Place {
 };
 
 // 1: ours, 0: the kernel's, or -errno (a stale descriptor, no service).
-// When the kernel's working directory matters, it is asked for once and remembered.
-long resolve(int directory, const char* path, Place& place);
+// When the kernel's working directory matters, it is asked for once and remembered. `follow`: what
+// a link of /proc/self at the end of the path leads to is meant.
+long resolve(int directory, const char* path, Place& place, bool follow = false);
+
+// An open file, or the working directory, of this process by its name at the kernel:
+// /proc/self/fd/N, /dev/fd/N, /dev/stdin, /proc/self/cwd.
+struct OwnLink {
+  OpenRecord* record = nullptr;  // null: it is none of ours
+  int descriptor = -1;           // -1: the working directory
+  const char* rest = nullptr;    // what comes behind it, without a '/' at the beginning
+};
+OwnLink own_link(const char* path);
 
 // The place of an open file itself. 0, or -errno.
 long place_of(OpenRecord& record, int descriptor, Place& place);
@@ -61,10 +71,10 @@ struct Rest {
 long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened);
 
 template <class Ours, class Kernel>
-long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel) {
+long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel, bool follow = false) {
   if (!state.active || path == nullptr) return kernel(directory, path);
   Place place;
-  long kind = resolve(directory, path, place);
+  long kind = resolve(directory, path, place, follow);
   if (kind == 0) return kernel(directory, path);
   char absolute[2 * kPathBytes];
   for (int leaves = 0; leaves < kMostLeaves; ++leaves) {
@@ -73,7 +83,7 @@ long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel) {
     const long result = ours(place, rest);
     if (result != -protocol::kOutside) return result;
     follow_outside(place, rest.text, rest.bytes, absolute);
-    kind = resolve(AT_FDCWD, absolute, place);
+    kind = resolve(AT_FDCWD, absolute, place, follow);
     if (kind == 0) return kernel(AT_FDCWD, absolute);
   }
   return -ELOOP;

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 // A system call that no library sees.
@@ -267,6 +269,56 @@ static void vectors(void) {
   SAY(unlink("v"));
 }
 
+// The same objects by names that lead through the kernel: /proc/self, and from the root, directory
+// by directory.
+static void other_names(void) {
+  char name[64], text[PATH_MAX] = "", more[PATH_MAX + 16];
+  struct stat by_name, itself;
+  const int f = open("n", O_RDWR | O_CREAT | O_TRUNC, 0644), d = open(".", O_RDONLY | O_DIRECTORY);
+  SAY(write(f, "0123456789", 10));
+  snprintf(name, sizeof name, "/proc/self/fd/%d", f);
+  SAY(stat(name, &by_name) | fstat(f, &itself));
+  SAY(by_name.st_ino == itself.st_ino && by_name.st_size == 10);
+  SAY(lstat(name, &by_name));
+  SAY(S_ISLNK(by_name.st_mode));
+  SAY(access(name, R_OK));
+  SAY(truncate(name, 7));
+  SAY(chmod(name, 0600));
+  SAY(setxattr(name, "user.a", "b", 1, 0));
+  SAY(fgetxattr(f, "user.a", text, 4));
+  SAY(fstat(f, &itself));
+  SAY(itself.st_size * 10000 + (itself.st_mode & 0777));
+  SAY(open(name, O_RDONLY | O_NOFOLLOW));
+  SAY(unlink(name));
+  SAY(mkdir(name, 0755));
+  SAY(stat("/proc/self/cwd/n", &by_name));
+  SAY(by_name.st_ino == itself.st_ino);
+  snprintf(name, sizeof name, "/proc/%d/fd/%d/n", (int)getpid(), d);
+  SAY(stat(name, &by_name));
+  SAY(by_name.st_ino == itself.st_ino);
+  SAY(mkdir("below", 0755));
+  SAY(chdir("/proc/self/cwd/below"));
+  SAY(getcwd(text, sizeof text) != NULL);
+  SAY(readlink("/proc/self/cwd", more, sizeof more) - (long)strlen(text));
+  SAY(strncmp(text, more, strlen(text)));
+  int at = open("/", O_PATH | O_DIRECTORY);
+  for (char* part = strtok(text, "/"); part != NULL; part = strtok(NULL, "/")) {
+    if (fstatat(at, part, &by_name, AT_SYMLINK_NOFOLLOW) != 0) puts("not found");
+    const int next = openat(at, part, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    close(at);
+    at = next;
+  }
+  SAY(mkdirat(at, "made", 0700));
+  SAY(fstatat(at, "../n", &by_name, 0));
+  SAY(by_name.st_ino == itself.st_ino);
+  SAY(fchdir(at));
+  SAY(rmdir("made"));
+  SAY(chdir(".."));
+  SAY(rmdir("below"));
+  SAY(unlink("n"));
+  SAY(close(at) | close(d) | close(f));
+}
+
 int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "placeholder") == 0) {
     char byte = 'x';
@@ -285,5 +337,6 @@ int main(int argc, char **argv) {
   streams();
   directories();
   vectors();
+  other_names();
   return 0;
 }
