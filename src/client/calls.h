@@ -43,6 +43,11 @@ long pread(int descriptor, void* into, std::size_t size, off_t offset);
 long pwrite(int descriptor, const void* from, std::size_t size, off_t offset);
 long readv(int descriptor, const iovec* parts, int count, off_t offset, int flags);
 long writev(int descriptor, const iovec* parts, int count, off_t offset, int flags);
+// The size that files may grow to (RLIMIT_FSIZE), as it was when it was first asked for, or after
+// forget_limits(). Who goes beyond it has SIGXFSZ and EFBIG.
+std::uint64_t file_limit();
+void forget_limits();
+long beyond_limit();
 long lseek(int descriptor, off_t offset, int whence);
 long ftruncate(int descriptor, off_t size);
 long fallocate(int descriptor, int mode, off_t offset, off_t size);

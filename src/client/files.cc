@@ -76,6 +76,9 @@ long lock_until(OpenRecord& record, int descriptor, const protocol::LockWords& w
   for (;;) {
     protocol::LockWords answer;
     const long result = lock_once(record, descriptor, protocol::Operation::kLock, words, answer);
+    // The service is gone, and the lock with it. Nobody expects giving one back to fail: SQLite
+    // would believe for ever that it has it.
+    if (result == -EIO && words.type == 2) return 0;
     if (result != -EAGAIN || !waits) return result;
     const timespec pause{0, nanoseconds};
     if (raw::syscall(SYS_nanosleep, &pause, nullptr) == -EINTR) return -EINTR;

@@ -336,6 +336,13 @@ long truncate(const char* path, off_t size) {
       AT_FDCWD, path,
       [&](const Place& place, Rest& rest) {
         if (size < 0) return static_cast<long>(-EINVAL);
+        if (static_cast<std::uint64_t>(size) > file_limit()) {
+          Attributes attributes;
+          if (const long error = get_attributes(place, true, &rest, attributes); error != 0) {
+            return error;
+          }
+          if (static_cast<std::uint64_t>(size) > attributes.size) return beyond_limit();
+        }
         AttributeChanges changes;
         changes.which = AttributeChanges::kSize;
         changes.size = static_cast<std::uint64_t>(size);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -52,6 +53,21 @@ Result changed_identity(Result result) {
 }
 
 }  // namespace
+
+// --- limits -------------------------------------------------------------------------------------
+
+LIBSERVICES_EXPORT int ls_prlimit(pid_t process, __rlimit_resource resource, const rlimit* limit,
+                                  rlimit* old) {
+  const long result = raw::syscall(SYS_prlimit64, process, resource, limit, old);
+  calls::forget_limits();
+  return int_result(result);
+}
+LIBSERVICES_ALIAS_2(prlimit, prlimit64, ls_prlimit);
+
+LIBSERVICES_EXPORT int ls_setrlimit(__rlimit_resource resource, const rlimit* limit) {
+  return ls_prlimit(0, resource, limit, nullptr);
+}
+LIBSERVICES_ALIAS_2(setrlimit, setrlimit64, ls_setrlimit);
 
 // --- new processes ------------------------------------------------------------------------------
 

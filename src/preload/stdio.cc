@@ -182,6 +182,8 @@ void move_buffer(FILE* from, FILE* to, Cookie& cookie) {
 
 }  // namespace
 
+bool is_own_stream(FILE* stream) { return stream != nullptr && is_cookie(stream); }
+
 FILE* open_stream(int descriptor, const char* mode) { return make_stream(descriptor, mode); }
 
 void prepare_standard_stream(int number) {

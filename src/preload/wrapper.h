@@ -100,6 +100,8 @@ void prepare_standard_stream(int descriptor);
 void settle_standard_streams();
 // A stream over a library descriptor, as fdopen; null and errno on failure.
 FILE* open_stream(int descriptor, const char* mode);
+// Whether libc's stream is one that works through the library.
+bool is_own_stream(FILE* stream);
 
 // A name with random letters in the place of six X: temp.cc.
 bool fill_template(char* letters);

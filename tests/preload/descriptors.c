@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -319,6 +321,35 @@ static void other_names(void) {
   SAY(close(at) | close(d) | close(f));
 }
 
+// RLIMIT_FSIZE, which each call that makes a file longer keeps.
+static void limited(void) {
+  const struct rlimit limit = {1000, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
+  static char large[2000];
+  const struct iovec two[] = {{large, 10}, {large, 1500}};
+  const int f = open("limited", O_RDWR | O_CREAT | O_TRUNC, 0644);
+  const int g = open("source", O_RDWR | O_CREAT, 0644);
+  SAY(write(g, large, sizeof large));
+  signal(SIGXFSZ, SIG_IGN);
+  SAY(setrlimit(RLIMIT_FSIZE, &limit));
+  SAY(write(f, large, 900));
+  SAY(write(f, large, 200));
+  SAY(write(f, large, 1));
+  SAY(write(f, large, 0));
+  SAY(pwrite(f, large, 10, 995));
+  SAY(pwritev(f, two, 2, 0));
+  SAY(ftruncate(f, 1001));
+  SAY(truncate("limited", 1001));
+  SAY(ftruncate(f, 500));
+  SAY(fallocate(f, 0, 0, 1001));
+  SAY(fcntl(f, F_SETFL, O_APPEND));
+  SAY(write(f, large, 600));
+  SAY(lseek(f, 0, SEEK_END));
+  SAY(ftruncate(g, 1500));
+  SAY(setrlimit(RLIMIT_FSIZE, &none));
+  SAY(write(f, large, 200));
+  SAY(close(f) | close(g) | unlink("limited") | unlink("source"));
+}
+
 int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "placeholder") == 0) {
     char byte = 'x';
@@ -338,5 +369,6 @@ int main(int argc, char **argv) {
   directories();
   vectors();
   other_names();
+  limited();
   return 0;
 }

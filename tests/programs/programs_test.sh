@@ -18,6 +18,7 @@ export LC_ALL=C TZ=UTC HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1
 mount=/mnt/libservices-programs-$way-$(basename "$script" .sh)
 
 work=$(mktemp -d)
+chmod 755 "$work"  # some programs are run as another user
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/plain" "$work/lower" "$work/upper"
 (umask 022 && cd "$work/lower" && bash "$here/lower.sh") || exit 1
