@@ -2,11 +2,13 @@
 //
 // Waiting for descriptors, and passing them over sockets. Files are always ready.
 #include <alloca.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "src/preload/wrapper.h"
 
@@ -198,6 +200,17 @@ LIBSERVICES_EXPORT int ls_epoll_ctl(int set, int operation, int descriptor, epol
   return int_result(raw::syscall(SYS_epoll_ctl, set, operation, descriptor, event));
 }
 LIBSERVICES_ALIAS(epoll_ctl, ls_epoll_ctl);
+
+// The kernel would watch what the host has at that place, and never tell of a change.
+LIBSERVICES_EXPORT int ls_inotify_add_watch(int set, const char* path, std::uint32_t mask) {
+  if (!leads_to_ours(AT_FDCWD, path)) {
+    return int_result(raw::syscall(SYS_inotify_add_watch, set, path, mask));
+  }
+  struct stat attributes;
+  const long error = calls::fstatat(AT_FDCWD, path, &attributes, 0);
+  return int_result(error != 0 ? error : -ENOSYS);
+}
+LIBSERVICES_ALIAS(inotify_add_watch, ls_inotify_add_watch);
 
 // --- descriptors over sockets -------------------------------------------------------------------
 
