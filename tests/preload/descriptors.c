@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include <wchar.h>
 
 // A system call that no library sees.
 static long kernel(long number, long a, long b, long c) {
@@ -351,6 +353,43 @@ static void limited(void) {
   SAY(close(f) | close(g) | unlink("limited") | unlink("source"));
 }
 
+// Wide characters of a stream, and what they are in bytes.
+static void wide(void) {
+  setlocale(LC_ALL, "C.UTF-8");
+  wchar_t line[64];
+  char bytes[64] = "";
+  FILE *f = fopen("wide", "w");
+  SAY(fputws(L"one \u20ac\n", f) >= 0);
+  SAY(fputwc(L'\u00e9', f));
+  SAY(fwprintf(f, L"%d %ls\n", 42, L"\U0001f600"));
+  SAY(fclose(f));
+  const int d = open("wide", O_RDWR);
+  SAY(read(d, bytes, sizeof bytes));
+  for (const char *b = bytes; *b != 0; ++b) printf("%02x", *b & 0xff);
+  puts("");
+  f = fopen("wide", "r");
+  SAY(fgetws(line, 64, f) == line);
+  SAY(wcslen(line));
+  SAY(line[4]);
+  SAY(getwc(f));
+  SAY(ungetwc(L'\u00e9', f));
+  SAY(fgetwc(f));
+  SAY(fgetws(line, 3, f) == line);
+  SAY(wcslen(line));
+  while (fgetwc(f) != L'\n') continue;
+  SAY(fgetwc(f) == WEOF);
+  SAY(feof(f) != 0);
+  SAY(fgetws(line, 64, f) == NULL);
+  SAY(fclose(f));
+  SAY(pwrite(d, "\xff\n", 2, 0));
+  f = fopen("wide", "r");
+  SAY(fgetwc(f) == WEOF);
+  SAY(ferror(f) != 0);
+  SAY(fclose(f));
+  SAY(close(d));
+  SAY(unlink("wide"));
+}
+
 int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "placeholder") == 0) {
     char byte = 'x';
@@ -372,5 +411,6 @@ int main(int argc, char **argv) {
   vectors();
   other_names();
   limited();
+  wide();
   return 0;
 }
