@@ -23,6 +23,10 @@ struct mmsghdr;
 struct msghdr;
 struct statx;
 
+namespace libservices::client {
+struct OpenRecord;
+}
+
 namespace libservices::client::calls {
 
 // Descriptors (files.cc).
@@ -43,6 +47,14 @@ long pread(int descriptor, void* into, std::size_t size, off_t offset);
 long pwrite(int descriptor, const void* from, std::size_t size, off_t offset);
 long readv(int descriptor, const iovec* parts, int count, off_t offset, int flags);
 long writev(int descriptor, const iovec* parts, int count, off_t offset, int flags);
+// The size that files may grow to (RLIMIT_FSIZE), as it was when it was first asked for, or after
+// forget_limits(). Who goes beyond it has SIGXFSZ and EFBIG.
+std::uint64_t file_limit();
+// Cuts a write of `size` bytes at `offset` (or the current one) where files end: 0, or -EFBIG and
+// the signal.
+long keep_limit(OpenRecord& record, int descriptor, std::uint64_t offset, std::size_t& size);
+void forget_limits();
+long beyond_limit();
 long lseek(int descriptor, off_t offset, int whence);
 long ftruncate(int descriptor, off_t size);
 long fallocate(int descriptor, int mode, off_t offset, off_t size);
@@ -104,6 +116,10 @@ long fchdir(int descriptor);
 long chroot(const char* path);
 // The length with its NUL, as the system call.
 long getcwd(char* into, std::size_t size);
+
+// The absolute path of an open file of ours, or of the working directory (descriptor -1): its
+// length, or -errno.
+long path_of(OpenRecord& record, int descriptor, char* into, std::size_t size);
 
 // Sockets (special.cc): whose addresses may be paths in a mount.
 long bind(int socket, const void* address, socklen_t size);

@@ -3,7 +3,9 @@
 // Content: read and write in every form, seek, listing.
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "src/client/addresses.h"
@@ -32,10 +34,14 @@ long read_some(OpenRecord& record, int descriptor, void* into, std::size_t size,
   return request.run(into, size);
 }
 
+// The size that files may grow to; 0: not known yet.
+std::atomic<std::uint64_t> most_file_bytes{0};
+
 long write_some(OpenRecord& record, int descriptor, const void* from, std::size_t size,
                 std::uint64_t offset) {
   protocol::WriteRequest words;
   if (const long error = handle_of(record, descriptor, words.handle); error != 0) return error;
+  if (const long error = keep_limit(record, descriptor, offset, size); error != 0) return error;
   words.offset = offset;
   Request request(protocol::Operation::kWrite, record.instance);
   if (!request.ok()) return request.error();
@@ -210,7 +216,7 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
   protocol::WriteRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
   long total = 0;
-  if (size <= kMostAtOnce) {
+  if (size <= kMostAtOnce && file_limit() == RLIM_INFINITY) {
     words.offset = offset_of(offset);
     Request request(protocol::Operation::kWrite, record->instance);
     if (!request.ok()) return request.error();
@@ -240,6 +246,45 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
   return total;
 }
 
+// Cuts a write of `size` bytes at `offset` where files end: 0, or -EFBIG and the signal.
+long keep_limit(OpenRecord& record, int descriptor, std::uint64_t offset, std::size_t& size) {
+  const std::uint64_t limit = file_limit();
+  if (limit == RLIM_INFINITY || size == 0 || !S_ISREG(record.mode)) return 0;
+  const long flags = calls::fcntl(descriptor, F_GETFL, 0);
+  if (flags < 0) return flags;
+  if ((flags & O_APPEND) != 0) {
+    struct stat status;
+    if (const long error = calls::fstat(descriptor, &status); error != 0) return error;
+    offset = static_cast<std::uint64_t>(status.st_size);
+  } else if (offset == protocol::kCurrentOffset) {
+    const long at = calls::lseek(descriptor, 0, SEEK_CUR);
+    if (at < 0) return at;
+    offset = static_cast<std::uint64_t>(at);
+  }
+  if (offset >= limit) return beyond_limit();
+  if (size > limit - offset) size = static_cast<std::size_t>(limit - offset);
+  return 0;
+}
+
+std::uint64_t file_limit() {
+  std::uint64_t limit = most_file_bytes.load(std::memory_order_relaxed);
+  if (limit == 0) {
+    rlimit found{};
+    raw::syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, nullptr, &found);
+    // A limit of nothing is asked for each time.
+    limit = found.rlim_cur;
+    most_file_bytes.store(limit, std::memory_order_relaxed);
+  }
+  return limit;
+}
+
+long beyond_limit() {
+  raw::syscall(SYS_tgkill, raw::syscall(SYS_getpid), raw::syscall(SYS_gettid), SIGXFSZ);
+  return -EFBIG;
+}
+
+void forget_limits() { most_file_bytes.store(0, std::memory_order_relaxed); }
+
 long lseek(int descriptor, off_t offset, int whence) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_lseek, descriptor, offset, whence);
@@ -260,6 +305,11 @@ long ftruncate(int descriptor, off_t size) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_ftruncate, descriptor, size);
   if (size < 0) return -EINVAL;
+  if (static_cast<std::uint64_t>(size) > file_limit()) {
+    struct stat status;
+    if (const long error = calls::fstat(descriptor, &status); error != 0) return error;
+    if (size > status.st_size) return beyond_limit();
+  }
   protocol::SetattrRequest words;
   if (const long error = handle_of(*record, descriptor, words.target.base); error != 0) {
     return error;
@@ -278,6 +328,10 @@ long fallocate(int descriptor, int mode, off_t offset, off_t size) {
   if (record == nullptr) return raw::syscall(SYS_fallocate, descriptor, mode, offset, size);
   if (is_path_only(*record)) return -EBADF;
   if (offset < 0 || size <= 0) return -EINVAL;
+  if (mode == 0 &&
+      static_cast<std::uint64_t>(offset) + static_cast<std::uint64_t>(size) > file_limit()) {
+    return beyond_limit();
+  }
   protocol::FallocateRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
   words.mode = mode;

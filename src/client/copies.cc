@@ -69,7 +69,13 @@ long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std
   if (const long error = handle_of(*target, to, words.to); error != 0) return error;
   if (from_offset != nullptr) words.from_offset = static_cast<std::uint64_t>(*from_offset);
   if (to_offset != nullptr) words.to_offset = static_cast<std::uint64_t>(*to_offset);
-  words.length = size < kMostInCall ? size : kMostInCall;
+  if (size > kMostInCall) size = kMostInCall;
+  if (const long error = keep_limit(
+          *target, to, to_offset != nullptr ? words.to_offset : protocol::kCurrentOffset, size);
+      error != 0) {
+    return error;
+  }
+  words.length = size;
   Request request(protocol::Operation::kCopyRange, source->instance);
   if (!request.ok()) return request.error();
   request.set(words);

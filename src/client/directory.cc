@@ -48,7 +48,8 @@ long chdir(const char* path) {
           forget_kernel_directory();
         }
         return result;
-      });
+      },
+      true);
 }
 
 long fchdir(int descriptor) {
@@ -103,15 +104,13 @@ long chroot(const char* path) {
   return 0;
 }
 
-long getcwd(char* into, std::size_t size) {
-  OpenRecord* const record = state.active ? state.working_directory.load() : nullptr;
-  if (record == nullptr) return raw::syscall(SYS_getcwd, into, size);
+long path_of(OpenRecord& record, int descriptor, char* into, std::size_t size) {
   protocol::PathOfRequest words;
-  if (const long error = handle_of(*record, -1, words.handle); error != 0) return error;
+  if (const long error = handle_of(record, descriptor, words.handle); error != 0) return error;
   char path[2 * kPathBytes];
-  const long mount = mount_path(record->instance, path, kPathBytes);
+  const long mount = mount_path(record.instance, path, kPathBytes);
   if (mount < 0) return mount;
-  Request request(protocol::Operation::kPathOf, record->instance);
+  Request request(protocol::Operation::kPathOf, record.instance);
   if (!request.ok()) return request.error();
   request.set(words);
   if (const long error = request.run(); error != 0) return error;
@@ -124,7 +123,14 @@ long getcwd(char* into, std::size_t size) {
   if (!writable(into, length + 1)) return -EFAULT;
   __builtin_memcpy(into, path, length);
   into[length] = '\0';
-  return static_cast<long>(length + 1);
+  return static_cast<long>(length);
+}
+
+long getcwd(char* into, std::size_t size) {
+  OpenRecord* const record = state.active ? state.working_directory.load() : nullptr;
+  if (record == nullptr) return raw::syscall(SYS_getcwd, into, size);
+  const long length = path_of(*record, -1, into, size);
+  return length < 0 ? length : length + 1;
 }
 
 }  // namespace libservices::client::calls

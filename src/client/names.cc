@@ -53,7 +53,7 @@ long at_path(int directory, const char* path, int flags, Ours&& ours, Kernel&& k
     Rest rest;
     return ours(place, rest);
   }
-  return with_path(directory, path, ours, kernel);
+  return with_path(directory, path, ours, kernel, (flags & AT_SYMLINK_NOFOLLOW) == 0);
 }
 
 std::uint32_t follow_unless(bool no_follow) {
@@ -263,7 +263,7 @@ long statfs(const char* path, struct statfs* into) {
   return with_path(
       AT_FDCWD, path,
       [&](const Place& place, Rest& rest) { return get_volume(place, &rest, into); },
-      [&](int, const char* name) { return raw::syscall(SYS_statfs, name, into); });
+      [&](int, const char* name) { return raw::syscall(SYS_statfs, name, into); }, true);
 }
 
 long fstatfs(int descriptor, struct statfs* into) {
@@ -355,12 +355,19 @@ long truncate(const char* path, off_t size) {
       AT_FDCWD, path,
       [&](const Place& place, Rest& rest) {
         if (size < 0) return static_cast<long>(-EINVAL);
+        if (static_cast<std::uint64_t>(size) > file_limit()) {
+          Attributes attributes;
+          if (const long error = get_attributes(place, true, &rest, attributes); error != 0) {
+            return error;
+          }
+          if (static_cast<std::uint64_t>(size) > attributes.size) return beyond_limit();
+        }
         AttributeChanges changes;
         changes.which = AttributeChanges::kSize;
         changes.size = static_cast<std::uint64_t>(size);
         return change(place, true, &rest, changes);
       },
-      [&](int, const char* name) { return raw::syscall(SYS_truncate, name, size); });
+      [&](int, const char* name) { return raw::syscall(SYS_truncate, name, size); }, true);
 }
 
 long mkdirat(int directory, const char* path, mode_t mode) {
@@ -406,6 +413,21 @@ long symlinkat(const char* target, int directory, const char* path) {
 }
 
 long readlinkat(int directory, const char* path, char* into, std::size_t size) {
+  if (state.active && path != nullptr && check_text(path) == 0 &&
+      __builtin_strncmp(path, "/dev/std", 8) != 0) {
+    const OwnLink link = own_link(path);
+    if (link.record != nullptr && link.rest[0] == '\0') {
+      if (static_cast<long>(size) <= 0) return -EINVAL;
+      char whole[kPathBytes];
+      const long length = path_of(*link.record, link.descriptor, whole, sizeof whole);
+      if (length >= 0) {
+        const auto bytes =
+            static_cast<std::size_t>(length) < size ? static_cast<std::size_t>(length) : size;
+        __builtin_memcpy(into, whole, bytes);
+        return static_cast<long>(bytes);
+      }
+    }
+  }
   return with_path(
       directory, path,
       [&](const Place& place, Rest& rest) {
@@ -444,6 +466,12 @@ long unlinkat(int directory, const char* path, int flags) {
 
 namespace {
 
+// Whether the kernel does not find a path that leads into a mount: then `absolute` is one that does.
+bool is_hidden(int directory, const char* path, char (&absolute)[2 * kPathBytes]) {
+  return raw::syscall(SYS_faccessat2, directory, path, F_OK, AT_SYMLINK_NOFOLLOW) == -ENOENT &&
+         leads_across(directory, path, absolute);
+}
+
 // link and rename: two paths, which must lead into one instance. Either may leave it.
 template <class Kernel>
 long two_paths(Operation operation, int from_directory, const char* from, std::uint32_t from_flags,
@@ -480,6 +508,16 @@ long two_paths(Operation operation, int from_directory, const char* from, std::u
       from = from_absolute;
       to = to_absolute;
       from_directory = to_directory = AT_FDCWD;
+      continue;
+    }
+    if (source_kind == 0 && is_hidden(from_directory, from, from_absolute)) {
+      from = from_absolute;
+      from_directory = AT_FDCWD;
+      continue;
+    }
+    if (target_kind == 0 && is_hidden(to_directory, to, to_absolute)) {
+      to = to_absolute;
+      to_directory = AT_FDCWD;
       continue;
     }
     if (source_kind != target_kind || source.instance != target.instance) return -EXDEV;
@@ -565,7 +603,7 @@ bool leads_to_ours(int directory, const char* path) {
 long is_ours(int directory, const char* path) {
   if (!state.active || path == nullptr || check_text(path) != 0) return 0;
   Place place;
-  return resolve(directory, path, place);
+  return resolve(directory, path, place, true);
 }
 
 }  // namespace libservices::client::calls

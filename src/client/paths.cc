@@ -127,7 +127,97 @@ bool match(const char* path, Place& place) {
   return found;
 }
 
+// Whether the first component of `path` is one of a mount's path.
+bool begins_like_mount(const char* path) {
+  std::size_t length = 0;
+  while (path[length] != '\0' && path[length] != '/') ++length;
+  for (const protocol::MountEntry& entry : mounts().slots) {
+    if (entry.hash == 0) continue;
+    for (std::size_t at = 1; at + length <= entry.path_bytes; ++at) {
+      if (entry.path[at - 1] == '/' &&
+          (at + length == entry.path_bytes || entry.path[at + length] == '/') &&
+          __builtin_memcmp(entry.path + at, path, length) == 0) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+// `digits` at the beginning of `text` as a number, and where they end; -1: there are none.
+int number_at(const char*& text) {
+  if (*text < '0' || *text > '9') return -1;
+  int number = 0;
+  for (; *text >= '0' && *text <= '9'; ++text) {
+    if (number > 100'000'000) return -1;
+    number = number * 10 + (*text - '0');
+  }
+  return number;
+}
+
+// Takes `prefix` off `text`.
+bool skip(const char*& text, const char* prefix) {
+  const std::size_t length = length_of(prefix);
+  if (__builtin_strncmp(text, prefix, length) != 0) return false;
+  text += length;
+  return true;
+}
+
+// A name in a directory of the kernel that is open: it may lead into a mount.
+long resolve_below(int directory, const char* path, Place& place) {
+  if (mounts().count == 0 || (!begins_like_mount(path) && !has_dot_dot(path))) return 0;
+  char link[32] = "/proc/self/fd/";
+  char digits[12];
+  std::size_t count = 0;
+  for (int rest = directory; rest != 0 || count == 0; rest /= 10) {
+    digits[count++] = static_cast<char>('0' + rest % 10);
+  }
+  for (std::size_t i = 0; i < count; ++i) link[14 + i] = digits[count - 1 - i];
+  const long bytes = raw::syscall(SYS_readlink, link, place.text, kPathBytes);
+  if (bytes <= 0 || place.text[0] != '/') return 0;
+  const std::size_t length = length_of(path);
+  if (static_cast<std::size_t>(bytes) + 1 + length >= sizeof place.text) return 0;
+  place.text[bytes] = '/';
+  __builtin_memcpy(place.text + bytes + 1, path, length + 1);
+  return match(place.text, place) ? 1 : 0;
+}
+
 }  // namespace
+
+OwnLink own_link(const char* path) {
+  OwnLink found;
+  if (path[0] != '/' || (path[1] != 'p' && path[1] != 'd')) return found;
+  const char* at = path;
+  if (skip(at, "/dev/")) {
+    found.descriptor = skip(at, "fd/")      ? number_at(at)
+                       : skip(at, "stdin")  ? 0
+                       : skip(at, "stdout") ? 1
+                       : skip(at, "stderr") ? 2
+                                            : -1;
+    if (found.descriptor < 0) return found;
+  } else if (skip(at, "/proc/")) {
+    if (*at >= '0' && *at <= '9') {
+      if (number_at(at) != raw::syscall(SYS_getpid)) return found;
+    } else if (!skip(at, "self") && !skip(at, "thread-self")) {
+      return found;
+    }
+    if (skip(at, "/fd/")) {
+      found.descriptor = number_at(at);
+      if (found.descriptor < 0) return found;
+    } else if (!skip(at, "/cwd")) {
+      return found;
+    }
+  } else {
+    return found;
+  }
+  if (*at != '\0' && *at != '/') return found;
+  found.record = found.descriptor >= 0 ? find(found.descriptor)
+                                       : state.working_directory.load(std::memory_order_acquire);
+  const bool slash = *at == '/';
+  while (*at == '/') ++at;
+  found.rest = slash && *at == '\0' ? "." : at;
+  return found;
+}
 
 void forget_kernel_directory() {
   std::uint32_t before = kernel_directory.sequence.load();
@@ -139,8 +229,20 @@ void forget_kernel_directory() {
   kernel_directory.sequence.store(before + 2);
 }
 
-long resolve(int directory, const char* path, Place& place) {
-  if (path[0] == '/') return match(path, place) ? 1 : 0;
+long resolve(int directory, const char* path, Place& place, bool follow) {
+  if (path[0] == '/') {
+    const OwnLink link = own_link(path);
+    if (link.record == nullptr || (link.rest[0] == '\0' && !follow)) {
+      return match(path, place) ? 1 : 0;
+    }
+    if (const long error = place_of(*link.record, link.descriptor, place); error != 0) {
+      return error;
+    }
+    place.itself = link.rest[0] == '\0';
+    place.path = link.rest;
+    place.path_bytes = static_cast<std::uint32_t>(length_of(link.rest));
+    return 1;
+  }
   OpenRecord* const base = directory == AT_FDCWD
                                ? state.working_directory.load(std::memory_order_acquire)
                                : find(directory);
@@ -156,7 +258,8 @@ long resolve(int directory, const char* path, Place& place) {
     place.path_bytes = static_cast<std::uint32_t>(length_of(path));
     return 1;
   }
-  if (directory != AT_FDCWD || path[0] == '\0') return 0;
+  if (path[0] == '\0') return 0;
+  if (directory != AT_FDCWD) return directory >= 0 ? resolve_below(directory, path, place) : 0;
   bool leads = false;
   const bool up = has_dot_dot(path);
   if (!up && kernel_directory.bytes != 0 && kernel_directory.leads == 0) return 0;

@@ -29,8 +29,18 @@ struct Place {
 };
 
 // 1: ours, 0: the kernel's, or -errno (a stale descriptor, no service).
-// When the kernel's working directory matters, it is asked for once and remembered.
-long resolve(int directory, const char* path, Place& place);
+// When the kernel's working directory matters, it is asked for once and remembered. `follow`: what
+// a link of /proc/self at the end of the path leads to is meant.
+long resolve(int directory, const char* path, Place& place, bool follow = false);
+
+// An open file, or the working directory, of this process by its name at the kernel:
+// /proc/self/fd/N, /dev/fd/N, /dev/stdin, /proc/self/cwd.
+struct OwnLink {
+  OpenRecord* record = nullptr;  // null: it is none of ours
+  int descriptor = -1;           // -1: the working directory
+  const char* rest = nullptr;    // what comes behind it, without a '/' at the beginning
+};
+OwnLink own_link(const char* path);
 
 // The place of an open file itself. 0, or -errno.
 long place_of(OpenRecord& record, int descriptor, Place& place);
@@ -73,13 +83,13 @@ struct Rest {
 long open_place(const Place& place, protocol::OpenRequest words, Rest& rest, OpenRecord*& opened);
 
 template <class Ours, class Kernel>
-long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel) {
+long with_path(int directory, const char* path, Ours&& ours, Kernel&& kernel, bool follow = false) {
   if (!state.active || path == nullptr) return kernel(directory, path);
   if (const long error = check_text(path); error != 0) return error;
   char absolute[2 * kPathBytes];
   for (int leaves = 0; leaves < kMostLeaves; ++leaves) {
     Place place;
-    const long kind = resolve(directory, path, place);
+    const long kind = resolve(directory, path, place, follow);
     if (kind < 0) return kind;
     if (kind == 0) {
       const long result = kernel(directory, path);

@@ -68,7 +68,7 @@ long run(Operation operation, int descriptor, const char* path, bool follow, con
   }
   return with_path(
       AT_FDCWD, path, [&](const Place& place, Rest& rest) { return ours(place, &rest); },
-      [&](int, const char* at) { return kernel(at); });
+      [&](int, const char* at) { return kernel(at); }, follow);
 }
 
 // The system call's number for a path, a link, or a descriptor.

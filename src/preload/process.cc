@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <unistd.h>
 #include <utmp.h>
@@ -60,6 +61,21 @@ Result changed_identity(Result result) {
 }
 
 }  // namespace
+
+// --- limits -------------------------------------------------------------------------------------
+
+LIBSERVICES_EXPORT int ls_prlimit(pid_t process, __rlimit_resource resource, const rlimit* limit,
+                                  rlimit* old) {
+  const Call call(Symbol::prlimit);
+  const long result = raw::syscall(SYS_prlimit64, process, resource, limit, old);
+  calls::forget_limits();
+  return int_result(result);
+}
+
+LIBSERVICES_EXPORT int ls_setrlimit(__rlimit_resource resource, const rlimit* limit) {
+  const Call call(Symbol::setrlimit);
+  return ls_prlimit(0, resource, limit, nullptr);
+}
 
 // --- new processes ------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 //
 // Waiting for descriptors, and passing them over sockets. Files are always ready.
 #include <alloca.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "src/client/addresses.h"
 #include "src/client/special.h"

@@ -198,6 +198,15 @@ TEST_CASE("what cannot go on gives EIO, and everything else works") {
                 if (calls::pread(static_cast<int>(file), &byte, 1, 0) != -EIO) return 11;
                 if (calls::pwrite(static_cast<int>(file), &byte, 1, 0) != -EIO) return 12;
               }
+              // What is gone can be given back.
+              struct flock unlock {};
+              unlock.l_type = F_UNLCK;
+              if (calls::fcntl(static_cast<int>(locked), F_SETLK,
+                               reinterpret_cast<unsigned long>(&unlock)) != 0 ||
+                  calls::flock(static_cast<int>(locked), LOCK_UN) != 0) {
+                return 19;
+              }
+              if (calls::pread(static_cast<int>(locked), &byte, 1, 0) != -EIO) return 20;
               if (calls::getdents64(static_cast<int>(listing), entries, sizeof entries) != -EIO) {
                 return 13;
               }

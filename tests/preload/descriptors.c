@@ -6,17 +6,24 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <locale.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
+#include <wchar.h>
 
 // A system call that no library sees.
 static long kernel(long number, long a, long b, long c) {
@@ -267,6 +274,122 @@ static void vectors(void) {
   SAY(unlink("v"));
 }
 
+// The same objects by names that lead through the kernel: /proc/self, and from the root, directory
+// by directory.
+static void other_names(void) {
+  char name[64], text[PATH_MAX] = "", more[PATH_MAX + 16];
+  struct stat by_name, itself;
+  const int f = open("n", O_RDWR | O_CREAT | O_TRUNC, 0644), d = open(".", O_RDONLY | O_DIRECTORY);
+  SAY(write(f, "0123456789", 10));
+  snprintf(name, sizeof name, "/proc/self/fd/%d", f);
+  SAY(stat(name, &by_name) | fstat(f, &itself));
+  SAY(by_name.st_ino == itself.st_ino && by_name.st_size == 10);
+  SAY(lstat(name, &by_name));
+  SAY(S_ISLNK(by_name.st_mode));
+  SAY(access(name, R_OK));
+  SAY(truncate(name, 7));
+  SAY(chmod(name, 0600));
+  SAY(setxattr(name, "user.a", "b", 1, 0));
+  SAY(fgetxattr(f, "user.a", text, 4));
+  SAY(fstat(f, &itself));
+  SAY(itself.st_size * 10000 + (itself.st_mode & 0777));
+  SAY(open(name, O_RDONLY | O_NOFOLLOW));
+  SAY(unlink(name));
+  SAY(mkdir(name, 0755));
+  SAY(stat("/proc/self/cwd/n", &by_name));
+  SAY(by_name.st_ino == itself.st_ino);
+  snprintf(name, sizeof name, "/proc/%d/fd/%d/n", (int)getpid(), d);
+  SAY(stat(name, &by_name));
+  SAY(by_name.st_ino == itself.st_ino);
+  SAY(mkdir("below", 0755));
+  SAY(chdir("/proc/self/cwd/below"));
+  SAY(getcwd(text, sizeof text) != NULL);
+  SAY(readlink("/proc/self/cwd", more, sizeof more) - (long)strlen(text));
+  SAY(strncmp(text, more, strlen(text)));
+  int at = open("/", O_PATH | O_DIRECTORY);
+  for (char* part = strtok(text, "/"); part != NULL; part = strtok(NULL, "/")) {
+    if (fstatat(at, part, &by_name, AT_SYMLINK_NOFOLLOW) != 0) puts("not found");
+    const int next = openat(at, part, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    close(at);
+    at = next;
+  }
+  SAY(mkdirat(at, "made", 0700));
+  SAY(fstatat(at, "../n", &by_name, 0));
+  SAY(by_name.st_ino == itself.st_ino);
+  SAY(fchdir(at));
+  SAY(rmdir("made"));
+  SAY(chdir(".."));
+  SAY(rmdir("below"));
+  SAY(unlink("n"));
+  SAY(close(at) | close(d) | close(f));
+}
+
+// RLIMIT_FSIZE, which each call that makes a file longer keeps.
+static void limited(void) {
+  const struct rlimit limit = {1000, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
+  static char large[2000];
+  const struct iovec two[] = {{large, 10}, {large, 1500}};
+  const int f = open("limited", O_RDWR | O_CREAT | O_TRUNC, 0644);
+  const int g = open("source", O_RDWR | O_CREAT, 0644);
+  SAY(write(g, large, sizeof large));
+  signal(SIGXFSZ, SIG_IGN);
+  SAY(setrlimit(RLIMIT_FSIZE, &limit));
+  SAY(write(f, large, 900));
+  SAY(write(f, large, 200));
+  SAY(write(f, large, 1));
+  SAY(write(f, large, 0));
+  SAY(pwrite(f, large, 10, 995));
+  SAY(pwritev(f, two, 2, 0));
+  SAY(ftruncate(f, 1001));
+  SAY(truncate("limited", 1001));
+  SAY(ftruncate(f, 500));
+  SAY(fallocate(f, 0, 0, 1001));
+  SAY(fcntl(f, F_SETFL, O_APPEND));
+  SAY(write(f, large, 600));
+  SAY(lseek(f, 0, SEEK_END));
+  SAY(ftruncate(g, 1500));
+  SAY(setrlimit(RLIMIT_FSIZE, &none));
+  SAY(write(f, large, 200));
+  SAY(close(f) | close(g) | unlink("limited") | unlink("source"));
+}
+
+// Wide characters of a stream, and what they are in bytes.
+static void wide(void) {
+  setlocale(LC_ALL, "C.UTF-8");
+  wchar_t line[64];
+  char bytes[64] = "";
+  FILE *f = fopen("wide", "w");
+  SAY(fputws(L"one \u20ac\n", f) >= 0);
+  SAY(fputwc(L'\u00e9', f));
+  SAY(fwprintf(f, L"%d %ls\n", 42, L"\U0001f600"));
+  SAY(fclose(f));
+  const int d = open("wide", O_RDWR);
+  SAY(read(d, bytes, sizeof bytes));
+  for (const char *b = bytes; *b != 0; ++b) printf("%02x", *b & 0xff);
+  puts("");
+  f = fopen("wide", "r");
+  SAY(fgetws(line, 64, f) == line);
+  SAY(wcslen(line));
+  SAY(line[4]);
+  SAY(getwc(f));
+  SAY(ungetwc(L'\u00e9', f));
+  SAY(fgetwc(f));
+  SAY(fgetws(line, 3, f) == line);
+  SAY(wcslen(line));
+  while (fgetwc(f) != L'\n') continue;
+  SAY(fgetwc(f) == WEOF);
+  SAY(feof(f) != 0);
+  SAY(fgetws(line, 64, f) == NULL);
+  SAY(fclose(f));
+  SAY(pwrite(d, "\xff\n", 2, 0));
+  f = fopen("wide", "r");
+  SAY(fgetwc(f) == WEOF);
+  SAY(ferror(f) != 0);
+  SAY(fclose(f));
+  SAY(close(d));
+  SAY(unlink("wide"));
+}
+
 int main(int argc, char **argv) {
   if (argc == 3 && strcmp(argv[1], "placeholder") == 0) {
     char byte = 'x';
@@ -277,6 +400,7 @@ int main(int argc, char **argv) {
     SAY(kernel(SYS_lseek, f, 0, SEEK_SET));
     SAY(kernel(SYS_ftruncate, f, 0, 0));
     SAY(kernel(SYS_fsync, f, 0, 0));
+    SAY(inotify_add_watch(inotify_init(), argv[2], IN_MODIFY));
     return 0;
   }
   numbers();
@@ -285,5 +409,8 @@ int main(int argc, char **argv) {
   streams();
   directories();
   vectors();
+  other_names();
+  limited();
+  wide();
   return 0;
 }

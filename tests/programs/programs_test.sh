@@ -8,9 +8,8 @@
 # by `other` is not. With `reversed` it is the other way round.
 # usage: programs_test.sh LIBSERVICES PRELOAD_LIBRARY SCRIPT preload|mount|halves|reversed
 set -u
+preload=$(realpath "$2")
 libservices=$(realpath "$1")
-LIBSERVICES_PRELOAD=$(realpath "$2")
-export LIBSERVICES_PRELOAD
 here=$(dirname "$(realpath "$0")")
 script=$(realpath "$3")
 way=$4
@@ -18,6 +17,10 @@ export LC_ALL=C TZ=UTC HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1
 mount=/mnt/libservices-programs-$way-$(basename "$script" .sh)
 
 work=$(mktemp -d)
+# Some programs are run as another user.
+chmod 755 "$work"
+install -m 755 "$preload" "$work/preload.so"
+export LIBSERVICES_PRELOAD=$work/preload.so
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/plain" "$work/lower" "$work/upper"
 (umask 022 && cd "$work/lower" && bash "$here/lower.sh") || exit 1
