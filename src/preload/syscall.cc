@@ -290,6 +290,11 @@ bool call(long number, const Word (&a)[6], long& result) {
       if (!calls::is_ours(static_cast<int>(a[4].value))) return false;
       result = calls::mmap(a[0], a[1], a[2], a[3], a[4], a[5].value);
       return true;
+    // What goes through a ring is done by the kernel, which has nothing at our places: who asks
+    // this way (libuv, for node) goes on with threads.
+    case SYS_io_uring_setup:
+      result = -ENOSYS;
+      return true;
     default:
       return false;
   }
