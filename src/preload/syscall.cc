@@ -48,17 +48,13 @@ ssize_t ls_sendmsg(int, const msghdr*, int);
 int ls_sendmmsg(int, mmsghdr*, unsigned, int);
 ssize_t ls_recvmsg(int, msghdr*, int);
 int ls_recvmmsg(int, mmsghdr*, unsigned, int, timespec*);
-int ls_bind(int, const sockaddr*, socklen_t);
-int ls_connect(int, const sockaddr*, socklen_t);
 int ls_getsockname(int, sockaddr*, socklen_t*);
 int ls_getpeername(int, sockaddr*, socklen_t*);
-ssize_t ls_sendto(int, const void*, std::size_t, int, const sockaddr*, socklen_t);
 ssize_t ls_tee(int, int, std::size_t, unsigned);
 ssize_t ls_vmsplice(int, const iovec*, std::size_t, unsigned);
 int ls_sync_file_range(int, off_t, off_t, unsigned);
 ssize_t ls_readahead(int, off_t, std::size_t);
 int ls_posix_fadvise(int, off_t, off_t, int);
-int ls_syncfs(int);
 int ls_utime(const char*, const utimbuf*);
 int ls_utimes(const char*, const timeval*);
 int ls_futimesat(int, const char*, const timeval*);
@@ -151,20 +147,11 @@ bool dispatch_more(long number, const Word (&a)[6], long& result) {
     case SYS_recvmmsg:
       result = from_errno(ls_recvmmsg(a[0], a[1], a[2], a[3], a[4]));
       return true;
-    case SYS_bind:
-      result = from_errno(ls_bind(a[0], a[1], a[2]));
-      return true;
-    case SYS_connect:
-      result = from_errno(ls_connect(a[0], a[1], a[2]));
-      return true;
     case SYS_getsockname:
       result = from_errno(ls_getsockname(a[0], a[1], a[2]));
       return true;
     case SYS_getpeername:
       result = from_errno(ls_getpeername(a[0], a[1], a[2]));
-      return true;
-    case SYS_sendto:
-      result = from_errno(ls_sendto(a[0], a[1], a[2], a[3], a[4], a[5]));
       return true;
     case SYS_splice:
       result = calls::splice(a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -183,9 +170,6 @@ bool dispatch_more(long number, const Word (&a)[6], long& result) {
       return true;
     case SYS_fadvise64:
       result = -ls_posix_fadvise(a[0], a[1].value, a[2].value, a[3]);
-      return true;
-    case SYS_syncfs:
-      result = from_errno(ls_syncfs(a[0]));
       return true;
     case SYS_chroot:
       result = calls::chroot(a[0]);

@@ -18,3 +18,5 @@ const fd = fs.openSync('raw', 'w+'); fs.writeSync(fd, Buffer.from('0123456789'),
 })();
 END
 node program.js; node -e 'process.stdin.pipe(process.stdout)' <documents/old/list >through; cat through; node -p 'require("fs").readFileSync(0, "utf8").length' <documents/book; node -e 'require("fs").writeSync(1, "sync\n"); console.error("e")' >o 2>e; cat o e; node --check program.js; node module.js; node esm.mjs
+# libuv with io_uring, where it may.
+UV_USE_IO_URING=1 node -e 'const p = require("fs").promises; p.writeFile("ring", "x").then(() => p.readFile("documents/old/list")).then((b) => p.stat("large").then((s) => console.log(b.length, s.size)))'

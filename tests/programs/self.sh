@@ -37,8 +37,8 @@ else
   timeout 3600 "$libservices" with --mount "$mount=$spec" -- bash -c '
     cd "$mount/project" || exit
     for source in src/client/*.cc src/preload/*.cc; do
-      g++ -std=c++20 -O1 -Wall -I. -Iinclude -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics -c "$source" -o "$source.o" || exit
+      g++ -std=c++20 -O1 -Wall -I. -Iinclude -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics -fvisibility=hidden -c "$source" -o "$source.o" || exit
     done
-    g++ -shared -static-libgcc -Wl,-z,initfirst -o preload.so src/client/{content,directory,files,ioctl,names,paths,request,state,xattrs}.cc.o src/preload/*.cc.o && ls -l preload.so'
+    g++ -shared -static-libgcc -Wl,-Bsymbolic -o preload.so src/client/{content,directory,files,ioctl,names,paths,request,state,xattrs}.cc.o src/preload/*.cc.o && ls -l preload.so'
 fi
 echo '1 passed, 0 failed, 0 skipped'
