@@ -242,10 +242,11 @@ TEST_CASE("clients killed at every step: others go on, and nothing of the dead r
   // Two for each region that is kept for the next session.
   CHECK(after.descriptors <= before.descriptors + 16);
   CHECK(after.threads <= 4);
-  // Doorbells of the dead that name nothing any more; nobody has written others.
-  CHECK(after.refused - before.refused <= where["slot filled"] + where["doorbell in the queue"] +
-                                              where["the service knows"] +
-                                              where["posted in its buffer"]);
+  // Doorbells of the dead that name nothing any more; nobody has written others. On a busy machine
+  // those of who waits have not been taken yet.
+  CHECK(after.refused - before.refused <=
+        where["slot filled"] + where["doorbell in the queue"] + where["the service knows"] +
+            where["posted in its buffer"] + where["waiting"] + where["about to sleep"]);
   CHECK(after.resident < before.resident + (16U << 20U));
   bystander.still_works();  // every slot and buffer
 }

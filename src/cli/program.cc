@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/cli/program.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
 
+#include "src/client/loading.h"
 #include "src/host/descriptor.h"
 
 namespace libservices::cli {
@@ -21,16 +20,16 @@ namespace {
 
 constexpr int kMostInterpreters = 5;  // the kernel's own limit of scripts that run scripts
 
-#if defined(__x86_64__)
-constexpr Elf64_Half kMachine = EM_X86_64;
-#elif defined(__aarch64__)
-constexpr Elf64_Half kMachine = EM_AARCH64;
-#else
-#error "the machine's number in <elf.h> is needed here"
-#endif
-
 Program refuse(const std::string& name, int status, std::string_view why, std::string_view mend) {
   return {name, status, fmt::format("{}: {} ({})", name, why, mend)};
+}
+
+// It is a program, but none that the library enters.
+Program refuse_apart(const std::string& name, std::string_view why, std::string_view mend) {
+  Program program =
+      refuse(name, kNotExecutable, why, fmt::format("{}, or mounts with --fuse", mend));
+  program.runs_apart = true;
+  return program;
 }
 
 // What must be known of the file; "" when the preload library can enter it.
@@ -40,40 +39,31 @@ struct Finding {
   std::string interpreter{};  // of a script
 };
 
-bool has_interpreter(int file, const Elf64_Ehdr& header) {
-  for (unsigned i = 0; i < header.e_phnum; ++i) {
-    Elf64_Phdr segment;
-    const auto at = static_cast<off_t>(header.e_phoff + std::uint64_t{i} * header.e_phentsize);
-    if (::pread(file, &segment, sizeof segment, at) != sizeof segment) return false;
-    if (segment.p_type == PT_INTERP) return true;
-  }
-  return false;
-}
-
 Finding look_into(int file) {
-  std::array<char, 256> start{};
-  const ssize_t bytes = ::pread(file, start.data(), start.size() - 1, 0);
-  const std::string_view text(start.data(), bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
-  if (text.starts_with("#!")) {
-    const std::string_view line = text.substr(2, text.find('\n') - 2);
-    const std::size_t from = line.find_first_not_of(" \t");
-    if (from == std::string_view::npos) return {.interpreter = "/bin/sh"};
-    return {.interpreter = std::string(line.substr(from, line.find_first_of(" \t", from) - from))};
+  char start[client::kScriptBytes];
+  const client::Loading loading = client::loading_of(
+      [&](void* into, std::size_t size, std::uint64_t offset) {
+        return static_cast<long>(::pread(file, into, size, static_cast<off_t>(offset)));
+      },
+      start);
+  const std::string_view why = client::reason_of(loading);
+  switch (loading) {
+    case client::Loading::kLoads:
+      return {};
+    case client::Loading::kOtherMachine:
+      return {.why = why, .mend = "use a program built for this one"};
+    case client::Loading::kStatic:
+    case client::Loading::kOtherLibrary:
+      return {.why = why, .mend = "use a dynamically linked build of it for this system"};
+    case client::Loading::kScript:
+      break;
   }
-  // What has no known start is given to the shell by execvp.
-  if (!text.starts_with(ELFMAG)) return {.interpreter = "/bin/sh"};
-  Elf64_Ehdr header{};
-  std::memcpy(&header, start.data(), sizeof header);
-  if (static_cast<std::size_t>(bytes) < sizeof header || header.e_ident[EI_CLASS] != ELFCLASS64 ||
-      header.e_machine != kMachine) {
-    return {.why = "it is built for another machine than the preload library, which cannot enter it",
-            .mend = "use a program built for this one"};
-  }
-  if (!has_interpreter(file, header)) {
-    return {.why = "it is statically linked: no loader runs that could load the preload library",
-            .mend = "use a dynamically linked build of it"};
-  }
-  return {};
+  const std::string_view text(start);
+  if (!text.starts_with("#!")) return {.interpreter = "/bin/sh"};
+  const std::string_view line = text.substr(2, text.find('\n') - 2);
+  const std::size_t from = line.find_first_not_of(" \t");
+  if (from == std::string_view::npos) return {.interpreter = "/bin/sh"};
+  return {.interpreter = std::string(line.substr(from, line.find_first_of(" \t", from) - from))};
 }
 
 Program check(const std::string& path, int depth) {
@@ -94,23 +84,25 @@ Program check(const std::string& path, int depth) {
     return refuse(path, kNotExecutable, "it is not executable for this user", "chmod +x it");
   }
   if ((status.st_mode & (S_ISUID | S_ISGID)) != 0) {
-    return refuse(path, kNotExecutable,
-                  fmt::format("it is set-{}-id: the loader ignores preload libraries in programs "
-                              "that change their {}",
-                              (status.st_mode & S_ISUID) != 0 ? "user" : "group",
-                              (status.st_mode & S_ISUID) != 0 ? "user" : "group"),
-                  "run a copy without that bit");
+    return refuse_apart(
+        path,
+        fmt::format("it is set-{}-id: the loader ignores preload libraries in programs "
+                    "that change their {}",
+                    (status.st_mode & S_ISUID) != 0 ? "user" : "group",
+                    (status.st_mode & S_ISUID) != 0 ? "user" : "group"),
+        "run a copy without that bit");
   }
   if (::getxattr(path.c_str(), "security.capability", nullptr, 0) > 0) {
-    return refuse(path, kNotExecutable,
-                  "it has file capabilities: the loader ignores preload libraries in programs "
-                  "that gain rights",
-                  "run a copy without them");
+    return refuse_apart(
+        path,
+        "it has file capabilities: the loader ignores preload libraries in programs "
+        "that gain rights",
+        "run a copy without them");
   }
   const host::Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.ok()) return {path, 0, ""};  // executable, but not readable: nothing to be seen
   const Finding finding = look_into(file.get());
-  if (!finding.why.empty()) return refuse(path, kNotExecutable, finding.why, finding.mend);
+  if (!finding.why.empty()) return refuse_apart(path, finding.why, finding.mend);
   if (finding.interpreter.empty()) return {path, 0, ""};
   if (depth == kMostInterpreters) {
     return refuse(path, kNotExecutable, "its interpreters are scripts without end",
@@ -119,7 +111,8 @@ Program check(const std::string& path, int depth) {
   Program interpreter = check(finding.interpreter, depth + 1);
   if (interpreter.exit_status == 0) return {path, 0, ""};
   return {path, kNotExecutable,
-          fmt::format("{}: it cannot be run by its interpreter: {}", path, interpreter.message)};
+          fmt::format("{}: it cannot be run by its interpreter: {}", path, interpreter.message),
+          interpreter.runs_apart};
 }
 
 }  // namespace

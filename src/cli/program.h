@@ -2,7 +2,7 @@
 //
 // The program that `with` and `run` shall start: where it is, and whether the preload library can
 // enter it. What cannot be entered is refused at once, with the reason, and not run on files that
-// it would not see.
+// it would not see; where the mounts are at the kernel it sees them there.
 #ifndef LIBSERVICES_SRC_CLI_PROGRAM_H_
 #define LIBSERVICES_SRC_CLI_PROGRAM_H_
 
@@ -19,6 +19,7 @@ struct Program {
   std::string path;
   int exit_status = 0;  // not 0: it cannot be started, and this is our exit status
   std::string message;  // what, why, and how to mend it
+  bool runs_apart = false;  // it can be started all the same where the mounts are at the kernel
 };
 
 // `name` is looked for as the shell does: with a '/' it is the path, else in PATH. A script's

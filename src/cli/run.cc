@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -10,10 +12,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
+#include "src/host/descriptor.h"
 #include "src/host/run_directory.h"
+#include "src/protocol/mount_table.h"
 
 namespace libservices::cli {
 namespace {
@@ -28,18 +33,40 @@ std::string real_path(const std::string& path) {
   return result;
 }
 
+// Whether all that the service of `run_directory` serves is mounted at the kernel.
+bool are_at_kernel(const std::string& run_directory) {
+  const host::Descriptor file(::open((run_directory + "/mounts").c_str(), O_RDONLY | O_CLOEXEC));
+  const auto table = std::make_unique<protocol::MountTable>();
+  if (!file.ok() || ::read(file.get(), table.get(), sizeof *table) != sizeof *table ||
+      table->magic != protocol::kMountTableMagic) {
+    return false;
+  }
+  for (const protocol::MountEntry& entry : table->slots) {
+    if (entry.hash == 0 || entry.path_bytes > protocol::kMostMountPath) continue;
+    struct statfs volume {};
+    const std::string path(entry.path, entry.path_bytes);
+    if (::statfs(path.c_str(), &volume) != 0 ||
+        static_cast<std::uint32_t>(volume.f_type) != FUSE_SUPER_MAGIC) {
+      return false;
+    }
+  }
+  return table->count > 0;
+}
+
 // "" when programs of this user can use the service of `run_directory`, else why they cannot.
 std::string obstacle(const std::string& run_directory) {
   const std::string socket = host::socket_path(run_directory);
   if (::access(socket.c_str(), W_OK) != 0 && errno == EACCES) {
-    return fmt::format("pool in {}: this user may not use it (its service must be started by "
-                       "this user, or with --clients all)",
-                       run_directory);
+    return fmt::format(
+        "pool in {}: this user may not use it (its service must be started by "
+        "this user, or with --clients all)",
+        run_directory);
   }
   if (::access(socket.c_str(), W_OK) != 0 || host::service_of(run_directory) == 0) {
-    return fmt::format("pool in {}: no service runs there (start one with `libservices serve`, "
-                       "or name its pool)",
-                       run_directory);
+    return fmt::format(
+        "pool in {}: no service runs there (start one with `libservices serve`, "
+        "or name its pool)",
+        run_directory);
   }
   return "";
 }
@@ -70,23 +97,24 @@ std::string find_preload_library() {
     if (const std::string real = real_path(path); !real.empty()) return real;
     tried += (tried.empty() ? "" : ", ") + path;
   }
-  complain(fmt::format("preload library: it is at none of {} (install it there, or name it in "
-                       "LIBSERVICES_PRELOAD)",
-                       tried));
+  complain(
+      fmt::format("preload library: it is at none of {} (install it there, or name it in "
+                  "LIBSERVICES_PRELOAD)",
+                  tried));
   return "";
 }
 
 int become(const std::vector<std::string>& program, const std::string& path,
            const std::string& preload, const std::string& run_directory) {
   if (preload.find_first_of(" :") != std::string::npos) {
-    complain(fmt::format("preload library {}: the loader takes no path with a space or colon "
-                         "(install it elsewhere)",
-                         preload));
+    complain(
+        fmt::format("preload library {}: the loader takes no path with a space or colon "
+                    "(install it elsewhere)",
+                    preload));
     return kOwnFailure;
   }
   const char* others = std::getenv("LD_PRELOAD");
-  const std::string all =
-      others != nullptr && others[0] != '\0' ? preload + ':' + others : preload;
+  const std::string all = others != nullptr && others[0] != '\0' ? preload + ':' + others : preload;
   ::setenv("LD_PRELOAD", all.c_str(), 1);
   ::setenv("LIBSERVICES_POOL", run_directory.c_str(), 1);
   std::vector<char*> arguments;
@@ -100,7 +128,7 @@ int become(const std::vector<std::string>& program, const std::string& path,
 
 int run(const std::string& run_directory, const std::vector<std::string>& program) {
   const Program found = find_program(program.front());
-  if (found.exit_status != 0) {
+  if (found.exit_status != 0 && !(found.runs_apart && are_at_kernel(run_directory))) {
     complain(found.message);
     return found.exit_status;
   }

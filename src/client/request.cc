@@ -89,6 +89,7 @@ bool Request::may_run_twice() const {
     case Operation::kSetFlags:
     case Operation::kGetFlags:
     case Operation::kPathOf:
+    case Operation::kHandOver:
     case Operation::kGetInodeFlags:
     case Operation::kSetInodeFlags:
     case Operation::kTestLock:

@@ -330,6 +330,14 @@ bool is_own_descriptor(int descriptor) {
   return (own_bits[bit / 64].load(std::memory_order_relaxed) >> (bit % 64) & 1U) != 0;
 }
 
+bool any_records() {
+  const std::uint32_t used = next_record.load(std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < used; ++i) {
+    if (records[i].descriptors.load(std::memory_order_relaxed) != 0) return true;
+  }
+  return false;
+}
+
 OpenRecord* new_record() {
   for (std::uint32_t tries = 0; tries < 2 * kMostRecords; ++tries) {
     const std::uint32_t used = next_record.load(std::memory_order_relaxed);

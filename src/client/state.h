@@ -111,6 +111,8 @@ bool renew(protocol::Handle& handle);
 // The service of `session` (its generation) is gone: nothing of that session can be used any more.
 void lose_session(std::uint32_t session);
 
+// Whether any record is in use.
+bool any_records();
 // A record of its own for a new or found open file; null when there are too many.
 OpenRecord* new_record();
 // One descriptor less: the last one ends the record, and an exclusive open file. The result is

@@ -169,6 +169,7 @@ struct Handle {
   std::uint64_t node = 0;
   Passthrough::Way way = Passthrough::Way::kNone;
   bool only_reads = false;
+  bool moves_offset = false;  // its reads and writes move the open file's own: others have it too
   std::mutex listing;  // held while its offset and a listing are one step
 };
 using HandlePtr = std::shared_ptr<Handle>;
@@ -189,6 +190,12 @@ class Handles {
     const std::uint64_t number = free_.back();
     free_.pop_back();
     handles_[number - 1] = std::move(handle);
+    return number;
+  }
+  // The same open file as somebody else's.
+  std::uint64_t add_shared(OpenFilePtr file, std::uint64_t node) {
+    const std::uint64_t number = add(std::move(file), node, Passthrough::Way::kNone, false);
+    find(number)->moves_offset = true;
     return number;
   }
   HandlePtr find(std::uint64_t number) const {

@@ -97,6 +97,7 @@ class Session::Run {
 
   Result<void> open();  // in request_files.cc
   Result<void> create();
+  void move_offset(Handle& open, std::uint64_t offset);
   Result<void> read();
   Result<void> write();
   Result<void> flush();

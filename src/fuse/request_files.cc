@@ -94,6 +94,16 @@ Result<void> Session::Run::open() {
   const auto in = message_.as<fuse_open_in>();
   LIBSERVICES_TRY(const OpenFilePtr object, node());
   const bool directory = message_.header.opcode == FUSE_OPENDIR;
+  if (OpenFilePtr file = session_.handed_over_.open(message_.header.nodeid, message_.header.pid);
+      file != nullptr && !directory) {
+    // Past the page cache, so that each read and write comes here, with the offset that it has.
+    abi::OpenOut out{};
+    out.open_flags = FOPEN_DIRECT_IO;
+    out.fh = session_.handles_.add_shared(std::move(file), message_.header.nodeid);
+    reply_.handle = out.fh;
+    reply_.set(out);
+    return {};
+  }
   context_.caller.drops_set_id = (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0;
   OpenFlags flags = flags_of(in.flags);
   if (directory) flags.bits = O_RDONLY | O_DIRECTORY;
@@ -140,6 +150,16 @@ Result<void> Session::Run::create() {
   return answer_opened(std::move(file), flags, &*created);
 }
 
+// The kernel keeps an offset for its descriptors; who else has the open file goes on behind it.
+void Session::Run::move_offset(Handle& open, std::uint64_t offset) {
+  if (!open.moves_offset) return;
+  if (open.file->flags().has(O_APPEND)) {
+    (void)filesystem_.lseek(context_, *open.file, 0, SEEK_END);
+  } else {
+    (void)filesystem_.lseek(context_, *open.file, static_cast<std::int64_t>(offset), SEEK_SET);
+  }
+}
+
 Result<void> Session::Run::read() {
   const auto in = message_.as<fuse_read_in>();
   LIBSERVICES_TRY(const HandlePtr open, handle(in.fh));
@@ -154,6 +174,7 @@ Result<void> Session::Run::read() {
   const auto into = room_.first(std::min<std::size_t>(in.size, room_.size()));
   LIBSERVICES_TRY(const std::size_t count,
                   filesystem_.pread(context_, *open->file, in.offset, into));
+  move_offset(*open, in.offset + count);
   reply_.payload = into.first(count);
   return {};
 }
@@ -168,6 +189,7 @@ Result<void> Session::Run::write() {
   context_.caller.drops_set_id = (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
   LIBSERVICES_TRY(const std::size_t count, filesystem_.pwrite(context_, *open->file, in.offset,
                                                               message_.payload.first(in.size)));
+  move_offset(*open, in.offset + count);
   reply_.set(fuse_write_out{static_cast<std::uint32_t>(count), 0});
   return {};
 }

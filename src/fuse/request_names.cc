@@ -79,6 +79,17 @@ Result<void> Session::Run::answer_attributes(OpenFile& object, const Attributes&
 
 Result<void> Session::Run::lookup() {
   LIBSERVICES_TRY(const OpenFilePtr parent, node());
+  if (message_.header.nodeid == FUSE_ROOT_ID) {
+    if (OpenFilePtr file = session_.handed_over_.look_up(message_.names[0]); file != nullptr) {
+      LIBSERVICES_TRY(const Reference object,
+                      filesystem_.refer(context_, Location::object_of(*file)));
+      fuse_entry_out once = entry_of(object);
+      once.entry_valid = once.entry_valid_nsec = 0;
+      session_.handed_over_.expect(std::move(file), once.nodeid, message_.header.pid);
+      reply_.set(once);
+      return {};
+    }
+  }
   auto found = filesystem_.refer(context_, Location(parent.get(), message_.names[0], Follow::kNo));
   if (found.ok()) {
     reply_.set(entry_of(*found));
@@ -101,9 +112,7 @@ Result<void> Session::Run::statx() {
   LIBSERVICES_TRY(const OpenFilePtr file, node());
   LIBSERVICES_TRY(const Attributes now, filesystem_.stat(context_, Location::object_of(*file)));
   const Validity valid = validity_of_attributes(*file);
-  const auto time = [](const Timestamp& t) {
-    return abi::StatxTime{t.seconds, t.nanoseconds, 0};
-  };
+  const auto time = [](const Timestamp& t) { return abi::StatxTime{t.seconds, t.nanoseconds, 0}; };
   abi::StatxOut out{};
   out.attr_valid = valid.seconds;
   out.attr_valid_nsec = valid.nanoseconds;
@@ -141,8 +150,8 @@ Result<void> Session::Run::setattr() {
   // With every chown the kernel asks for it, whatever the bits and whoever the caller is: what goes
   // then is decided here, where it can be.
   const bool is_chown = (in.valid & (FATTR_UID | FATTR_GID)) != 0;
-  context_.caller.drops_set_id = (in.valid & FATTR_KILL_SUIDGID) != 0 &&
-                                 !(is_chown && !session_.options_.kernel_decides);
+  context_.caller.drops_set_id =
+      (in.valid & FATTR_KILL_SUIDGID) != 0 && !(is_chown && !session_.options_.kernel_decides);
   if ((in.valid & FATTR_ATIME_NOW) != 0) {
     changes.which |= A::kAtimeNow;
   } else if (take(FATTR_ATIME, A::kAtime)) {
@@ -174,8 +183,7 @@ Result<void> Session::Run::make() {
     case FUSE_MKNOD: {
       const auto in = message_.as<fuse_mknod_in>();
       context_.umask = in.umask & 0777U;
-      LIBSERVICES_CHECK_OK(
-          filesystem_.mknod(context_, at, in.mode, abi::decode_device(in.rdev)));
+      LIBSERVICES_CHECK_OK(filesystem_.mknod(context_, at, in.mode, abi::decode_device(in.rdev)));
       break;
     }
     case FUSE_MKDIR: {
@@ -241,10 +249,10 @@ Result<void> Session::Run::readdir() {
   const std::size_t head = plus ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
   {
     std::lock_guard lock(open->listing);
-    LIBSERVICES_CHECK_OK(filesystem_.lseek(context_, *open->file,
-                                           static_cast<std::int64_t>(in.offset), SEEK_SET));
-    const auto listed = filesystem_.readdir(
-        context_, *open->file, Listing::kNames, [&](const DirEntry& entry) {
+    LIBSERVICES_CHECK_OK(
+        filesystem_.lseek(context_, *open->file, static_cast<std::int64_t>(in.offset), SEEK_SET));
+    const auto listed =
+        filesystem_.readdir(context_, *open->file, Listing::kNames, [&](const DirEntry& entry) {
           const std::size_t size = aligned(head + entry.name.size());
           if (size > room.size() - used) return false;
           std::byte* const at = room.data() + used;
@@ -262,8 +270,7 @@ Result<void> Session::Run::readdir() {
     if (!listed.ok() && used == 0) return listed;  // else it comes with the next request
   }
   for (const Seen& entry : seen) {
-    auto found =
-        filesystem_.refer(context_, Location(directory.get(), entry.name, Follow::kNo));
+    auto found = filesystem_.refer(context_, Location(directory.get(), entry.name, Follow::kNo));
     if (!found.ok()) continue;  // the kernel takes the name alone
     const fuse_entry_out words = entry_of(*found);
     std::memcpy(room.data() + entry.at, &words, sizeof words);

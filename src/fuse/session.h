@@ -25,9 +25,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "libservices/any_filesystem.h"
 #include "src/fuse/carrier.h"
+#include "src/fuse/handed_over.h"
 #include "src/fuse/message.h"
 #include "src/fuse/nodes.h"
 #include "src/fuse/passthrough.h"
@@ -61,6 +63,9 @@ class Session final : private ChangeListener {
   void undo(const Reply& reply);
   // The kernel is gone: all that it had is given back.
   void end();
+
+  // A name in the mount's root by which an open file is opened once, as the one that it is.
+  std::string hand_over(OpenFilePtr file) { return handed_over_.offer(std::move(file)); }
 
   // Whether the kernel has agreed on a protocol, or does so within this time.
   bool wait_until_negotiated(std::chrono::milliseconds most);
@@ -111,6 +116,7 @@ class Session final : private ChangeListener {
   Carrier* carrier_ = nullptr;
   Nodes nodes_;
   Handles handles_;
+  HandedOver handed_over_;
   Passthrough passthrough_;
   std::atomic<bool> may_pass_{false};  // the kernel can, and has not refused
   std::atomic<std::uint32_t> minor_{0};

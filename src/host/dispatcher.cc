@@ -101,6 +101,12 @@ class Run {
     input_ = input_.subspan(bytes);
     return taken;
   }
+  Result<void> answer_text(std::string_view text) {
+    if (text.size() > call_.output.size()) return Errno{ENAMETOOLONG};
+    std::memcpy(call_.output.data(), text.data(), text.size());
+    answer_.output_bytes = static_cast<std::uint32_t>(text.size());
+    return {};
+  }
   std::span<std::byte> output(std::uint64_t count) const {
     return call_.output.first(std::min<std::uint64_t>(count, call_.output.size()));
   }
@@ -142,6 +148,7 @@ class Run {
   Result<void> inode_flags();
   Result<void> path_of();
   Result<void> map();
+  Result<void> hand_over();
 
   const FilesystemTable& filesystems_;
   Placeholders& placeholders_;
@@ -545,6 +552,14 @@ Result<void> Run::map() {
   return answer_word(number);
 }
 
+Result<void> Run::hand_over() {
+  const auto request = words<protocol::HandOverRequest>();
+  LIBSERVICES_TRY(const auto file, this->file(request.handle));
+  fuse::Session* const mount = filesystems_[file->instance()].mount;
+  if (mount == nullptr) return Errno{EOPNOTSUPP};
+  return answer_text(mount->hand_over(file->shared_file()));
+}
+
 Result<void> Run::flags() {
   const auto request = words<protocol::FlagsRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
@@ -571,10 +586,7 @@ Result<void> Run::path_of() {
   const auto request = words<protocol::PathOfRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   LIBSERVICES_TRY(const std::string path, file->filesystem().path_of(context_, file->file()));
-  if (path.size() > call_.output.size()) return Errno{ENAMETOOLONG};
-  std::memcpy(call_.output.data(), path.data(), path.size());
-  answer_.output_bytes = static_cast<std::uint32_t>(path.size());
-  return {};
+  return answer_text(path);
 }
 
 Result<void> Run::run() {
@@ -668,6 +680,8 @@ Result<void> Run::run() {
       return inode_flags();
     case Operation::kMap:
       return map();
+    case Operation::kHandOver:
+      return hand_over();
   }
   return kMalformed;
 }

@@ -30,6 +30,10 @@
 #include "src/host/placeholders.h"
 #include "src/protocol/messages.h"
 
+namespace libservices::fuse {
+class Session;
+}
+
 namespace libservices::host {
 
 // A filesystem of the service, and where it is mounted.
@@ -38,6 +42,7 @@ struct Instance {
   std::string spec;
   std::unique_ptr<AnyFilesystem> filesystem;
   std::unique_ptr<PartialCounts> partial_files = nullptr;  // of one that has such, once it runs
+  fuse::Session* mount = nullptr;                          // at the kernel; null: there is none
 };
 using FilesystemTable = std::vector<Instance>;  // by instance index; fixed while requests run
 

@@ -16,7 +16,7 @@ const std::array<std::string_view, kOperations> kProtocolOperationNames = {
     "rmdir",           "rename",      "getxattr", "setxattr",
     "listxattr",       "removexattr", "lock",     "test_lock",
     "set_flags",       "get_flags",   "path_of",  "get_inode_flags",
-    "set_inode_flags", "map",         "make_socket"};
+    "set_inode_flags", "map",         "make_socket", "hand_over"};
 
 Dispatcher::Shard& Dispatcher::shard() {
   static std::atomic<std::size_t> threads{0};

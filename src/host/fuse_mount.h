@@ -32,6 +32,7 @@ class FuseMount {
   void stop();
 
   nlohmann::json status() const;
+  fuse::Session& session() { return session_; }
 
  private:
   absl::Status make_path();

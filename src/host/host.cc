@@ -155,6 +155,7 @@ absl::Status Host::Running::start(const Catalog& catalog) {
     fuse_mounts_.push_back(
         mount.fuse ? std::make_unique<host::FuseMount>(mount, *filesystems_[i].filesystem)
                    : nullptr);
+    if (fuse_mounts_.back() != nullptr) filesystems_[i].mount = &fuse_mounts_.back()->session();
   }
   if (absl::Status begun = sessions_.start(number); !begun.ok()) return begun;
   const mode_t socket_mode = all_users ? 0666 : 0600;

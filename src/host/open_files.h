@@ -63,6 +63,7 @@ class ServiceOpenFile {
   std::uint32_t instance() const { return instance_; }
   std::uint32_t mode() const { return mode_; }  // st_mode when it was opened
   OpenFile& file() const { return *file_; }
+  const OpenFilePtr& shared_file() const { return file_; }
 
   std::atomic<protocol::Placeholder> placeholder{protocol::kNone};  // the one bound to it
 

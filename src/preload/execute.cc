@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "src/client/addresses.h"
+#include "src/client/hand_over.h"
+#include "src/client/loading.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -111,6 +113,91 @@ long copy_program(int from, const char* path) {
   }
 }
 
+// Why the loader does not bring this library into what `file` (ours or the kernel's) is; null: it
+// does, or nobody can tell.
+const char* obstacle_in(int file, int depth = 0) {
+  struct stat status;
+  if (calls::fstat(file, &status) != 0) return nullptr;
+  if ((status.st_mode & S_ISUID) != 0 && status.st_uid != geteuid()) {
+    return "it is set-user-id: the loader ignores preload libraries in such programs";
+  }
+  if ((status.st_mode & S_ISGID) != 0 && status.st_gid != getegid()) {
+    return "it is set-group-id: the loader ignores preload libraries in such programs";
+  }
+  Script script;
+  static_assert(sizeof script.line == client::kScriptBytes);
+  const client::Loading loading = client::loading_of(
+      [&](void* into, std::size_t size, std::uint64_t offset) {
+        return calls::pread(file, into, size, static_cast<off_t>(offset));
+      },
+      script.line);
+  if (loading != client::Loading::kScript) {
+    const char* const reason = client::reason_of(loading);
+    return *reason != '\0' ? reason : nullptr;
+  }
+  if (depth == kMostInterpreters || !parse_script(script, static_cast<long>(strlen(script.line)))) {
+    return nullptr;
+  }
+  const long interpreter = calls::open(AT_FDCWD, script.interpreter, O_RDONLY | O_CLOEXEC, 0);
+  if (interpreter < 0) return nullptr;
+  const char* const reason = obstacle_in(static_cast<int>(interpreter), depth + 1);
+  (void)calls::close(static_cast<int>(interpreter));
+  return reason;
+}
+
+// The same of a program of the kernel's.
+const char* obstacle_at(int directory, const char* path, int flags) {
+  const bool itself = (flags & AT_EMPTY_PATH) != 0 && path[0] == '\0';
+  const long file = itself ? calls::dup(directory)
+                           : raw::syscall(SYS_openat, directory, path, O_RDONLY | O_CLOEXEC, 0);
+  if (file < 0) return nullptr;
+  const char* const reason = obstacle_in(static_cast<int>(file));
+  (void)calls::close(static_cast<int>(file));
+  return reason;
+}
+
+// A program that sees no more than the kernel: what it inherits of ours becomes the mount's.
+long run_apart(const char* reason, int directory, const char* path, char* const* arguments,
+               char* const* environment, int flags) {
+  client::HandOver files;
+  long error = files.begin();
+  if (error != 0) {
+    char text[PATH_MAX + 512];
+    const int bytes = snprintf(
+        text, sizeof text, "libservices: %s: %s, and %s (%s)\n", *path != '\0' ? path : "a program",
+        reason,
+        error == -EOPNOTSUPP ? "what it inherits lies in a mount that is not at the kernel"
+                             : "what it inherits cannot be opened by the mount at the kernel",
+        error == -EOPNOTSUPP ? "serve the mount with --fuse, or use a dynamically linked build"
+                             : strerrordesc_np(static_cast<int>(-error)));
+    if (bytes > 0) (void)calls::write(STDERR_FILENO, text, static_cast<std::size_t>(bytes));
+    return -EACCES;
+  }
+  error = run_kernel(directory, path, arguments, environment, flags);
+  files.take_back();
+  return error;
+}
+
+// The path by which the kernel has a file of ours, if its mount is there.
+bool find_at_kernel(int file, char (&path)[PATH_MAX]) {
+  constexpr std::uint32_t kFuse = 0x65735546;  // FUSE_SUPER_MAGIC
+  client::OpenRecord* const record = client::find(file);
+  struct stat ours;
+  if (record == nullptr || calls::fstat(file, &ours) != 0) return false;
+  const long bytes = calls::path_of(*record, file, path, sizeof path - 1);
+  if (bytes < 0) return false;
+  path[bytes] = '\0';
+  const long there = raw::syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
+  if (there < 0) return false;
+  struct statfs volume {};
+  struct stat theirs {};
+  const bool same = raw::syscall(SYS_fstatfs, there, &volume) == 0 &&
+                    static_cast<std::uint32_t>(volume.f_type) == kFuse &&
+                    raw::syscall(SYS_fstat, there, &theirs) == 0 && theirs.st_ino == ours.st_ino;
+  raw::syscall(SYS_close, there);
+  return same;
+}
+
 // A program or script of ours, open as `file`.
 long run_ours(int file, const char* path, char* const* arguments, char* const* environment,
               int depth) {
@@ -121,9 +208,18 @@ long run_ours(int file, const char* path, char* const* arguments, char* const* e
     return run_script(script, path, arguments, environment, depth);
   }
   if (bytes < 4 || memcmp(script.line, "\177ELF", 4) != 0) return -ENOEXEC;
+  const char* const reason = obstacle_in(file);
+  char at_kernel[PATH_MAX];
+  if (find_at_kernel(file, at_kernel)) {
+    return reason != nullptr ? run_apart(reason, AT_FDCWD, at_kernel, arguments, environment, 0)
+                             : run_kernel(AT_FDCWD, at_kernel, arguments, environment, 0);
+  }
   const long copy = copy_program(file, path);
   if (copy < 0) return copy;
-  const long error = run_kernel(copy, "", arguments, environment, AT_EMPTY_PATH);
+  const long error =
+      reason != nullptr
+          ? run_apart(reason, static_cast<int>(copy), "", arguments, environment, AT_EMPTY_PATH)
+          : run_kernel(copy, "", arguments, environment, AT_EMPTY_PATH);
   raw::syscall(SYS_close, copy);
   return error;
 }
@@ -147,7 +243,11 @@ long run(int directory, const char* path, char* const* arguments, char* const* e
       (flags & AT_EMPTY_PATH) != 0 && client::check_text(path) == 0 && path[0] == '\0';
   const bool ours = itself ? calls::is_ours(directory) : leads_to_ours(directory, path);
   if (!ours) {
-    const long error = run_kernel(directory, path, arguments, environment, flags);
+    const char* const reason =
+        client::has_open_files() ? obstacle_at(directory, path, flags) : nullptr;
+    const long error = reason != nullptr
+                           ? run_apart(reason, directory, path, arguments, environment, flags)
+                           : run_kernel(directory, path, arguments, environment, flags);
     if ((error != -ENOENT && error != -EACCES) || itself) return error;
     return run_interpreter_of(directory, path, arguments, environment, depth, error);
   }
@@ -320,12 +420,23 @@ long execute_by_name(const char* file, char* const* arguments, char* const* envi
   }
 }
 
-bool search_leads_to_ours(const char* file) {
+bool needs_library(const char* file, bool search) {
   if (!active()) return false;
-  if (strchr(file, '/') != nullptr) return leads_to_ours(AT_FDCWD, file);
+  if (!search || strchr(file, '/') != nullptr) {
+    return leads_to_ours(AT_FDCWD, file) ||
+           (client::has_open_files() && obstacle_at(AT_FDCWD, file, 0) != nullptr);
+  }
+  bool found = false;  // the one that the kernel runs
   for (const char* at = search_path();; ++at) {
     char candidate[PATH_MAX];
-    if (next_candidate(at, file, candidate) && leads_to_ours(AT_FDCWD, candidate)) return true;
+    if (next_candidate(at, file, candidate)) {
+      if (leads_to_ours(AT_FDCWD, candidate)) return true;
+      if (!found && client::has_open_files() &&
+          raw::syscall(SYS_faccessat, AT_FDCWD, candidate, X_OK) == 0) {
+        found = true;
+        if (obstacle_at(AT_FDCWD, candidate, 0) != nullptr) return true;
+      }
+    }
     if (*at == '\0') return false;
   }
 }

@@ -21,8 +21,9 @@ long execute(int directory, const char* path, char* const* arguments, char* cons
 // execvpe: a search along PATH, and /bin/sh for what is no program. Returns only on failure:
 // -errno.
 long execute_by_name(const char* file, char* const* arguments, char* const* environment);
-// Whether a name that is searched for may be found in a mount.
-bool search_leads_to_ours(const char* file);
+// Whether only `execute` can run it rightly: a program that may be found in a mount, or one that the
+// library cannot enter and that inherits files of ours. `search`: along PATH.
+bool needs_library(const char* file, bool search);
 
 // `environment` with what the library needs, if it was removed: the environment itself, or `space`
 // filled, which has room for kMoreVariables more pointers; strings go to `text`.

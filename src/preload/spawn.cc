@@ -68,7 +68,7 @@ bool involves_ours(const Action& action) {
 
 // A program of the kernel's, started where only kernel paths matter.
 bool kernel_can(const char* file, bool search, const Actions& actions) {
-  if (search ? search_leads_to_ours(file) : leads_to_ours(AT_FDCWD, file)) return false;
+  if (needs_library(file, search)) return false;
   for (int i = 0; i < actions.count; ++i) {
     if (involves_ours(actions.first[i])) return false;
   }

@@ -60,7 +60,8 @@ enum class Operation : std::uint16_t {
   kSetInodeFlags,
   kMap,
   kMakeSocket,
-  kLast = kMakeSocket,
+  kHandOver,
+  kLast = kHandOver,
 };
 
 // A service open file as the session knows it; kRoot is the root of the request's instance.
@@ -224,6 +225,11 @@ struct FlagsRequest {  // kSetFlags sets, both answer the flags in the first wor
 struct MapRequest {
   Handle handle = 0;
   std::uint32_t writes = 0;  // 1: the mapping may change the file
+};
+// Output: a name in the root of the instance's mount at the kernel. Who opens it there, once, has
+// this open file. EOPNOTSUPP: there is no such mount.
+struct HandOverRequest {
+  Handle handle = 0;
 };
 struct PathOfRequest {  // output: the path from the root of the instance, "/…"
   Handle handle = 0;

@@ -258,7 +258,7 @@ TEST_CASE("questions that no filesystem library asks are not understood") {
   CHECK(root.understood);
   (void)root.find_fifo("/f", 8);
   CHECK(!root.understood);
-  (void)root.about(SocketRequestType{6}, root.open("/f", O_PATH));
+  (void)root.about(SocketRequestType{99}, root.open("/f", O_PATH));
   CHECK(!root.understood);
   (void)root.about(SocketRequestType::kAdopt, root.open("/f", O_PATH));
   CHECK(!root.understood);
