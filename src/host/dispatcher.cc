@@ -13,16 +13,10 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "src/fuse/session.h"
+#include "src/host/dispatcher_run.h"
 
 namespace libservices::host {
-
 namespace {
-
-using protocol::Operation;
-
-// What no filesystem library sends: counted, and reason enough to end the session. No errno of
-// any filesystem; the peer is told EINVAL.
-constexpr Errno kMalformed{4095};
 
 constexpr int kOpenBits = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND |
                           O_NONBLOCK | O_SYNC | O_DIRECT | O_DIRECTORY | O_NOFOLLOW | O_NOATIME |
@@ -32,138 +26,9 @@ constexpr int kReportedBits = O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DIR
                               O_NOFOLLOW | O_NOATIME | O_PATH | O_TMPFILE;
 constexpr int kLargeFile = 0100000;
 
-// A path or name as the request's bytes were at one moment.
-class PrivateText {
- public:
-  static constexpr std::size_t kMost = PATH_MAX - 1;
+}  // namespace
 
-  Result<std::string_view> copy(std::span<const std::byte> bytes) {
-    if (bytes.size() > kMost) return Errno{ENAMETOOLONG};
-    if (!bytes.empty()) std::memcpy(text_, bytes.data(), bytes.size());
-    const std::string_view text(text_, bytes.size());
-    if (text.find('\0') != std::string_view::npos) return kMalformed;
-    return text;
-  }
-
- private:
-  char text_[kMost + 1];
-};
-
-// The run of one call: what its decoding and answering share.
-class Run {
- public:
-  Run(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
-      KernelObjects& objects, ClientSession& session, const Call& call, Answer& answer)
-      : filesystems_(filesystems),
-        placeholders_(placeholders),
-        kept_files_(kept_files),
-        objects_(objects),
-        session_(session),
-        call_(call),
-        answer_(answer),
-        context_(session.caller->context()),
-        input_(call.input) {
-    context_.number = call.number;
-    context_.request = session.requests.fetch_add(1, std::memory_order_relaxed);
-  }
-
-  Result<void> run();
-  // The path that left its instance, if that is how the run failed.
-  bool left_instance();
-
- private:
-  // An object of the request: its filesystem, its location, and what keeps both alive.
-  struct Object {
-    AnyFilesystem* filesystem = nullptr;
-    ServiceOpenFilePtr base;
-    std::string outside;
-    PrivateText text;
-    Location location{std::string_view{}};
-  };
-
-  template <protocol::FitsRequest T>
-  T words() const {
-    T words;
-    std::memcpy(static_cast<void*>(&words), call_.words.data(), sizeof words);
-    return words;
-  }
-  template <protocol::FitsAnswer T>
-  Result<void> answer(const T& words) {
-    std::memcpy(answer_.words.data(), &words, sizeof words);
-    answer_.word_bytes = sizeof words;
-    return {};
-  }
-  Result<void> answer_word(std::uint64_t word) { return answer(word); }
-
-  Result<std::span<const std::byte>> take_input(std::uint64_t bytes) {
-    if (bytes > input_.size()) return kMalformed;
-    const auto taken = input_.first(bytes);
-    input_ = input_.subspan(bytes);
-    return taken;
-  }
-  Result<void> answer_text(std::string_view text) {
-    if (text.size() > call_.output.size()) return Errno{ENAMETOOLONG};
-    std::memcpy(call_.output.data(), text.data(), text.size());
-    answer_.output_bytes = static_cast<std::uint32_t>(text.size());
-    return {};
-  }
-  std::span<std::byte> output(std::uint64_t count) const {
-    return call_.output.first(std::min<std::uint64_t>(count, call_.output.size()));
-  }
-  static std::span<char> characters(std::span<std::byte> bytes) {
-    return {reinterpret_cast<char*>(bytes.data()), bytes.size()};
-  }
-
-  Result<ServiceOpenFilePtr> file(protocol::Handle handle) const {
-    ServiceOpenFilePtr file = session_.handles->find(handle);
-    if (file == nullptr) return Errno{EBADF};
-    return file;
-  }
-  Result<void> locate(const protocol::Target& target, Object& object);
-  Result<void> locate_two(const protocol::TwoTargetsRequest& request);
-  std::uint32_t instance_of(const Object& object) const {
-    return object.base != nullptr ? object.base->instance() : call_.instance;
-  }
-  std::string_view mount_of(const Object& object) const {
-    return filesystems_[instance_of(object)].path;
-  }
-  Result<std::string_view> path_of(const Object& object, std::string& room) const;
-  void keep(ServiceOpenFile& file, const Attributes& attributes, std::uint64_t placeholder);
-
-  Result<void> open();
-  Result<void> close();
-  Result<void> rename();
-  Result<void> read();
-  Result<void> write();
-  Result<void> seek();
-  Result<void> readdir();
-  Result<void> copy_range();
-  Result<void> setattr();
-  Result<void> make_node();
-  Result<void> unlink();
-  Result<void> symlink();
-  Result<void> xattr();
-  Result<void> lock();
-  Result<void> flags();
-  Result<void> inode_flags();
-  Result<void> path_of();
-  Result<void> map();
-  Result<void> hand_over();
-
-  const FilesystemTable& filesystems_;
-  Placeholders& placeholders_;
-  KeptFiles& kept_files_;
-  KernelObjects& objects_;
-  ClientSession& session_;
-  const Call& call_;
-  Answer& answer_;
-  Context context_;
-  std::span<const std::byte> input_;
-  Object from_;
-  Object to_;
-};
-
-Result<void> Run::locate(const protocol::Target& target, Object& object) {
+Result<void> Dispatcher::Run::locate(const protocol::Target& target, Object& object) {
   constexpr std::uint32_t kFlags = protocol::Target::kFollow | protocol::Target::kItself;
   if ((target.flags & ~kFlags) != 0) return kMalformed;
   LIBSERVICES_TRY(const auto bytes, take_input(target.path_bytes));
@@ -190,14 +55,14 @@ Result<void> Run::locate(const protocol::Target& target, Object& object) {
   return {};
 }
 
-Result<void> Run::locate_two(const protocol::TwoTargetsRequest& request) {
+Result<void> Dispatcher::Run::locate_two(const protocol::TwoTargetsRequest& request) {
   LIBSERVICES_CHECK_OK(locate(request.from, from_));
   LIBSERVICES_CHECK_OK(locate(request.to, to_));
   if (from_.filesystem != to_.filesystem) return Errno{EXDEV};
   return {};
 }
 
-bool Run::left_instance() {
+bool Dispatcher::Run::left_instance() {
   std::uint64_t which = 0;
   const std::string* outside = &from_.outside;
   if (outside->empty()) {
@@ -218,7 +83,7 @@ bool Run::left_instance() {
 
 // Of a request's object, from the root of its instance and as the request spells it; in `room`
 // unless it stands in the request.
-Result<std::string_view> Run::path_of(const Object& object, std::string& room) const {
+Result<std::string_view> Dispatcher::Run::path_of(const Object& object, std::string& room) const {
   const Location& location = object.location;
   if (location.itself) return Errno{EINVAL};
   if (location.base == nullptr || location.path.starts_with('/')) return location.path;
@@ -229,7 +94,8 @@ Result<std::string_view> Run::path_of(const Object& object, std::string& room) c
 }
 
 // For a service that may have to open it again.
-void Run::keep(ServiceOpenFile& file, const Attributes& attributes, std::uint64_t placeholder) {
+void Dispatcher::Run::keep(ServiceOpenFile& file, const Attributes& attributes,
+                           std::uint64_t placeholder) {
   if (!attributes.is_regular() && !attributes.is_directory()) return;
   std::string room;
   const Result<std::string_view> path = path_of(from_, room);
@@ -238,7 +104,7 @@ void Run::keep(ServiceOpenFile& file, const Attributes& attributes, std::uint64_
                              attributes));
 }
 
-Result<void> Run::rename() {
+Result<void> Dispatcher::Run::rename() {
   const auto request = words<protocol::TwoTargetsRequest>();
   LIBSERVICES_CHECK_OK(locate_two(request));
   if (request.mode > static_cast<std::uint32_t>(RenameMode::kExchange)) return kMalformed;
@@ -256,7 +122,7 @@ Result<void> Run::rename() {
   return {};
 }
 
-Result<void> Run::open() {
+Result<void> Dispatcher::Run::open() {
   const auto request = words<protocol::OpenRequest>();
   LIBSERVICES_CHECK_OK(locate(request.target, from_));
   const OpenFlags flags{static_cast<int>(request.flags) & kOpenBits};
@@ -297,7 +163,7 @@ Result<void> Run::open() {
   return answer(protocol::OpenAnswer{handle, flags_now, attributes->mode});
 }
 
-Result<void> Run::close() {
+Result<void> Dispatcher::Run::close() {
   const auto request = words<protocol::CloseRequest>();
   ServiceOpenFilePtr file = session_.handles->remove(request.handle);
   if (file == nullptr) return Errno{EBADF};
@@ -314,118 +180,7 @@ Result<void> Run::close() {
   return answer(protocol::CloseAnswer{held ? 1U : 0U});
 }
 
-Result<void> Run::read() {
-  const auto request = words<protocol::ReadRequest>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  const auto into = output(request.count);
-  if (into.size() > protocol::kReadPart && call_.copies != nullptr) {
-    context_.read_part = call_.copies->classes[ipc::class_of(into.size())].chunk_bytes;
-    if (context_.read_part != 0) context_.read_progress = call_.read_progress;
-  }
-  if (call_.repeats != 0 && request.offset == protocol::kCurrentOffset &&
-      file->last_move.number == call_.repeats) {
-    // It was read, and the answer was lost: the same bytes again.
-    LIBSERVICES_CHECK_OK(file->filesystem().lseek(
-        context_, file->file(), static_cast<std::int64_t>(file->last_move.before), SEEK_SET));
-  }
-  LIBSERVICES_TRY(const std::size_t count,
-                  request.offset == protocol::kCurrentOffset
-                      ? file->filesystem().read(context_, file->file(), into)
-                      : file->filesystem().pread(context_, file->file(), request.offset, into));
-  answer_.output_bytes = static_cast<std::uint32_t>(count);
-  return {};
-}
-
-Result<void> Run::write() {
-  const auto request = words<protocol::WriteRequest>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  if (call_.repeats != 0) {
-    const ServiceOpenFile::LastMove& last = file->last_move;
-    if (request.offset == protocol::kCurrentOffset && last.number == call_.repeats) {
-      return answer_word(last.after - last.before);  // it was written
-    }
-    // An append may have been written without a word of it: twice would be worse than an error.
-    if (file->file().flags().has(O_APPEND)) return Errno{EIO};
-  }
-  LIBSERVICES_TRY(const std::size_t count,
-                  request.offset == protocol::kCurrentOffset
-                      ? file->filesystem().write(context_, file->file(), input_)
-                      : file->filesystem().pwrite(context_, file->file(), request.offset, input_));
-  return answer_word(count);
-}
-
-Result<void> Run::seek() {
-  const auto request = words<protocol::SeekRequest>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  if (request.whence < SEEK_SET || request.whence > SEEK_HOLE) return Errno{EINVAL};
-  if (call_.repeats != 0 && file->last_move.number == call_.repeats) {
-    return answer_word(file->last_move.after);
-  }
-  LIBSERVICES_TRY(const std::uint64_t offset,
-                  file->filesystem().lseek(context_, file->file(), request.offset, request.whence));
-  if (request.whence == SEEK_SET) file->lost_its_place.store(false, std::memory_order_relaxed);
-  return answer_word(offset);
-}
-
-Result<void> Run::readdir() {
-  const auto request = words<protocol::ReaddirRequest>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  // Entries twice, or none of some: an error instead, until the listing is begun again.
-  if (file->lost_its_place.load(std::memory_order_relaxed)) return Errno{EIO};
-  const auto into = output(request.count);
-  std::size_t used = 0;
-  bool refused = false;
-  const auto sink = [&](const DirEntry& entry) {
-    constexpr std::size_t kName = offsetof(dirent64, d_name);
-    const std::size_t bytes = (kName + entry.name.size() + 1 + 7) & ~std::size_t{7};
-    alignas(8) char record[kName + NAME_MAX + 1 + 8] = {};
-    if (bytes > sizeof record || bytes > into.size() - used) {
-      refused = true;
-      return false;
-    }
-    const auto length = static_cast<std::uint16_t>(bytes);
-    std::memcpy(record + offsetof(dirent64, d_ino), &entry.inode, 8);
-    std::memcpy(record + offsetof(dirent64, d_off), &entry.cookie, 8);
-    std::memcpy(record + offsetof(dirent64, d_reclen), &length, 2);
-    std::memcpy(record + offsetof(dirent64, d_type), &entry.type, 1);
-    std::memcpy(record + kName, entry.name.data(), entry.name.size());
-    std::memcpy(into.data() + used, record, bytes);
-    used += bytes;
-    return true;
-  };
-  LIBSERVICES_CHECK_OK(file->filesystem().readdir(context_, file->file(), Listing::kNames, sink));
-  if (used == 0 && refused) return Errno{EINVAL};
-  answer_.output_bytes = static_cast<std::uint32_t>(used);
-  return answer_word(refused ? 0 : 1);
-}
-
-Result<void> Run::copy_range() {
-  const auto request = words<protocol::CopyRangeRequest>();
-  LIBSERVICES_TRY(const auto from, file(request.from));
-  LIBSERVICES_TRY(const auto to, file(request.to));
-  AnyFilesystem& filesystem = from->filesystem();
-  if (&filesystem != &to->filesystem()) return Errno{EXDEV};
-  const auto offset_of = [&](ServiceOpenFile& file, std::uint64_t asked) -> Result<std::uint64_t> {
-    if (asked != protocol::kCurrentOffset) return asked;
-    return filesystem.lseek(context_, file.file(), 0, SEEK_CUR);
-  };
-  LIBSERVICES_TRY(const std::uint64_t from_offset, offset_of(*from, request.from_offset));
-  LIBSERVICES_TRY(const std::uint64_t to_offset, offset_of(*to, request.to_offset));
-  LIBSERVICES_TRY(const std::uint64_t copied,
-                  filesystem.copy_range(context_, from->file(), from_offset, to->file(), to_offset,
-                                        request.length));
-  if (request.from_offset == protocol::kCurrentOffset) {
-    LIBSERVICES_CHECK_OK(filesystem.lseek(
-        context_, from->file(), static_cast<std::int64_t>(from_offset + copied), SEEK_SET));
-  }
-  if (request.to_offset == protocol::kCurrentOffset) {
-    LIBSERVICES_CHECK_OK(filesystem.lseek(context_, to->file(),
-                                          static_cast<std::int64_t>(to_offset + copied), SEEK_SET));
-  }
-  return answer_word(copied);
-}
-
-Result<void> Run::setattr() {
+Result<void> Dispatcher::Run::setattr() {
   auto request = words<protocol::SetattrRequest>();
   LIBSERVICES_CHECK_OK(locate(request.target, from_));
   using Changes = AttributeChanges;
@@ -442,7 +197,7 @@ Result<void> Run::setattr() {
   return from_.filesystem->setattr(context_, from_.location, request.changes);
 }
 
-Result<void> Run::make_node() {
+Result<void> Dispatcher::Run::make_node() {
   const auto request = words<protocol::MknodRequest>();
   LIBSERVICES_CHECK_OK(locate(request.target, from_));
   AnyFilesystem& filesystem = *from_.filesystem;
@@ -465,7 +220,7 @@ Result<void> Run::make_node() {
   return answer(protocol::OpenAnswer{handle, O_PATH, S_IFSOCK});
 }
 
-Result<void> Run::unlink() {
+Result<void> Dispatcher::Run::unlink() {
   LIBSERVICES_CHECK_OK(locate(words<protocol::UnlinkRequest>().target, from_));
   if (call_.operation == Operation::kRmdir) {
     return from_.filesystem->rmdir(context_, from_.location);
@@ -477,7 +232,7 @@ Result<void> Run::unlink() {
   return {};
 }
 
-Result<void> Run::symlink() {
+Result<void> Dispatcher::Run::symlink() {
   const auto request = words<protocol::SymlinkRequest>();
   LIBSERVICES_CHECK_OK(locate(request.target, from_));
   LIBSERVICES_TRY(const auto bytes, take_input(request.link_bytes));
@@ -486,7 +241,7 @@ Result<void> Run::symlink() {
   return from_.filesystem->symlink(context_, link, from_.location);
 }
 
-Result<void> Run::xattr() {
+Result<void> Dispatcher::Run::xattr() {
   const auto request = words<protocol::XattrRequest>();
   LIBSERVICES_CHECK_OK(locate(request.target, from_));
   LIBSERVICES_TRY(const auto name_bytes, take_input(request.name_bytes));
@@ -512,65 +267,7 @@ Result<void> Run::xattr() {
   return answer_word(size);
 }
 
-Result<void> Run::lock() {
-  const auto request = words<protocol::LockWords>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  if (request.owner > static_cast<std::uint32_t>(LockRequest::Owner::kFlock) ||
-      request.type > static_cast<std::uint32_t>(LockRequest::Type::kUnlock)) {
-    return kMalformed;
-  }
-  if (request.start > request.end) return Errno{EINVAL};
-  const LockRequest lock{.owner = static_cast<LockRequest::Owner>(request.owner),
-                         .type = static_cast<LockRequest::Type>(request.type),
-                         .start = request.start,
-                         .end = request.end};
-  if (call_.operation == Operation::kLock) {
-    LIBSERVICES_CHECK_OK(file->filesystem().lock(context_, file->file(), lock));
-    if (lock.type != LockRequest::Type::kUnlock) file->had_locks();
-    return {};
-  }
-  LIBSERVICES_TRY(const LockRequest held,
-                  file->filesystem().test_lock(context_, file->file(), lock));
-  return answer(protocol::LockWords{
-      .handle = request.handle,
-      .owner = request.owner,
-      .type = static_cast<std::uint32_t>(held.type),
-      .start = held.start,
-      .end = held.end,
-      // fcntl(2): -1 for a lock of an open file description.
-      .pid = held.process == 0 ? -1 : static_cast<std::int64_t>(held.process & kPidMask)});
-}
-
-Result<void> Run::map() {
-  const auto request = words<protocol::MapRequest>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  if (request.writes > 1) return kMalformed;
-  const Mapping mapping = request.writes != 0 ? Mapping::kWrites : Mapping::kReads;
-  LIBSERVICES_TRY(Descriptor lent,
-                  lend(file->filesystem(), context_, file->file(), mapping, kept_files_));
-  LIBSERVICES_TRY(const std::uint32_t number, session_.lent.put(std::move(lent)));
-  return answer_word(number);
-}
-
-Result<void> Run::hand_over() {
-  const auto request = words<protocol::HandOverRequest>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  fuse::Session* const mount = filesystems_[file->instance()].mount;
-  if (mount == nullptr) return Errno{EOPNOTSUPP};
-  return answer_text(mount->hand_over(file->shared_file()));
-}
-
-Result<void> Run::flags() {
-  const auto request = words<protocol::FlagsRequest>();
-  LIBSERVICES_TRY(const auto file, this->file(request.handle));
-  if (call_.operation == Operation::kSetFlags) {
-    file->file().set_flags(static_cast<int>(request.flags));
-    file->keep_flags();
-  }
-  return answer_word(reported_flags(file->file().flags()));
-}
-
-Result<void> Run::inode_flags() {
+Result<void> Dispatcher::Run::inode_flags() {
   const auto request = words<protocol::InodeFlagsRequest>();
   LIBSERVICES_CHECK_OK(locate(request.target, from_));
   if (request.flags.form > InodeFlags::Form::kExtended) return kMalformed;
@@ -582,14 +279,14 @@ Result<void> Run::inode_flags() {
   return answer(flags);
 }
 
-Result<void> Run::path_of() {
+Result<void> Dispatcher::Run::path_of() {
   const auto request = words<protocol::PathOfRequest>();
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   LIBSERVICES_TRY(const std::string path, file->filesystem().path_of(context_, file->file()));
   return answer_text(path);
 }
 
-Result<void> Run::run() {
+Result<void> Dispatcher::Run::run() {
   switch (call_.operation) {
     case Operation::kNothing:
       return {};
@@ -685,8 +382,6 @@ Result<void> Run::run() {
   }
   return kMalformed;
 }
-
-}  // namespace
 
 std::uint32_t reported_flags(OpenFlags flags) {
   const int bits = flags.bits & kReportedBits;

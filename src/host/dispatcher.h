@@ -107,6 +107,7 @@ class Dispatcher {
   Counts counts() const;
 
  private:
+  class Run;  // of one call (dispatcher_run.h)
   // One for some of the threads, so that counting costs no cache line that travels.
   struct alignas(64) Shard {
     std::array<std::atomic<std::uint64_t>, kOperations> requests{};

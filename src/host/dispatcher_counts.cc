@@ -8,14 +8,14 @@
 namespace libservices::host {
 
 const std::array<std::string_view, kOperations> kProtocolOperationNames = {
-    "nothing",         "open",        "close",    "read",
-    "write",           "seek",        "readdir",  "fsync",
-    "fallocate",       "copy_range",  "stat",     "setattr",
-    "access",          "statfs",      "mkdir",    "mknod",
-    "symlink",         "readlink",    "link",     "unlink",
-    "rmdir",           "rename",      "getxattr", "setxattr",
-    "listxattr",       "removexattr", "lock",     "test_lock",
-    "set_flags",       "get_flags",   "path_of",  "get_inode_flags",
+    "nothing",         "open",        "close",       "read",
+    "write",           "seek",        "readdir",     "fsync",
+    "fallocate",       "copy_range",  "stat",        "setattr",
+    "access",          "statfs",      "mkdir",       "mknod",
+    "symlink",         "readlink",    "link",        "unlink",
+    "rmdir",           "rename",      "getxattr",    "setxattr",
+    "listxattr",       "removexattr", "lock",        "test_lock",
+    "set_flags",       "get_flags",   "path_of",     "get_inode_flags",
     "set_inode_flags", "map",         "make_socket", "hand_over"};
 
 Dispatcher::Shard& Dispatcher::shard() {

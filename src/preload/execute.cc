@@ -73,7 +73,7 @@ long run_kernel(long directory, const char* path, char* const* arguments, char* 
                 int flags) {
   if (client::state.watched) {
     // A search along PATH tries many that are not there.
-    const bool itself = path != nullptr && path[0] == '\0';
+    const bool itself = path != nullptr && client::check_text(path) == 0 && path[0] == '\0';
     if (itself || raw::syscall(SYS_faccessat, directory, path, X_OK) == 0) write_report();
   }
   return flags == 0 && directory == AT_FDCWD
@@ -147,6 +147,7 @@ const char* obstacle_in(int file, int depth = 0) {
 
 // The same of a program of the kernel's.
 const char* obstacle_at(int directory, const char* path, int flags) {
+  if (client::check_text(path) != 0) return nullptr;
   const bool itself = (flags & AT_EMPTY_PATH) != 0 && path[0] == '\0';
   const long file = itself ? calls::dup(directory)
                            : raw::syscall(SYS_openat, directory, path, O_RDONLY | O_CLOEXEC, 0);

@@ -3,8 +3,10 @@
 #
 # A program that prints what calls give prints the same in a plain directory and on mounts, where
 # it runs strictly: nothing that it does is refused.
-# usage: same_test.sh LIBSERVICES PRELOAD_LIBRARY PROGRAM [ARGUMENT...]
+# usage: same_test.sh [--root] LIBSERVICES PRELOAD_LIBRARY PROGRAM [ARGUMENT...]
 set -u
+for_root=no
+[ "$1" != --root ] || { for_root=yes; shift; }
 libservices=$(realpath "$1")
 LIBSERVICES_PRELOAD=$(realpath "$2")
 export LIBSERVICES_PRELOAD
@@ -12,9 +14,11 @@ program=$(realpath "$3")
 shift 3
 # shellcheck source=../support/checks.sh
 . tests/support/checks.sh
+[ $for_root = no ] || [ "$(id -u)" = 0 ] || skip 'only root may change its user'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/plain" "$work/upper" "$work/lower" "$work/local"
+chmod 755 "$work"
 
 (cd "$work/plain" && timeout 120 "$program" "$@") >"$work/expected" 2>&1
 same 'the program ends well in a plain directory' 0 $?

@@ -11,15 +11,27 @@ last line
 wq
 END
 head -1 documents/book; tail -1 documents/book; head -1 documents/book~; ls -A documents
-vim.tiny -u NONE -N -es -c 'set backup backupcopy=yes backupext=.kept backupdir=. backupskip=' -c '1s/$/ end/' -c 'w' -c 'e code/extra1.c' -c 'w' -c 'qa' code/answer.c; tail -1 code/answer.c; cat code/answer.c.kept | tail -1; stat -c '%a %h' code/answer.c
-vim.tiny -u NONE -N -es -c 'w! >>documents/old/list' -c 'w! copy' -c 'saveas saved' -c 'r !echo from a shell' -c 'w' -c 'qa!' script || echo "status $?"; cat copy saved documents/old/list; stat -c %a saved
+vim.tiny -u NONE -N -es -c 'set backup backupcopy=yes backupext=.kept backupdir=. backupskip=' -c '1s/$/ end/' -c 'w' -c 'e code/extra1.c' -c 'w' -c 'qa' code/answer.c
+tail -1 code/answer.c; cat code/answer.c.kept | tail -1; stat -c '%a %h' code/answer.c
+vim.tiny -u NONE -N -es -c 'w! >>documents/old/list' -c 'w! copy' -c 'saveas saved' -c 'r !echo from a shell' -c 'w' -c 'qa!' script || echo "status $?"
+cat copy saved documents/old/list; stat -c %a saved
 # A swap file left by one who was killed, and recovered from.
 away=$(mktemp -d /tmp/libservices-programs.XXXXXX); trap 'rm -rf "$away"' EXIT; mkfifo "$away/keys"; exec 9<>"$away/keys"
-printf '#!/bin/sh\necho $$ >"$HOME/pid"\nexec vim.tiny -u NONE -N -c "set updatecount=1 updatetime=10" large2\n' >"$HOME/edit"; timeout 8 script -qec "sh $HOME/edit" /dev/null <&9 >/dev/null 2>&1 &
-printf 'isome text' >&9; for i in {1..200}; do [ -e .large2.swp ] && break; sleep 0.05; done; printf '\033' >&9; for i in {1..200}; do grep -qa 'some text' .large2.swp && break; sleep 0.05; done; kill -9 "$(cat "$HOME/pid")"; sleep 0.2; kill $! 2>/dev/null; wait $! 2>/dev/null; exec 9>&-
+printf '#!/bin/sh\necho $$ >"$HOME/pid"\nexec vim.tiny -u NONE -N -c "set updatecount=1 updatetime=10" large2\n' >"$HOME/edit"
+timeout 8 script -qec "sh $HOME/edit" /dev/null <&9 >/dev/null 2>&1 &
+printf 'isome text' >&9; for i in {1..200}; do [ -e .large2.swp ] && break; sleep 0.05; done
+printf '\033' >&9; for i in {1..200}; do grep -qa 'some text' .large2.swp && break; sleep 0.05; done
+kill -9 "$(cat "$HOME/pid")"; sleep 0.2; kill $! 2>/dev/null; wait $! 2>/dev/null; exec 9>&-
 [ -e .large2.swp ] && echo swap; vim.tiny -u NONE -N -es -r large2 -c 'w! recovered' -c 'qa!' || true; cat recovered; rm -f .large2.swp
 keys() { sleep 0.4; for k in "$@"; do printf '%b' "$k"; sleep 0.15; done; sleep 0.3; }
 keys 'typed\r' '\017' '\r' '\030' | timeout 8 script -qec 'nano -I -B documents/new' /dev/null >/dev/null; cat documents/new
-keys '\013' 'first\r' '\017' '\r' '\030' | timeout 8 script -qec 'nano -I -B -G documents/old/list' /dev/null >/dev/null; cat documents/old/list; cat documents/old/list~ | head -1; ls -A documents/old
-ssh-keygen -q -t ed25519 -N '' -C c -f key; stat -c '%a %n' key key.pub; ssh-keygen -y -f key | cmp - <(cut -d' ' -f1-2 key.pub | sed 's/$/ c/') && echo pair; ssh-keygen -q -p -P '' -N secret -f key; ssh-keygen -y -P wrong -f key 2>&1 | cut -d: -f1; echo y | ssh-keygen -q -t rsa -b 2048 -N '' -f key >/dev/null; ssh-keygen -l -f key.pub | cut -d' ' -f1; ssh-keygen -q -s key -I id -n root key.pub; ls key*; ssh-keygen -Y sign -q -f key -n file script; ssh-keygen -q -H -f home/hosts 2>/dev/null || true; echo 'host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJh0' >hosts; ssh-keygen -q -R host -f hosts 2>&1 | wc -l
+keys '\013' 'first\r' '\017' '\r' '\030' | timeout 8 script -qec 'nano -I -B -G documents/old/list' /dev/null >/dev/null
+cat documents/old/list; cat documents/old/list~ | head -1; ls -A documents/old
+ssh-keygen -q -t ed25519 -N '' -C c -f key; stat -c '%a %n' key key.pub
+ssh-keygen -y -f key | cmp - <(cut -d' ' -f1-2 key.pub | sed 's/$/ c/') && echo pair
+ssh-keygen -q -p -P '' -N secret -f key; ssh-keygen -y -P wrong -f key 2>&1 | cut -d: -f1
+echo y | ssh-keygen -q -t rsa -b 2048 -N '' -f key >/dev/null; ssh-keygen -l -f key.pub | cut -d' ' -f1
+ssh-keygen -q -s key -I id -n root key.pub; ls key*; ssh-keygen -Y sign -q -f key -n file script
+ssh-keygen -q -H -f home/hosts 2>/dev/null || true
+echo 'host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJh0' >hosts; ssh-keygen -q -R host -f hosts 2>&1 | wc -l
 rm -rf key* home script.sig hosts*

@@ -9,6 +9,7 @@ for module in ${MODULES-test_os test_io test_shutil test_tempfile test_posix tes
     *) left= ;;
   esac
   # shellcheck disable=SC2086  # a list of words
-  python3 -m test --quiet --tempdir "$TMPDIR" -i '*splice*' -i '*mmap*' $left $module 2>&1 | grep -E '^(FAIL|ERROR|test .* (failed|crashed))' | sort | uniq || true; echo $module
+python3 -m test --quiet --tempdir "$TMPDIR" -i '*splice*' -i '*mmap*' $left $module 2>&1 | grep -E '^(FAIL|ERROR|test .* (failed|crashed))' | sort | uniq || true
+echo $module
 done
 cd ..; rm -rf tmp work
