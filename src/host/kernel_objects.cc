@@ -156,7 +156,7 @@ void KernelObjects::take_rights(const std::string& name, const Attributes& objec
       ::fchownat(directory, name.c_str(), object.uid, object.gid, AT_SYMLINK_NOFOLLOW) != 0) {
     mode = 0666;
   }
-  if ((now.st_mode & 0777U) != mode) ::fchmodat(directory, name.c_str(), mode, 0);
+  if ((now.st_mode & 0777U) != mode) (void)!::fchmodat(directory, name.c_str(), mode, 0);
   std::array<std::byte, 4096> list;
   Context all = context;
   all.caller = {};
