@@ -123,7 +123,7 @@ static void errors(int copied) {
 
 static void private_mappings(int copied) {
   const int file = made("private", "one", 3 * kPage);
-  pwrite(file, "three", 5, 2 * kPage);
+  CHECK(pwrite(file, "three", 5, 2 * kPage) == 5);
   char* const at = map(file, 3 * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
   CHECK(strcmp(at, "one") == 0 && strcmp(at + 2 * kPage, "three") == 0);
   memcpy(at, "own", 3);
