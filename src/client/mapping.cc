@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "src/client/calls.h"
+#include "src/client/paths.h"
 #include "src/client/request.h"
 #include "src/client/state.h"
 
@@ -82,15 +83,8 @@ long fill(long memory, int descriptor, std::size_t size, off_t offset) {
 }
 
 long open_anew(long descriptor) {
-  char path[] = "/proc/self/fd/          ";
-  char digits[10];
-  int count = 0;
-  for (long rest = descriptor; rest != 0 || count == 0; rest /= 10) {
-    digits[count++] = static_cast<char>('0' + rest % 10);
-  }
-  char* end = path + sizeof "/proc/self/fd/" - 1;
-  while (count > 0) *end++ = digits[--count];
-  *end = '\0';
+  NumberPath path;
+  (void)path_by_number(static_cast<int>(descriptor), path);
   return raw::syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 }
 

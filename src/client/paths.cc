@@ -166,23 +166,39 @@ bool skip(const char*& text, const char* prefix) {
 // A name in a directory of the kernel that is open: it may lead into a mount.
 long resolve_below(int directory, const char* path, Place& place) {
   if (mounts().count == 0 || (!begins_like_mount(path) && !has_dot_dot(path))) return 0;
-  char link[32] = "/proc/self/fd/";
-  char digits[12];
-  std::size_t count = 0;
-  for (int rest = directory; rest != 0 || count == 0; rest /= 10) {
-    digits[count++] = static_cast<char>('0' + rest % 10);
-  }
-  for (std::size_t i = 0; i < count; ++i) link[14 + i] = digits[count - 1 - i];
-  const long bytes = raw::syscall(SYS_readlink, link, place.text, kPathBytes);
-  if (bytes <= 0 || place.text[0] != '/') return 0;
+  char name[kPathBytes];
+  const long bytes = name_of(directory, name);
+  if (bytes <= 0 || name[0] != '/') return 0;
   const std::size_t length = length_of(path);
   if (static_cast<std::size_t>(bytes) + 1 + length >= sizeof place.text) return 0;
+  __builtin_memcpy(place.text, name, static_cast<std::size_t>(bytes));
   place.text[bytes] = '/';
   __builtin_memcpy(place.text + bytes + 1, path, length + 1);
   return match(place.text, place) ? 1 : 0;
 }
 
 }  // namespace
+
+std::size_t path_by_number(int descriptor, NumberPath& path) {
+  constexpr char kByNumber[] = "/proc/self/fd/";
+  char digits[10];
+  std::size_t count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + descriptor % 10);
+    descriptor /= 10;
+  } while (descriptor != 0);
+  std::size_t length = sizeof kByNumber - 1;
+  __builtin_memcpy(path, kByNumber, length);
+  while (count != 0) path[length++] = digits[--count];
+  path[length] = '\0';
+  return length;
+}
+
+long name_of(int descriptor, char (&into)[kPathBytes]) {
+  NumberPath path;
+  (void)path_by_number(descriptor, path);
+  return raw::syscall(SYS_readlinkat, AT_FDCWD, path, into, sizeof into);
+}
 
 OwnLink own_link(const char* path) {
   OwnLink found;
@@ -305,18 +321,6 @@ long mount_path(std::uint32_t instance, char* into, std::size_t size) {
     return static_cast<long>(bytes);
   }
   return -ENOENT;
-}
-
-long name_of(int descriptor, char (&into)[kPathBytes]) {
-  char link[32] = "/proc/self/fd/";
-  char digits[12];
-  int count = 0;
-  for (int rest = descriptor; count == 0 || rest != 0; rest /= 10) {
-    digits[count++] = static_cast<char>('0' + rest % 10);
-  }
-  char* at = link + __builtin_strlen(link);
-  while (count > 0) *at++ = digits[--count];
-  return raw::syscall(SYS_readlinkat, AT_FDCWD, link, into, sizeof into);
 }
 
 namespace {

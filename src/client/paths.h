@@ -49,6 +49,9 @@ long place_of(OpenRecord& record, int descriptor, Place& place);
 void forget_kernel_directory();
 // The process's root is now what was `path` from the one before; 0 bytes: no mount lies below.
 void take_root(const char* path, std::size_t bytes);
+// A descriptor's own path, /proc/self/fd/N, with a NUL: its length without.
+using NumberPath = char[sizeof "/proc/self/fd/" + 10];
+std::size_t path_by_number(int descriptor, NumberPath& path);
 // The path that the kernel knows of a descriptor; its length without a NUL, or -errno.
 long name_of(int descriptor, char (&into)[kPathBytes]);
 

@@ -12,24 +12,7 @@
 namespace libservices::client {
 namespace {
 
-constexpr char kByNumber[] = "/proc/self/fd/";
-using ByNumber = char[sizeof kByNumber + 10];
 using protocol::SocketRequestType;
-
-// Its length.
-std::size_t write_path(int descriptor, ByNumber& path) {
-  char digits[10];
-  std::size_t count = 0;
-  do {
-    digits[count++] = static_cast<char>('0' + descriptor % 10);
-    descriptor /= 10;
-  } while (descriptor != 0);
-  __builtin_memcpy(path, kByNumber, sizeof kByNumber - 1);
-  std::size_t length = sizeof kByNumber - 1;
-  while (count != 0) path[length++] = digits[--count];
-  path[length] = '\0';
-  return length;
-}
 
 // An O_PATH descriptor of what stands for the object at `place`, one of the library's own.
 long find_object(const Place& place, bool follow, SocketRequestType type, std::uint32_t mode,
@@ -62,8 +45,8 @@ long open_fifo(const Place& place, int flags, Rest& rest) {
   const long found =
       find_object(place, (flags & O_NOFOLLOW) == 0, SocketRequestType::kFindFifo, mode, rest);
   if (found < 0) return found;
-  ByNumber path;
-  write_path(static_cast<int>(found), path);
+  NumberPath path;
+  path_by_number(static_cast<int>(found), path);
   const long opened = raw::syscall(SYS_openat, AT_FDCWD, path,
                                    flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW), 0);
   close_own(static_cast<int>(found));
@@ -124,8 +107,8 @@ long KernelAddress::find(const Place& place, Rest& rest) {
   if (found < 0) return found;
   descriptor_ = static_cast<int>(found);
   own_.sun_family = AF_UNIX;
-  ByNumber path;
-  const std::size_t length = write_path(descriptor_, path);
+  NumberPath path;
+  const std::size_t length = path_by_number(descriptor_, path);
   __builtin_memcpy(own_.sun_path, path, length + 1);
   address_ = &own_;
   size_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length + 1);
