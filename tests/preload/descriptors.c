@@ -25,6 +25,8 @@
 #include <unistd.h>
 #include <wchar.h>
 
+#include "tests/preload/say.h"
+
 // A system call that no library sees.
 static long kernel(long number, long a, long b, long c) {
   long result = number;
@@ -32,13 +34,6 @@ static long kernel(long number, long a, long b, long c) {
   if (result >= 0) return result;
   errno = (int)-result;
   return -1;
-}
-
-#define SAY(expression) (errno = 0, say(#expression, (long)(expression)))
-static void say(const char *what, long result) {
-  const int error = errno;
-  printf("%s = %ld%s%s\n", what, result, result < 0 ? " " : "", result < 0 ? strerror(error) : "");
-  fflush(stdout);
 }
 
 static int run_child(void (*work)(int), int argument) {

@@ -20,12 +20,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#define SAY(expression) (errno = 0, say(#expression, (long)(expression)))
-static void say(const char *what, long result) {
-  const int error = errno;
-  printf("%s = %ld%s%s\n", what, result, result < 0 ? " " : "", result < 0 ? strerror(error) : "");
-  fflush(stdout);
-}
+#include "tests/preload/say.h"
 
 enum { kPage = 4096, kMany = 40 };
 

@@ -16,12 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAY(expression) (errno = 0, say(#expression, (long)(expression)))
-static void say(const char *what, long result) {
-  const int error = errno;
-  printf("%s = %ld%s%s\n", what, result, result < 0 ? " " : "", result < 0 ? strerror(error) : "");
-  fflush(stdout);
-}
+#include "tests/preload/say.h"
+
 /* An open: whether, not which number. */
 #define OPENED(file, expression) (errno = 0, file = (expression), say(#expression, file < 0 ? -1 : 0))
 

@@ -21,15 +21,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/preload/say.h"
+
 static char here[PATH_MAX];
 static const char *program;
-
-#define SAY(expression) (errno = 0, say(#expression, (long)(expression)))
-static void say(const char *what, long result) {
-  const int error = errno;
-  printf("%s = %ld%s%s\n", what, result, result < 0 ? " " : "", result < 0 ? strerror(error) : "");
-  fflush(stdout);
-}
 
 static socklen_t address_of(struct sockaddr_un *address, const char *path) {
   memset(address, 0, sizeof *address);

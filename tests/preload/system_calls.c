@@ -21,18 +21,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-static void say(const char* what, long result) {
-  if (result < 0) {
-    printf("%s = %ld %s\n", what, result, strerror(errno));
-  } else {
-    printf("%s = %ld\n", what, result);
-  }
-}
-#define SAY(call)             \
-  do {                        \
-    errno = 0;                \
-    say(#call, (long)(call)); \
-  } while (0)
+#include "tests/preload/say.h"
 
 static char big[200000];
 
