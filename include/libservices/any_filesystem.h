@@ -24,6 +24,7 @@
 #include "libservices/change_listener.h"
 #include "libservices/context.h"
 #include "libservices/dir_entry.h"
+#include "libservices/event_listener.h"
 #include "libservices/open_file.h"
 #include "libservices/result.h"
 
@@ -143,6 +144,14 @@ class AnyFilesystem {
   virtual bool is_mapped(OpenFile&) const { return false; }
   // One, for as long as the filesystem runs. Before any call; null: none.
   virtual void set_listener(ChangeListener*) {}
+  // The same for events, of what is watched alone.
+  virtual void set_event_listener(EventListener*) {}
+  // From now on, until `unwatch`, the listener hears what happens to the file's object and, of a
+  // directory, to its entries. Those that it has now are given to `entries`: no event of one comes
+  // before, and none is missed behind. The file must be kept meanwhile; O_PATH will do.
+  // ERRORS: EOPNOTSUPP without a listener, and those of a listing.
+  virtual Result<void> watch(const Context&, OpenFile&, EntrySink) { return Errno{EOPNOTSUPP}; }
+  virtual void unwatch(OpenFile&) {}
   // How long answers about names and attributes stay true.
   virtual Coherence coherence() const { return {}; }
 

@@ -196,6 +196,11 @@ class Filesystem {
   void remember_mapped(std::optional<std::uint64_t> inode) { tree_.remember_mapped(inode); }
   bool is_mapped(OpenFile& file) const { return content_.is_mapped(file); }
   void set_listener(ChangeListener* listener) { tree_.set_listener(listener); }
+  void set_event_listener(EventListener* listener) { tree_.events().set_listener(listener); }
+  Result<void> watch(const Context& context, OpenFile& file, EntrySink entries) {
+    return tree_.watch(context, state(file).inode, entries);
+  }
+  void unwatch(OpenFile& file) { tree_.unwatch(*state(file).inode); }
   Coherence coherence() const { return tree_.coherence(); }
 
   Result<std::string> path_of(const Context&, OpenFile& file) {
@@ -225,6 +230,7 @@ class Filesystem {
                       location.base != nullptr ? state(*location.base).inode : kNone, kind);
   }
 
+  void tell_changes(const typename T::Object& inode, const AttributeChanges& changes);
   Result<void> may_use_xattr(const Context&, const typename T::Here&, std::string_view name,
                              internal::XattrUse);
   Result<std::size_t> get_list(const Context&, const typename T::Here&, std::string_view name,

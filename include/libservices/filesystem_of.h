@@ -120,6 +120,11 @@ class FilesystemOf final : public AnyFilesystem {
   void remember_mapped(std::optional<std::uint64_t> inode) override { fs_.remember_mapped(inode); }
   bool is_mapped(OpenFile& file) const override { return fs_.is_mapped(file); }
   void set_listener(ChangeListener* listener) override { fs_.set_listener(listener); }
+  void set_event_listener(EventListener* listener) override { fs_.set_event_listener(listener); }
+  Result<void> watch(C c, OpenFile& file, EntrySink entries) override {
+    return fs_.watch(c, file, entries);
+  }
+  void unwatch(OpenFile& file) override { fs_.unwatch(file); }
   Coherence coherence() const override { return fs_.coherence(); }
   Result<std::string> path_of(C c, OpenFile& file) override { return fs_.path_of(c, file); }
   FilesystemCounters counters() const override { return fs_.counters(); }

@@ -129,6 +129,9 @@ long sendto(int socket, const void* bytes, std::size_t count, int flags, const v
 long sendmsg(int socket, const msghdr* message, int flags);
 long sendmmsg(int socket, mmsghdr* messages, unsigned count, int flags);
 
+// Of the shadow that the service has for an object of a mount (special.cc).
+long inotify_add_watch(int notifier, const char* path, std::uint32_t mask);
+
 // Whether a path leads into a mount, as far as its text tells: 1, 0, or -errno.
 long is_ours(int directory, const char* path);
 bool is_ours(int descriptor);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -117,6 +118,30 @@ long KernelAddress::find(const Place& place, Rest& rest) {
 
 KernelAddress::~KernelAddress() { close_own(descriptor_); }
 
+namespace {
+
+// Of the shadow of the object at `place` (src/host/watches.h).
+long watch_object(const Place& place, int notifier, std::uint32_t mask, Rest& rest) {
+  const bool follow = (mask & IN_DONT_FOLLOW) == 0;
+  for (;;) {
+    const long found = find_object(place, follow, SocketRequestType::kWatch, 0, rest);
+    if (found < 0) return found;
+    const int shadow = static_cast<int>(found);
+    NumberPath path;
+    path_by_number(shadow, path);
+    const long watch = raw::syscall(SYS_inotify_add_watch, notifier, path, mask & ~IN_DONT_FOLLOW);
+    // It may have gone, with its object or since nobody watched it, before the watch was there.
+    struct stat status;
+    const bool lives = raw::syscall(SYS_newfstatat, shadow, "", &status, AT_EMPTY_PATH) == 0 &&
+                       status.st_nlink != 0;
+    close_own(shadow);
+    if (watch < 0 || lives) return watch;
+    raw::syscall(SYS_inotify_rm_watch, notifier, watch);
+  }
+}
+
+}  // namespace
+
 namespace calls {
 namespace {
 
@@ -181,6 +206,17 @@ long connect(int socket, const void* address, socklen_t size) {
   const KernelAddress known(socket, address, size);
   if (known.error() != 0) return known.error();
   return raw::syscall(SYS_connect, socket, known.get(), known.size());
+}
+
+long inotify_add_watch(int notifier, const char* path, std::uint32_t mask) {
+  if (is_ours(notifier)) return -EINVAL;
+  return with_path(
+      AT_FDCWD, path,
+      [&](const Place& place, Rest& rest) { return watch_object(place, notifier, mask, rest); },
+      [&](int, const char* outside) {
+        return raw::syscall(SYS_inotify_add_watch, notifier, outside, mask);
+      },
+      (mask & IN_DONT_FOLLOW) == 0);
 }
 
 long sendto(int socket, const void* bytes, std::size_t count, int flags, const void* address,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sockets and fifos of a mount: the kernel's own that stand for them. The service is asked for an
-// O_PATH descriptor (src/protocol/placeholder.h), and the call goes on in the kernel by
-// /proc/self/fd, so that it waits and is interrupted there.
+// Sockets, fifos and watched objects of a mount: the kernel's own that stand for them. The service
+// is asked for an O_PATH descriptor (src/protocol/placeholder.h), and the call goes on in the kernel
+// by /proc/self/fd, so that it waits and is interrupted there.
 #ifndef LIBSERVICES_SRC_CLIENT_SPECIAL_H_
 #define LIBSERVICES_SRC_CLIENT_SPECIAL_H_
 

@@ -12,6 +12,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "src/fuse/session.h"
 #include "src/host/dispatcher_run.h"
+#include "src/host/watches.h"
 
 namespace libservices::host {
 namespace {
@@ -116,6 +117,7 @@ Result<void> Dispatcher::Run::rename() {
   const Result<std::string_view> to = path_of(to_, to_room);
   if (from.ok() && to.ok() && mode != RenameMode::kExchange) {
     kept_files_.renamed(mount_of(from_), *from, *to);
+    watches_.renamed(mount_of(from_), *from, *to);
   }
   return {};
 }
@@ -394,7 +396,7 @@ void Dispatcher::run(ClientSession& session, const Call& call, Answer& answer) n
     counted.requests[number].fetch_add(1, std::memory_order_relaxed);
   }
   try {
-    Run run(filesystems_, placeholders_, kept_files_, objects_, session, call, answer);
+    Run run(filesystems_, placeholders_, kept_files_, objects_, watches_, session, call, answer);
     const Result<void> result = run.run();
     if (result.ok()) return;
     if (result.error() == Errno{EXDEV} && run.left_instance()) return;

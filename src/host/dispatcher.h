@@ -36,6 +36,8 @@ class Session;
 
 namespace libservices::host {
 
+class Watches;
+
 // A filesystem of the service, and where it is mounted.
 struct Instance {
   std::string path;
@@ -91,11 +93,12 @@ extern const std::array<std::string_view, kOperations> kProtocolOperationNames;
 class Dispatcher {
  public:
   Dispatcher(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
-             KernelObjects& objects)
+             KernelObjects& objects, Watches& watches)
       : filesystems_(filesystems),
         placeholders_(placeholders),
         kept_files_(kept_files),
-        objects_(objects) {}
+        objects_(objects),
+        watches_(watches) {}
 
   void run(ClientSession& session, const Call& call, Answer& answer) noexcept;
 
@@ -120,6 +123,7 @@ class Dispatcher {
   Placeholders& placeholders_;
   KeptFiles& kept_files_;
   KernelObjects& objects_;
+  Watches& watches_;
   std::array<Shard, 16> shards_;
 };
 

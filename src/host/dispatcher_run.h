@@ -43,11 +43,13 @@ class PrivateText {
 class Dispatcher::Run {
  public:
   Run(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
-      KernelObjects& objects, ClientSession& session, const Call& call, Answer& answer)
+      KernelObjects& objects, Watches& watches, ClientSession& session, const Call& call,
+      Answer& answer)
       : filesystems_(filesystems),
         placeholders_(placeholders),
         kept_files_(kept_files),
         objects_(objects),
+        watches_(watches),
         session_(session),
         call_(call),
         answer_(answer),
@@ -144,6 +146,7 @@ class Dispatcher::Run {
   Placeholders& placeholders_;
   KeptFiles& kept_files_;
   KernelObjects& objects_;
+  Watches& watches_;
   ClientSession& session_;
   const Call& call_;
   Answer& answer_;

@@ -29,6 +29,7 @@
 #include "src/host/run_directory.h"
 #include "src/host/sessions.h"
 #include "src/host/status_server.h"
+#include "src/host/watches.h"
 
 namespace libservices {
 namespace {
@@ -58,11 +59,13 @@ class Host::Running {
         kept_files_(config.run_directory),
         placeholders_(config.run_directory + "/placeholders"),
         objects_(config.run_directory + "/objects"),
-        sessions_(filesystems_, placeholders_, kept_files_, objects_,
+        watches_(filesystems_, config.run_directory + "/watched",
+                 {.all_users = config.clients == HostConfig::Clients::kAllUsers}),
+        sessions_(filesystems_, placeholders_, kept_files_, objects_, watches_,
                   {.sessions = config.most_sessions,
                    .open_files = config.most_open_files,
                    .placeholders = config.most_open_files}),
-        dispatcher_(filesystems_, placeholders_, kept_files_, objects_),
+        dispatcher_(filesystems_, placeholders_, kept_files_, objects_, watches_),
         transport_(dispatcher_, sessions_),
         mount_table_(config.run_directory) {}
 
@@ -85,6 +88,7 @@ class Host::Running {
   host::KeptFiles kept_files_;  // outlives every open file
   host::Placeholders placeholders_;
   host::KernelObjects objects_;
+  host::Watches watches_;
   host::Sessions sessions_;
   host::Dispatcher dispatcher_;
   host::RcqbTransport transport_;
@@ -120,6 +124,7 @@ absl::Status Host::Running::start(const Catalog& catalog) {
   if (absl::Status begun = placeholders_.start(); !begun.ok()) return begun;
   if (absl::Status begun = kept_files_.start(); !begun.ok()) return begun;
   if (absl::Status begun = objects_.start(); !begun.ok()) return begun;
+  if (absl::Status begun = watches_.start(); !begun.ok()) return begun;
   std::random_device random;
   const std::uint64_t number = (std::uint64_t{random()} << 32U) | random();
   // One that cannot be used makes copies slower, and status says why.
@@ -157,6 +162,7 @@ absl::Status Host::Running::start(const Catalog& catalog) {
                    : nullptr);
     if (fuse_mounts_.back() != nullptr) filesystems_[i].mount = &fuse_mounts_.back()->session();
   }
+  watches_.adopt();
   if (absl::Status begun = sessions_.start(number); !begun.ok()) return begun;
   const mode_t socket_mode = all_users ? 0666 : 0600;
   if (absl::Status begun =
@@ -194,13 +200,15 @@ void Host::Running::watch() {
                      {status_server_.news(), POLLIN, 0},
                      {wake_.get(), POLLIN, 0}};
   while (!stopping_.load(std::memory_order_relaxed)) {
-    if (::poll(events, std::size(events), -1) <= 0) continue;
+    const int ready = ::poll(events, std::size(events), static_cast<int>(watches_.wait().count()));
+    watches_.sweep_if_due();
+    if (ready <= 0) continue;
     if (events[0].revents != 0) {
       for (const host::ServiceOpenFilePtr& file : placeholders_.collect()) {
         host::end_everywhere(file);
       }
     }
-    if (events[1].revents != 0) sessions_.collect_dead();
+    if (events[1].revents != 0 && sessions_.collect_dead()) watches_.processes_ended();
     if (events[2].revents != 0) status_server_.answer(status());
     if (events[3].revents != 0) {
       std::uint64_t times = 0;
@@ -225,6 +233,7 @@ absl::Status Host::Running::stop() {
   for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
   placeholders_.release_all();
   fuse_mounts_.clear();
+  watches_.stop();
   while (started_filesystems_ > 0) {
     --started_filesystems_;
     filesystems_[started_filesystems_].partial_files.reset();
@@ -235,6 +244,7 @@ absl::Status Host::Running::stop() {
   mount_table_.remove();
   kept_files_.remove();
   objects_.remove();
+  watches_.remove();
   run_directory_.remove();
   return result;
 }
@@ -295,6 +305,7 @@ std::string Host::Running::status() const {
       {"sessions", std::move(sessions)},
       {"open_files", open_files},
       {"locks", locks},
+      {"watched_objects", watches_.count()},
       {"placeholders", {{"given", placeholders_.given()}, {"bound", placeholders_.bound()}}},
       {"requests", all_requests},
       {"requests_by_operation", std::move(requests)},

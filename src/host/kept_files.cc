@@ -164,6 +164,12 @@ void KeptFiles::free(std::uint32_t index) {
   free_.push_back(index);
 }
 
+std::string KeptFiles::path_at(std::uint32_t index) const {
+  std::lock_guard lock(mutex_);
+  const Slot& slot = slots_[index];
+  return std::string(slot.text + slot.mount_bytes, slot.path_bytes);
+}
+
 void KeptFiles::renamed(std::string_view mount, std::string_view from, std::string_view to) {
   std::lock_guard lock(mutex_);
   for (std::uint32_t i = 0; i < used_; ++i) {

@@ -52,6 +52,8 @@ class KeptFiles {
     void set_flags(OpenFlags flags) const {
       if (owner_ != nullptr) owner_->slots_[index_].flags = flags.bits;
     }
+    // Where it was found; empty without an entry.
+    std::string path() const { return owner_ != nullptr ? owner_->path_at(index_) : std::string(); }
     // Locks are not kept: who had one learns from an error that it is gone.
     void had_locks() const {
       if (owner_ != nullptr) owner_->slots_[index_].had_locks.store(1, std::memory_order_relaxed);
@@ -142,6 +144,7 @@ class KeptFiles {
   static constexpr std::size_t kBytes = sizeof(Head) + kSlots * sizeof(Slot);
 
   void free(std::uint32_t index);
+  std::string path_at(std::uint32_t index) const;
   std::optional<std::uint32_t> take_slot();
   void take_over();
   Head& head() const { return *static_cast<Head*>(memory_); }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "src/host/kernel_objects.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>
@@ -18,7 +17,7 @@
 #include <vector>
 
 #include "src/host/error_status.h"
-#include "src/protocol/mount_table.h"
+#include "src/host/object_files.h"
 
 namespace libservices::host {
 namespace {
@@ -26,13 +25,6 @@ namespace {
 // While a socket is being bound: its root directory.
 constexpr const char* kRoot = "root";
 constexpr const char* kAccessList = "system.posix_acl_access";
-
-std::string name_of(std::string_view mount, const Attributes& object) {
-  std::uint64_t hash = protocol::kMountHashSeed;
-  for (const char byte : mount) hash = protocol::mount_hash_step(hash, byte);
-  return fmt::format("{:x}-{:x}-{:x}-{:x}-{:x}", hash, object.device, object.inode,
-                     object.btime.seconds, object.btime.nanoseconds);
-}
 
 // The directories that a socket's address leads through, in a root directory of its own, each
 // behind its parent; and in the end the name itself.
@@ -91,25 +83,6 @@ int bind_below(int directory, int socket, const sockaddr_un& address, socklen_t 
   return error;
 }
 
-void empty(int directory) {
-  const int copy = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR* const listing = copy < 0 ? nullptr : ::fdopendir(copy);
-  if (listing == nullptr) {
-    if (copy >= 0) ::close(copy);
-    return;
-  }
-  while (const dirent* entry = ::readdir(listing)) {
-    const std::string_view name = entry->d_name;
-    if (name == "." || name == "..") continue;
-    if (::unlinkat(directory, entry->d_name, 0) == 0 || errno != EISDIR) continue;
-    const Descriptor below(
-        ::openat(directory, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (below.ok()) empty(below.get());
-    ::unlinkat(directory, entry->d_name, AT_REMOVEDIR);
-  }
-  ::closedir(listing);
-}
-
 }  // namespace
 
 absl::Status KernelObjects::start() {
@@ -123,7 +96,7 @@ absl::Status KernelObjects::start() {
 
 void KernelObjects::remove() {
   if (!opened_.ok()) return;
-  empty(opened_.get());
+  empty_directory(opened_.get());
   ::rmdir(directory_.c_str());
   opened_.reset();
 }
@@ -140,7 +113,7 @@ Result<Descriptor> KernelObjects::find_socket(const Context& context, std::strin
   LIBSERVICES_CHECK_OK(filesystem.access(context, Location::object_of(file.file()), W_OK));
   LIBSERVICES_TRY(const Attributes object, filesystem.stat(context, Location(file.file())));
   if (!S_ISSOCK(object.mode)) return Errno{ECONNREFUSED};
-  Result<Descriptor> found = descriptor_of(name_of(mount, object));
+  Result<Descriptor> found = descriptor_of(object_name(mount, object));
   if (!found.ok() && found.error() == Errno{ENOENT}) return Errno{ECONNREFUSED};
   return found;
 }
@@ -176,7 +149,7 @@ Result<Descriptor> KernelObjects::find_fifo(const Context& context, std::string_
   LIBSERVICES_TRY(const Attributes object, filesystem.stat(context, Location(file.file())));
   if (!S_ISFIFO(object.mode)) return Errno{ENXIO};
   LIBSERVICES_CHECK_OK(filesystem.access(context, Location::object_of(file.file()), mode));
-  const std::string name = name_of(mount, object);
+  const std::string name = object_name(mount, object);
   any_.store(true);
   if (::mkfifoat(opened_.get(), name.c_str(), 0600) != 0 && errno != EEXIST) return last_errno();
   take_rights(name, object, context, file);
@@ -207,14 +180,14 @@ Result<void> KernelObjects::bind(const Context& context, std::string_view mount,
   const Descriptor root(
       ::openat(directory, kRoot, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!root.ok()) return last_errno();
-  empty(root.get());  // what a killed service has left
+  empty_directory(root.get());  // what a killed service has left
   for (std::size_t i = 0; i + 1 < steps.size(); ++i) {
     if (::mkdirat(root.get(), steps[i].c_str(), 0700) != 0 && errno != EEXIST) return last_errno();
   }
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
   int error = bind_below(root.get(), socket, given, size, instead);
   if (error == 0) {
-    const std::string name = name_of(mount, object);
+    const std::string name = object_name(mount, object);
     any_.store(true);
     const char* made = steps.back().c_str();
     if (::fchmodat(root.get(), made, 0666, 0) != 0) {
@@ -223,7 +196,7 @@ Result<void> KernelObjects::bind(const Context& context, std::string_view mount,
     }
     if (error == 0 && ::renameat(root.get(), made, directory, name.c_str()) != 0) error = errno;
   }
-  empty(root.get());
+  empty_directory(root.get());
   ::unlinkat(directory, kRoot, AT_REMOVEDIR);
   if (error != 0) return Errno{error};
   return {};
@@ -253,7 +226,7 @@ void KernelObjects::Removal::done() {
   if (file_ == nullptr) return;
   const Result<Attributes> object = filesystem_.stat(context_, Location(*file_));
   if (!object.ok() || object->links != 0) return;
-  ::unlinkat(objects_.opened_.get(), name_of(mount_, *object).c_str(), 0);
+  ::unlinkat(objects_.opened_.get(), object_name(mount_, *object).c_str(), 0);
 }
 
 }  // namespace libservices::host

@@ -31,6 +31,11 @@ void ServiceOpenFile::keep_no_more() {
   kept_ = KeptFiles::Entry();
 }
 
+std::string ServiceOpenFile::kept_path() const {
+  std::lock_guard lock(mutex_);
+  return kept_.path();
+}
+
 void ServiceOpenFile::keep_flags() {
   std::lock_guard lock(mutex_);
   kept_.set_flags(file_->flags());

@@ -72,6 +72,7 @@ class ServiceOpenFile {
   // Nobody shall open it again. Before its placeholder may stand for another file.
   void keep_no_more();
   void keep_flags();
+  std::string kept_path() const;  // in its instance; empty when it is not kept
   void had_locks();
 
   // Of a file that was open in a service that died: the last move of its offset there.
@@ -99,7 +100,7 @@ class ServiceOpenFile {
   const std::shared_ptr<const Caller> opener_;
   OpenFilePtr file_;
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::vector<std::weak_ptr<HandleTable>> holders_;
   KeptFiles::Entry kept_;
 };

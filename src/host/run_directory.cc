@@ -16,6 +16,7 @@
 #include "libservices/result.h"
 #include "src/host/error_status.h"
 #include "src/host/kernel_objects.h"
+#include "src/host/watches.h"
 
 namespace libservices::host {
 namespace {
@@ -214,6 +215,8 @@ void RunDirectory::clear(const std::string& path) {
   ::unlink((path + "/open_files").c_str());
   KernelObjects objects(path + "/objects");
   if (objects.start().ok()) objects.remove();
+  const FilesystemTable none;
+  Watches(none, path + "/watched", {.all_users = true}).remove();
 }
 
 void RunDirectory::remove() {

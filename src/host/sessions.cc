@@ -193,6 +193,7 @@ Result<Descriptor> Sessions::find_object(ClientSession& session,
   if (request.type == Type::kFindFifo) {
     return objects_.find_fifo(context, mount, *file, static_cast<int>(request.mode));
   }
+  if (request.type == Type::kWatch) return watches_.watch(context, *file);
   // What somebody else has made, and perhaps bound once, is not to be had.
   if (!file->is_new_socket || received.size() != 1) return Errno{EINVAL};
   LIBSERVICES_CHECK_OK(
@@ -206,7 +207,7 @@ bool Sessions::message(ClientSession& session, std::span<const std::byte> bytes,
   if (protocol::ObjectRequest request; bytes.size() == sizeof request) {
     std::memcpy(static_cast<void*>(&request), bytes.data(), sizeof request);
     using Type = protocol::SocketRequestType;
-    if (request.type < Type::kBindSocket || request.type > Type::kFindFifo ||
+    if (request.type < Type::kBindSocket || request.type > Type::kWatch ||
         (request.mode & ~std::uint32_t{R_OK | W_OK}) != 0 ||
         request.address_bytes > sizeof request.address) {
       return false;
@@ -250,11 +251,12 @@ bool Sessions::message(ClientSession& session, std::span<const std::byte> bytes,
   return false;
 }
 
-void Sessions::collect_dead() {
+bool Sessions::collect_dead() {
+  bool any = false;
   epoll_event events[16];
   for (;;) {
     const int count = ::epoll_wait(epoll_.get(), events, std::size(events), 0);
-    if (count <= 0) return;
+    if (count <= 0) return any;
     for (int i = 0; i < count; ++i) {
       std::uint64_t number = 0;
       {
@@ -264,6 +266,7 @@ void Sessions::collect_dead() {
         number = known->second.number;
         processes_.erase(known);
       }
+      any = true;
       for (const Instance& instance : filesystems_) instance.filesystem->forget_process(number);
     }
   }

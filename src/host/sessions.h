@@ -24,6 +24,7 @@
 #include "src/host/kept_files.h"
 #include "src/host/kernel_objects.h"
 #include "src/host/placeholders.h"
+#include "src/host/watches.h"
 #include "src/protocol/placeholder.h"
 
 namespace libservices::host {
@@ -45,11 +46,12 @@ struct SessionLimits {
 class Sessions {
  public:
   Sessions(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
-           KernelObjects& objects, SessionLimits limits)
+           KernelObjects& objects, Watches& watches, SessionLimits limits)
       : filesystems_(filesystems),
         placeholders_(placeholders),
         kept_files_(kept_files),
         objects_(objects),
+        watches_(watches),
         limits_(limits) {}
 
   // `mount_table` is the number of the service's table.
@@ -72,7 +74,7 @@ class Sessions {
 
   // Readable when a process that had a session has died.
   int news() const { return epoll_.get(); }
-  void collect_dead();
+  bool collect_dead();
 
   struct Entry {
     std::shared_ptr<ClientSession> session;
@@ -100,6 +102,7 @@ class Sessions {
   Placeholders& placeholders_;
   KeptFiles& kept_files_;
   KernelObjects& objects_;
+  Watches& watches_;
   const SessionLimits limits_;
   Descriptor epoll_;
   std::uint64_t mount_table_ = 0;

@@ -57,6 +57,7 @@ enum class SocketRequestType : std::uint32_t {
       4,  // the attached socket, to `address` and to what kMakeSocket made; ends the handle
   kFindSocket = 5,  // an O_PATH descriptor of the kernel's socket that is bound there
   kFindFifo = 6,    // an O_PATH descriptor of the kernel's fifo that stands for this one
+  kWatch = 7,       // an O_PATH descriptor of its shadow, to be watched by inotify (watches.h)
 };
 
 struct SocketRequest {
@@ -66,7 +67,7 @@ struct SocketRequest {
   std::uint32_t number = 0;
 };
 
-// About a socket or fifo of a mount, for which one of the kernel's stands (kernel_objects.h).
+// About an object of a mount for which one of the kernel's stands (kernel_objects.h, watches.h).
 struct ObjectRequest {
   SocketRequestType type{};
   std::uint32_t mode = 0;           // kFindFifo: R_OK, W_OK

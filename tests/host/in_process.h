@@ -33,13 +33,15 @@ class InProcessService {
         kept_files(directory_),
         placeholders(directory_ + "/placeholders"),
         objects(directory_ + "/objects"),
-        sessions(filesystems, placeholders, kept_files, objects, limits),
-        dispatcher(filesystems, placeholders, kept_files, objects) {
+        watches(filesystems, directory_ + "/watched", {.between_sweeps = {}}),
+        sessions(filesystems, placeholders, kept_files, objects, watches, limits),
+        dispatcher(filesystems, placeholders, kept_files, objects, watches) {
     for (int i = 0; i < 2; ++i) {
       auto filesystem = std::make_unique<FilesystemOf<Memory>>(Memory::Config{});
-      REQUIRE(filesystem->start().ok());
       filesystems.push_back({"/mnt/" + std::to_string(i), "memory", std::move(filesystem)});
     }
+    REQUIRE(watches.start().ok());
+    for (Instance& instance : filesystems) REQUIRE(instance.filesystem->start().ok());
     REQUIRE(placeholders.start().ok());
     REQUIRE(kept_files.start().ok());
     REQUIRE(objects.start().ok());
@@ -48,10 +50,12 @@ class InProcessService {
   ~InProcessService() {
     for (const auto& entry : sessions.list()) sessions.close(entry.session);
     placeholders.release_all();
+    watches.stop();
     for (Instance& instance : filesystems) (void)instance.filesystem->stop();
     std::filesystem::remove_all(directory_);
   }
 
+  std::string watched_path() const { return directory_ + "/watched"; }
   std::string objects_path() const { return directory_ + "/objects"; }
   std::uint64_t open_files() const { return filesystems[0].filesystem->counters().open_files; }
 
@@ -77,6 +81,7 @@ class InProcessService {
   KeptFiles kept_files;
   Placeholders placeholders;
   KernelObjects objects;
+  Watches watches;
   Sessions sessions;
   Dispatcher dispatcher;
 };

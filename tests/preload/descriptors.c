@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -395,7 +394,6 @@ int main(int argc, char **argv) {
     SAY(kernel(SYS_lseek, f, 0, SEEK_SET));
     SAY(kernel(SYS_ftruncate, f, 0, 0));
     SAY(kernel(SYS_fsync, f, 0, 0));
-    SAY(inotify_add_watch(inotify_init(), argv[2], IN_MODIFY));
     return 0;
   }
   numbers();

@@ -37,11 +37,14 @@ class Content {
   OpenFilePtr refer(Pointer inode) {
     std::optional<File> none;
     return std::make_shared<State>(OpenFlags{O_PATH}, std::move(inode), std::move(none),
-                                   references_);
+                                   references_, tree_.events());
   }
   OpenFilePtr keep(OpenFlags flags, Pointer inode, std::optional<File> file) {
     flags.bits &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC);
-    return std::make_shared<State>(flags, std::move(inode), std::move(file), open_files_);
+    auto opened = std::make_shared<State>(flags, std::move(inode), std::move(file), open_files_,
+                                          tree_.events());
+    if (opened->file) tree_.events().tell_opened(*opened, *opened->inode);
+    return opened;
   }
 
   Result<void> close(const Context& context, OpenFilePtr file) {
@@ -69,6 +72,7 @@ class Content {
     if (open.inode->is_directory()) return Errno{EISDIR};
     if (offset > kMostBytes) return Errno{EINVAL};
     LIBSERVICES_TRY(const std::size_t count, read_parts(context, open, offset, into));
+    if (count != 0) tree_.events().tell(FileEvent::kAccess, *open.inode);
     if (count != 0 && open.inode->unread.load(std::memory_order_relaxed) &&
         open.inode->unread.exchange(false)) {
       open.inode->attributes.content_changed();
@@ -128,6 +132,7 @@ class Content {
       std::unique_lock lock(open.inode->content);
       auto done = tree_.stack().fallocate(context, *open.file, mode, offset, length);
       content_changed(*open.inode, offset, kToTheEnd);
+      if (done.ok()) tree_.events().tell(FileEvent::kModify, *open.inode);
       return done;
     }
     return Errno{EOPNOTSUPP};
@@ -184,6 +189,7 @@ class Content {
       inode.attributes.all_changed();
       tree_.tell_attributes(inode);
       if (!changed.ok()) return changed.error();
+      tree_.events().tell(FileEvent::kAttributes, inode);
     }
     return {};
   }
@@ -240,6 +246,7 @@ class Content {
       std::shared_lock lock(open.inode->content);
       auto written = tree_.stack().write(context, *open.file, offset, from);
       content_changed(*open.inode, offset, from.size());
+      if (written.ok()) tree_.events().tell(FileEvent::kModify, *open.inode);
       return written;
     }
     return Errno{EROFS};
@@ -255,6 +262,7 @@ class Content {
         auto end = tree_.stack().append(context, *open.file, from, count);
         content_changed(*open.inode, end.ok() ? *end - count : 0, kToTheEnd);
         if (!end.ok()) return end.error();
+        tree_.events().tell(FileEvent::kModify, *open.inode);
         return Appended{count, *end};
       } else {
         LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode));
@@ -262,6 +270,7 @@ class Content {
         auto written = tree_.stack().write(context, *open.file, now.size, from);
         content_changed(*open.inode, now.size, kToTheEnd);
         if (!written.ok()) return written.error();
+        tree_.events().tell(FileEvent::kModify, *open.inode);
         return Appended{*written, now.size + *written};
       }
     }

@@ -125,6 +125,7 @@ Result<void> Content<Stack>::readdir(const Context& context, OpenFile& file, Lis
     std::shared_lock places(tree_.places_mutex());
     if (open.inode->removed) return Errno{ENOENT};
   }
+  const absl::Cleanup tell = [&] { tree_.events().tell(FileEvent::kAccess, *open.inode); };
   auto give = [&](std::string_view name, const typename T::Object& object, std::uint64_t cookie) {
     if (!sink(DirEntry{.name = name, .inode = object.key.number, .type = DT_DIR,
                        .cookie = cookie})) {
@@ -174,6 +175,10 @@ Result<std::uint64_t> Content<Stack>::copy_range(const Context& context, OpenFil
     auto copied = tree_.stack().copy_range(context, *source.file, from_offset, *target.file,
                                            to_offset, length);
     content_changed(*target.inode, to_offset, kToTheEnd);
+    if (copied.ok() && *copied != 0) {
+      tree_.events().tell(FileEvent::kAccess, *source.inode);
+      tree_.events().tell(FileEvent::kModify, *target.inode);
+    }
     return copied;
   }
   std::vector<std::byte> buffer(std::min<std::uint64_t>(length, 1U << 20U));

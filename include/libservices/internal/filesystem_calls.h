@@ -55,13 +55,21 @@ Result<OpenFilePtr> Filesystem<Stack>::open(const Context& context, const Locati
       if (creates && opened.error() == Errno{ENOENT}) continue;
       return opened.error();
     }
+    typename T::Object& inode = *at.target.inode;
+    OpenFilePtr file =
+        content_.keep(flags, std::move(at.target.inode), std::move(opened->file));
     if (flags.truncates()) {
-      at.target.inode->attributes.all_changed();
+      inode.attributes.all_changed();
       tree_.count_change();
-      tree_.tell_object(*at.target.inode, 0, UINT64_MAX);
-      LIBSERVICES_CHECK_OK(content_.drop_set_id(context, *at.target.inode));
+      tree_.tell_object(inode, 0, UINT64_MAX);
+      tree_.events().tell(FileEvent::kModify, inode);
+      const auto dropped = content_.drop_set_id(context, inode);
+      if (!dropped.ok()) {
+        (void)close(context, std::move(file));
+        return dropped.error();
+      }
     }
-    return content_.keep(flags, std::move(at.target.inode), std::move(opened->file));
+    return file;
   }
 }
 
@@ -100,10 +108,27 @@ Result<void> Filesystem<Stack>::setattr(const Context& context, const Location& 
     inode.attributes.store_changed(after, ticket, tree_.now());
     tree_.count_change();
     tree_.tell_object(inode, 0, changes.has(AttributeChanges::kSize) ? UINT64_MAX : 0);
+    tell_changes(inode, changes);
     if (!changes.has(AttributeChanges::kMode)) return {};
     return tree_.lists().follow_mode(context, inode, after);
   }
   return Errno{EROFS};
+}
+
+// SOURCE: fsnotify_change of Linux 6.
+template <ReadableService Stack>
+void Filesystem<Stack>::tell_changes(const typename T::Object& inode,
+                                     const AttributeChanges& changes) {
+  using Changes = AttributeChanges;
+  const auto& events = tree_.events();
+  if (events.watched(inode) == 0) return;
+  const bool atime = changes.has(Changes::kAtime) || changes.has(Changes::kAtimeNow);
+  const bool mtime = changes.has(Changes::kMtime) || changes.has(Changes::kMtimeNow);
+  const bool names = changes.has(Changes::kMode) || changes.has(Changes::kUid) ||
+                     changes.has(Changes::kGid) || (atime && mtime);
+  if (changes.has(Changes::kSize) || (mtime && !atime)) events.tell(FileEvent::kModify, inode);
+  if (atime && !mtime) events.tell(FileEvent::kAccess, inode);
+  if (names) events.tell(FileEvent::kAttributes, inode);
 }
 
 }  // namespace libservices

@@ -102,6 +102,7 @@ Result<void> Filesystem<Stack>::set_list(const Context& context, const typename 
     tree_.count_change();
     tree_.tell_attributes(inode);
     if (!after.ok()) return after.error();
+    tree_.events().tell(FileEvent::kAttributes, inode);
     return {};
   }
   return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
@@ -132,6 +133,7 @@ Result<void> Filesystem<Stack>::setxattr(const Context& context, const Location&
     LIBSERVICES_CHECK_OK(stack().setxattr(context, at.target.inode->node, name, value, mode));
     at.target.inode->attributes.content_changed();
     tree_.tell_attributes(*at.target.inode);
+    tree_.events().tell(FileEvent::kAttributes, *at.target.inode);
     return {};
   }
   return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};
@@ -182,6 +184,7 @@ Result<void> Filesystem<Stack>::removexattr(const Context& context, const Locati
     LIBSERVICES_CHECK_OK(stack().removexattr(context, at.target.inode->node, name));
     at.target.inode->attributes.content_changed();
     tree_.tell_attributes(*at.target.inode);
+    tree_.events().tell(FileEvent::kAttributes, *at.target.inode);
     return {};
   }
   return Errno{WritableService<Stack> ? EOPNOTSUPP : EROFS};

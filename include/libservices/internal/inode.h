@@ -181,9 +181,11 @@ struct Inode {
   // tells when it ends.
   std::atomic<bool> mapped{false};
   std::atomic<bool> has_locks{false};
+  std::atomic<std::uint8_t> watched{0};  // Watched, of events.h
   LockTable locks;
 
-  // Where a directory is, guarded by Tree's places_mutex_. Null parent: the root, or removed.
+  // Where a directory is, or what `watched` is about, guarded by Tree's places_mutex_. Null parent:
+  // the root, or removed.
   std::shared_ptr<Inode> parent;
   std::string name;
   bool removed = false;
@@ -217,6 +219,14 @@ class InodeTable {
     if (made->type == S_IFREG && is_mapped(key.number)) made->mapped.store(true);
     weak = made;
     return {std::move(made), true};
+  }
+
+  // Null: nothing holds on to it.
+  Pointer find(const typename Object::Key& key) {
+    Shard& shard = shard_of(key);
+    std::lock_guard lock(shard.mutex);
+    const auto found = shard.objects.find(key);
+    return found == shard.objects.end() ? nullptr : found->second.lock();
   }
 
   // Files of this number are `mapped` when they come again; nullopt: all files are.

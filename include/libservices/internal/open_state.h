@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "libservices/internal/events.h"
 #include "libservices/internal/inode.h"
 #include "libservices/open_file.h"
 
@@ -22,11 +23,20 @@ class OpenState final : public OpenFile {
   using File = typename Stack::File;
 
   OpenState(OpenFlags flags, std::shared_ptr<Object> inode, std::optional<File> file,
-            std::atomic<std::uint64_t>& open_files)
-      : OpenFile(flags), inode(std::move(inode)), file(std::move(file)), open_files_(open_files) {
+            std::atomic<std::uint64_t>& open_files, const Events<Object>& events)
+      : OpenFile(flags),
+        inode(std::move(inode)),
+        file(std::move(file)),
+        open_files_(open_files),
+        events_(events) {
     open_files_.fetch_add(1, std::memory_order_relaxed);
   }
   ~OpenState() override {
+    // What was written without a call is told at the end.
+    if (written_outside_.load(std::memory_order_relaxed)) {
+      events_.tell(FileEvent::kModify, *inode);
+    }
+    if (file) events_.tell_closed(*this, *inode);
     if (inode->has_locks.load(std::memory_order_relaxed)) inode->locks.drop({0, this});
     if (written_outside_.load(std::memory_order_relaxed)) {
       inode->attributes.content_changed();
@@ -58,6 +68,7 @@ class OpenState final : public OpenFile {
 
  private:
   std::atomic<std::uint64_t>& open_files_;
+  const Events<Object>& events_;
   std::atomic<bool> written_outside_{false};
   std::atomic<bool> by_stranger_{false};
 };

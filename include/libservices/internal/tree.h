@@ -22,6 +22,7 @@
 #include "libservices/capabilities.h"
 #include "libservices/change_listener.h"
 #include "libservices/internal/access_lists.h"
+#include "libservices/internal/events.h"
 #include "libservices/internal/inode.h"
 #include "libservices/internal/name_cache.h"
 #include "libservices/internal/permissions.h"
@@ -126,7 +127,7 @@ class Tree {
     if ((made && epoch == changes()) || !caches()) {
       inode->attributes.store(entry.attributes, inode->attributes.ticket(), now());
     }
-    if (inode->is_directory()) place(inode, directory, name);
+    if (inode->is_directory() || is_placed(*directory, *inode)) place(inode, directory, name);
     if (caches()) names_.put(directory->id, name, inode, now());
     return Here{inode, entry.attributes};
   }
@@ -158,6 +159,13 @@ class Tree {
   void tell_name(const Object& directory, std::string_view name) {
     if (listener_ != nullptr) listener_->name_changed(directory.id, name);
   }
+  Events<Object>& events() { return events_; }
+  // What happens to the object, and to the entries of a directory, is told from now on. A directory
+  // gives its entries to `sink` meanwhile, when none can come or go.
+  Result<void> watch(const Context& context, const Pointer& object, EntrySink sink);
+  void unwatch(Object& object) {
+    object.watched.fetch_and(static_cast<std::uint8_t>(~kWatchedItself));
+  }
   std::uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
 
   std::uint64_t now() const {
@@ -167,10 +175,16 @@ class Tree {
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
   }
 
-  // `inode`, a directory, is `name` in `parent`.
+  // Whether events need the place of `object`, which is in `directory`.
+  static bool is_placed(const Object& directory, const Object& object) {
+    return Events<Object>::is_watched(directory) || Events<Object>::watched(object) != 0;
+  }
+  // `inode`, a directory or what is_placed() says, is `name` in `parent`.
   void place(const Pointer& inode, const Pointer& parent, std::string_view name);
   // Whether `directory` is `ancestor` or below it. REQUIRES: rename_mutex_.
   bool is_within(const Pointer& directory, const Pointer& ancestor);
+  // What is no directory has lost this name.
+  void displace(Object& inode, const Object& parent, std::string_view name);
   // Null for a directory that was removed; the root's is the root.
   Pointer parent_of(const Pointer& directory);
   // "/a/b" from the root. ERRORS: ENOENT for a directory that was removed.
@@ -180,7 +194,12 @@ class Tree {
 
   // The object `name` in `directory`. ERRORS: ENOENT, and the stack's.
   Result<Found> find(const Context& context, const Pointer& directory, std::string_view name) {
-    if (auto known = cached(directory, name)) return *std::move(known);
+    if (auto known = cached(directory, name)) {
+      if (known->ok() && is_placed(*directory, *(*known)->inode)) {
+        place((*known)->inode, directory, name);
+      }
+      return *std::move(known);
+    }
     std::shared_lock lock(directory->entries);
     return ask(context, directory, name);
   }
@@ -285,6 +304,7 @@ class Tree {
   Pointer root_;
   NameCache<Object> names_;
   std::shared_mutex places_mutex_;  // guards parent, name and removed of every Inode
+  Events<Object> events_{places_mutex_};
   std::mutex rename_mutex_;         // held while a directory moves to another parent
   std::atomic<std::uint64_t> changes_{0};
 };
@@ -292,6 +312,7 @@ class Tree {
 }  // namespace libservices::internal
 
 #include "libservices/internal/tree_places.h"  // IWYU pragma: export
+#include "libservices/internal/tree_watch.h"   // IWYU pragma: export
 #include "libservices/internal/walk.h"         // IWYU pragma: export
 
 #endif  // LIBSERVICES_INTERNAL_TREE_H_

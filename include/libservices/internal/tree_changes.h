@@ -51,6 +51,7 @@ class TreeChanges {
       if (!fresh.has_lists) tree_.lists().born_bare(*here.inode);
       changed(*at.parent.inode);
       tree_.tell_name(*at.parent.inode, at.name);
+      tree_.events().tell_entry(FileEvent::kCreate, *at.parent.inode, at.name, false);
       return NewFile{std::move(here.inode), std::move(made.file)};
     }
     return Errno{EROFS};
@@ -119,7 +120,10 @@ class TreeChanges {
       if (is_free && from.attributes.unmapped != 0) return Errno{EOVERFLOW};
       auto linked = make(context, to, false, [&]() -> Result<Entry<Node>> {
         if (from.attributes.is_directory()) return Errno{EPERM};
-        return tree_.stack().link(context, from.inode->node, to.parent.inode->node, to.name);
+        auto entry =
+            tree_.stack().link(context, from.inode->node, to.parent.inode->node, to.name);
+        if (entry.ok()) tree_.events().tell_itself(FileEvent::kAttributes, *from.inode);
+        return entry;
       });
       from.inode->attributes.content_changed();
       tree_.tell_attributes(*from.inode);
@@ -217,6 +221,8 @@ class TreeChanges {
     Here here = tree_.admit(at.parent.inode, at.name, made, epoch);
     changed(*at.parent.inode);
     tree_.tell_name(*at.parent.inode, at.name);
+    tree_.events().tell_entry(FileEvent::kCreate, *at.parent.inode, at.name,
+                              here.inode->is_directory());
     return here;
   }
 
@@ -261,9 +267,25 @@ class TreeChanges {
       tree_.tell_attributes(*now.inode);
       changed(*at.parent.inode);
       tree_.tell_name(*at.parent.inode, at.name);
+      lost_name(context, *now.inode, *at.parent.inode, at.name);
+      tree_.events().tell_entry(FileEvent::kDelete, *at.parent.inode, at.name, directory);
       return {};
     }
     return Errno{EROFS};
+  }
+
+  // Whoever watches it hears of it; and of its end, if that was its last name.
+  void lost_name(const Context& context, typename T::Object& object,
+                 const typename T::Object& directory, std::string_view name) {
+    const auto& events = tree_.events();
+    if (events.watched(object) == 0) return;
+    if (!object.is_directory()) {
+      events.tell_itself(FileEvent::kAttributes, object);
+      tree_.displace(object, directory, name);
+      const auto now = tree_.attributes(context, object);
+      if (now.ok() && now->links != 0) return;
+    }
+    events.tell_removed(object);
   }
 
   Tree<Stack>& tree_;

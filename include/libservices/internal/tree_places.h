@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where directories are in the tree: the parent and name of each, guarded by the tree's
-// places_mutex_. Included by tree.h alone.
+// Where directories, and objects that somebody watches, are in the tree: the parent and name of
+// each, guarded by the tree's places_mutex_. Included by tree.h alone.
 #ifndef LIBSERVICES_INTERNAL_TREE_PLACES_H_
 #define LIBSERVICES_INTERNAL_TREE_PLACES_H_
 
@@ -13,13 +13,25 @@ template <ReadableService Stack>
 void Tree<Stack>::place(const Pointer& inode, const Pointer& parent, std::string_view name) {
   {
     std::shared_lock lock(places_mutex_);
-    if (inode->parent == parent && inode->name == name && !inode->removed) return;
+    if (inode->parent == parent && inode->name == name && !inode->removed &&
+        (!Events<Object>::is_watched(*parent) || (inode->watched.load() & kWatchedEntry) != 0)) {
+      return;
+    }
   }
+  Pointer former;  // released behind the lock
   std::unique_lock lock(places_mutex_);
   if (inode == root_) return;
-  inode->parent = parent;
+  former = std::exchange(inode->parent, parent);
   inode->name.assign(name);
   inode->removed = false;
+  if (Events<Object>::is_watched(*parent)) inode->watched.fetch_or(kWatchedEntry);
+}
+
+template <ReadableService Stack>
+void Tree<Stack>::displace(Object& inode, const Object& parent, std::string_view name) {
+  Pointer former;
+  std::unique_lock lock(places_mutex_);
+  if (inode.parent.get() == &parent && inode.name == name) former = std::move(inode.parent);
 }
 
 template <ReadableService Stack>

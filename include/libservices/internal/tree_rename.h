@@ -84,11 +84,14 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
       std::unique_lock places(tree_.places_mutex());
       replaced->inode->removed = true;
     }
-    if (!nothing && moved.attributes.is_directory()) {
-      tree_.place(moved.inode, to.parent.inode, to.name);
-    }
-    if (mode == RenameMode::kExchange && replaced.ok() && replaced->attributes.is_directory()) {
-      tree_.place(replaced->inode, from.parent.inode, from.name);
+    const auto place = [this](const Pointer& inode, const Pointer& parent, std::string_view name) {
+      if (inode->is_directory() || T::is_placed(*parent, *inode)) {
+        tree_.place(inode, parent, name);
+      }
+    };
+    if (!nothing) place(moved.inode, to.parent.inode, to.name);
+    if (mode == RenameMode::kExchange && replaced.ok()) {
+      place(replaced->inode, from.parent.inode, from.name);
     }
     moved.inode->attributes.content_changed();
     tree_.tell_attributes(*moved.inode);
@@ -98,6 +101,16 @@ Result<void> TreeChanges<Stack>::rename(const Context& context, const Walked& fr
     }
     changed(*from.parent.inode);
     changed(*to.parent.inode);
+    if (nothing) return {};
+    const bool exchange = mode == RenameMode::kExchange;
+    tree_.events().tell_renamed(*from.parent.inode, from.name, *to.parent.inode, to.name,
+                                moves_directory,
+                                replaced.ok() && replaced->inode->is_directory(), exchange);
+    if (replaced.ok() && exchange) tree_.events().tell_moved(*replaced->inode);
+    if (replaced.ok() && !exchange) {
+      lost_name(context, *replaced->inode, *to.parent.inode, to.name);
+    }
+    tree_.events().tell_moved(*moved.inode);
     return {};
   }
   return Errno{EROFS};
