@@ -21,7 +21,7 @@
 
 #include "tests/preload/say.h"
 
-enum { QUIET = 30, LONG = 400 }; /* milliseconds until no event is expected any more */
+enum { QUIET = 10, LONG = 400 }; /* milliseconds until no event is expected any more */
 
 static int notifier = -1;
 

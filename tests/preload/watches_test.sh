@@ -21,7 +21,7 @@ serve() { # serve OPTION...: a service that answers
   rm -f "$work/ready"
   mkfifo "$work/ready"
   "$libservices" serve --run-directory "$work/run" --ready 3 --restart-wait 30 \
-    --mount "$mnt=local:$work/data" "$@" 3>"$work/ready" 2>>"$work/serve.err" &
+    --mount "$mnt=local:$work/data" "$@" 3>"$work/ready" 4>&- 2>>"$work/serve.err" &
   service=$!
   disown $service
   read -r ready <"$work/ready"
