@@ -75,9 +75,11 @@ class AnyFilesystem {
   virtual Result<std::size_t> read(const Context&, OpenFile&, std::span<std::byte> into) = 0;
   virtual Result<std::size_t> pread(const Context&, OpenFile&, std::uint64_t offset,
                                     std::span<std::byte> into) = 0;
-  virtual Result<std::size_t> write(const Context&, OpenFile&, std::span<const std::byte>) = 0;
+  virtual Result<std::size_t> write(const Context&, OpenFile&, std::span<const std::byte>,
+                                    Placing = Placing::kByFlags) = 0;
   virtual Result<std::size_t> pwrite(const Context&, OpenFile&, std::uint64_t offset,
-                                     std::span<const std::byte> from) = 0;
+                                     std::span<const std::byte> from,
+                                     Placing = Placing::kByFlags) = 0;
   // `whence` is SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA or SEEK_HOLE.
   virtual Result<std::uint64_t> lseek(const Context&, OpenFile&, std::int64_t offset,
                                       int whence) = 0;
@@ -133,7 +135,8 @@ class AnyFilesystem {
   // What a mount at the kernel needs; a filesystem that is never mounted does without.
   virtual Result<Reference> refer(const Context&, const Location&) { return Errno{EOPNOTSUPP}; }
   // What has the bytes of an open file, while it is open. Who asks may read there, and write if the
-  // file is open for that, without a call here. ERRORS: EOPNOTSUPP when there is no such descriptor.
+  // file is open for that, without a call here. ERRORS: EOPNOTSUPP when there is no such
+  // descriptor.
   virtual Result<Backing> backing(const Context&, OpenFile&) { return Errno{EOPNOTSUPP}; }
   // The same for as long as the object exists, whether the file is open or not.
   // ERRORS: EACCES when the file is not open for that, ENODEV of what is no regular file.

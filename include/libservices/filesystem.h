@@ -72,12 +72,14 @@ class Filesystem {
     return content_.pread(context, file, offset, into);
   }
   Result<std::size_t> write(const Context& context, OpenFile& file,
-                            std::span<const std::byte> from) {
-    return content_.write(context, file, from);
+                            std::span<const std::byte> from,
+                            Placing placing = Placing::kByFlags) {
+    return content_.write(context, file, from, placing);
   }
   Result<std::size_t> pwrite(const Context& context, OpenFile& file, std::uint64_t offset,
-                             std::span<const std::byte> from) {
-    return content_.pwrite(context, file, offset, from);
+                             std::span<const std::byte> from,
+                             Placing placing = Placing::kByFlags) {
+    return content_.pwrite(context, file, offset, from, placing);
   }
   Result<std::uint64_t> lseek(const Context& context, OpenFile& file, std::int64_t offset,
                               int whence) {

@@ -39,12 +39,13 @@ class FilesystemOf final : public AnyFilesystem {
                             std::span<std::byte> into) override {
     return fs_.pread(c, file, offset, into);
   }
-  Result<std::size_t> write(C c, OpenFile& file, std::span<const std::byte> from) override {
-    return fs_.write(c, file, from);
+  Result<std::size_t> write(C c, OpenFile& file, std::span<const std::byte> from,
+                            Placing placing) override {
+    return fs_.write(c, file, from, placing);
   }
   Result<std::size_t> pwrite(C c, OpenFile& file, std::uint64_t offset,
-                             std::span<const std::byte> from) override {
-    return fs_.pwrite(c, file, offset, from);
+                             std::span<const std::byte> from, Placing placing) override {
+    return fs_.pwrite(c, file, offset, from, placing);
   }
   Result<std::uint64_t> lseek(C c, OpenFile& file, std::int64_t offset, int whence) override {
     return fs_.lseek(c, file, offset, whence);

@@ -42,6 +42,10 @@ enum class Staging : std::uint8_t {
   kKept,    // what lies there stays from one start to the next
 };
 
+// Where a write goes: as the file's O_APPEND says, or as the call alone says (RWF_APPEND and
+// RWF_NOAPPEND of pwritev2).
+enum class Placing : std::uint8_t { kByFlags, kAtEnd, kAtOffset };
+
 enum class SyncScope : std::uint8_t {
   kData,  // fdatasync: the content, and the attributes needed to read it back
   kAll,   // fsync

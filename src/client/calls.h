@@ -18,6 +18,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "libservices/open_flags.h"
+
 struct flock;
 struct mmsghdr;
 struct msghdr;
@@ -52,7 +54,8 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
 std::uint64_t file_limit();
 // Cuts a write of `size` bytes at `offset` (or the current one) where files end: 0, or -EFBIG and
 // the signal.
-long keep_limit(OpenRecord& record, int descriptor, std::uint64_t offset, std::size_t& size);
+long keep_limit(OpenRecord& record, int descriptor, std::uint64_t offset, Placing placing,
+                std::size_t& size);
 void forget_limits();
 long beyond_limit();
 long lseek(int descriptor, off_t offset, int whence);

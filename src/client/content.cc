@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "src/client/addresses.h"
 #include "src/client/calls.h"
@@ -38,11 +39,14 @@ long read_some(OpenRecord& record, int descriptor, void* into, std::size_t size,
 std::atomic<std::uint64_t> most_file_bytes{0};
 
 long write_some(OpenRecord& record, int descriptor, const void* from, std::size_t size,
-                std::uint64_t offset) {
+                std::uint64_t offset, Placing placing) {
   protocol::WriteRequest words;
   if (const long error = handle_of(record, descriptor, words.handle); error != 0) return error;
-  if (const long error = keep_limit(record, descriptor, offset, size); error != 0) return error;
+  if (const long error = keep_limit(record, descriptor, offset, placing, size); error != 0) {
+    return error;
+  }
   words.offset = offset;
+  words.placing = placing;
   Request request(protocol::Operation::kWrite, record.instance);
   if (!request.ok()) return request.error();
   request.set(words);
@@ -88,12 +92,12 @@ long read_all(OpenRecord& record, int descriptor, void* into, std::size_t size,
 }
 
 long write_all(OpenRecord& record, int descriptor, const void* from, std::size_t size,
-               std::uint64_t offset) {
+               std::uint64_t offset, Placing placing = Placing::kByFlags) {
   if (is_beyond(from, size)) return -EFAULT;
   const std::size_t good = readable_part(from, size < kMostInCall ? size : kMostInCall);
   const long put = in_parts(static_cast<const char*>(from), good, offset,
                             [&](const char* at, std::size_t part, std::uint64_t to) {
-                              return write_some(record, descriptor, at, part, to);
+                              return write_some(record, descriptor, at, part, to, placing);
                             });
   return good == 0 && size != 0 && put == 0 ? -EFAULT : put;
 }
@@ -138,6 +142,27 @@ long read_scattered(OpenRecord& record, int descriptor, const iovec* parts, int 
 // An O_PATH descriptor is no open file to read or write.
 bool is_path_only(const OpenRecord& record) { return (record.flags & O_PATH) != 0; }
 
+// What an open file was opened for is known once it is adopted. 0, or -errno.
+long check_access(OpenRecord& record, int descriptor, int access) {
+  protocol::Handle handle = 0;
+  if (const long error = handle_of(record, descriptor, handle); error != 0) return error;
+  const OpenFlags flags{static_cast<int>(record.flags)};
+  return (access == O_RDONLY ? flags.reads() : flags.writes()) ? 0 : -EBADF;
+}
+
+// Reading and writing with flags goes by an offset, or by -1 for the current one.
+constexpr int kReadFlags = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
+constexpr int kWriteFlags = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND;
+constexpr int kNoAppend = 0x20;  // RWF_NOAPPEND
+
+// What the kernel says of a transfer of `size` bytes that it does not begin. `known`: flags that
+// mean something, or may be passed over.
+long check_transfer(std::size_t size, int flags, int known) {
+  if (size == 0) return 0;
+  if ((flags & ~(known | kNoAppend)) != 0) return -EOPNOTSUPP;
+  return (flags & RWF_APPEND) != 0 && (flags & kNoAppend) != 0 ? -EINVAL : 0;
+}
+
 std::uint64_t offset_of(off_t offset) {
   return offset < 0 ? protocol::kCurrentOffset : static_cast<std::uint64_t>(offset);
 }
@@ -175,14 +200,15 @@ long readv(int descriptor, const iovec* parts, int count, off_t offset, int flag
   if (record == nullptr) {
     return raw::syscall(SYS_preadv2, descriptor, parts, count, offset, 0, flags);
   }
+  if (offset < -1) return -EINVAL;
+  if (const long error = check_access(*record, descriptor, O_RDONLY); error != 0) return error;
   if (count < 0 || count > 1024) return -EINVAL;
-  // RWF_HIPRI, RWF_DSYNC and RWF_SYNC mean nothing to a read; RWF_NOWAIT is a hint we cannot keep.
-  if ((flags & ~0xf) != 0) return -EOPNOTSUPP;
   std::size_t size = 0;
   std::size_t good = 0;
   if (const long error = usable_parts(parts, count, Use::kWrite, size, good); error != 0) {
     return error;
   }
+  if (const long error = check_transfer(size, flags, kReadFlags); error != 0) return error;
   if (count > 1 && size <= kMostAtOnce) {
     const long got = read_scattered(*record, descriptor, parts, count, good, offset_of(offset));
     return good == 0 && size != 0 && got == 0 ? -EFAULT : got;
@@ -205,19 +231,25 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
   if (record == nullptr) {
     return raw::syscall(SYS_pwritev2, descriptor, parts, count, offset, 0, flags);
   }
+  if (offset < -1) return -EINVAL;
+  if (const long error = check_access(*record, descriptor, O_WRONLY); error != 0) return error;
   if (count < 0 || count > 1024) return -EINVAL;
-  if ((flags & ~0x6) != 0) return -EOPNOTSUPP;  // RWF_APPEND and the like
   std::size_t size = 0;
   std::size_t good = 0;
   if (const long error = usable_parts(parts, count, Use::kRead, size, good); error != 0) {
     return error;
   }
+  if (const long error = check_transfer(size, flags, kWriteFlags); error != 0) return error;
+  const Placing placing = (flags & RWF_APPEND) != 0  ? Placing::kAtEnd
+                          : (flags & kNoAppend) != 0 ? Placing::kAtOffset
+                                                     : Placing::kByFlags;
   // One request, so that the parts are not torn apart by another writer.
   protocol::WriteRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
   long total = 0;
   if (size <= kMostAtOnce && file_limit() == RLIM_INFINITY) {
     words.offset = offset_of(offset);
+    words.placing = placing;
     Request request(protocol::Operation::kWrite, record->instance);
     if (!request.ok()) return request.error();
     request.set(words);
@@ -234,25 +266,30 @@ long writev(int descriptor, const iovec* parts, int count, off_t offset, int fla
     for (int i = 0; i < count; ++i) {
       const long put = write_all(
           *record, descriptor, parts[i].iov_base, parts[i].iov_len,
-          offset < 0 ? protocol::kCurrentOffset : static_cast<std::uint64_t>(offset + total));
+          offset < 0 ? protocol::kCurrentOffset : static_cast<std::uint64_t>(offset + total),
+          placing);
       if (put < 0) return total != 0 ? total : put;
       total += put;
       if (static_cast<std::size_t>(put) < parts[i].iov_len) break;
     }
   }
-  if (total >= 0 && (flags & 0x6) != 0) {  // RWF_DSYNC, RWF_SYNC
-    if (const long error = fsync(descriptor, (flags & 0x4) == 0); error != 0) return error;
+  if (total > 0 && (flags & (RWF_DSYNC | RWF_SYNC)) != 0) {
+    if (const long error = fsync(descriptor, (flags & RWF_SYNC) == 0); error != 0) return error;
   }
   return total;
 }
 
 // Cuts a write of `size` bytes at `offset` where files end: 0, or -EFBIG and the signal.
-long keep_limit(OpenRecord& record, int descriptor, std::uint64_t offset, std::size_t& size) {
+long keep_limit(OpenRecord& record, int descriptor, std::uint64_t offset, Placing placing,
+                std::size_t& size) {
   const std::uint64_t limit = file_limit();
   if (limit == RLIM_INFINITY || size == 0 || !S_ISREG(record.mode)) return 0;
-  const long flags = calls::fcntl(descriptor, F_GETFL, 0);
-  if (flags < 0) return flags;
-  if ((flags & O_APPEND) != 0) {
+  if (placing == Placing::kByFlags) {
+    const long flags = calls::fcntl(descriptor, F_GETFL, 0);
+    if (flags < 0) return flags;
+    if ((flags & O_APPEND) != 0) placing = Placing::kAtEnd;
+  }
+  if (placing == Placing::kAtEnd) {
     struct stat status;
     if (const long error = calls::fstat(descriptor, &status); error != 0) return error;
     offset = static_cast<std::uint64_t>(status.st_size);

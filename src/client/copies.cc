@@ -70,8 +70,9 @@ long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std
   if (from_offset != nullptr) words.from_offset = static_cast<std::uint64_t>(*from_offset);
   if (to_offset != nullptr) words.to_offset = static_cast<std::uint64_t>(*to_offset);
   if (size > kMostInCall) size = kMostInCall;
-  if (const long error = keep_limit(
-          *target, to, to_offset != nullptr ? words.to_offset : protocol::kCurrentOffset, size);
+  if (const long error =
+          keep_limit(*target, to, to_offset != nullptr ? words.to_offset : protocol::kCurrentOffset,
+                     Placing::kByFlags, size);
       error != 0) {
     return error;
   }

@@ -33,6 +33,7 @@ Result<void> Dispatcher::Run::read() {
 
 Result<void> Dispatcher::Run::write() {
   const auto request = words<protocol::WriteRequest>();
+  if (request.placing > Placing::kAtOffset) return kMalformed;
   LIBSERVICES_TRY(const auto file, this->file(request.handle));
   if (call_.repeats != 0) {
     const ServiceOpenFile::LastMove& last = file->last_move;
@@ -40,12 +41,16 @@ Result<void> Dispatcher::Run::write() {
       return answer_word(last.after - last.before);  // it was written
     }
     // An append may have been written without a word of it: twice would be worse than an error.
-    if (file->file().flags().has(O_APPEND)) return Errno{EIO};
+    if (request.placing == Placing::kAtEnd ||
+        (request.placing == Placing::kByFlags && file->file().flags().has(O_APPEND))) {
+      return Errno{EIO};
+    }
   }
   LIBSERVICES_TRY(const std::size_t count,
                   request.offset == protocol::kCurrentOffset
-                      ? file->filesystem().write(context_, file->file(), input_)
-                      : file->filesystem().pwrite(context_, file->file(), request.offset, input_));
+                      ? file->filesystem().write(context_, file->file(), input_, request.placing)
+                      : file->filesystem().pwrite(context_, file->file(), request.offset, input_,
+                                                  request.placing));
   return answer_word(count);
 }
 

@@ -109,7 +109,8 @@ long submit_ours(unsigned long context, iocb* block) {
   if (carrier < 0) return carrier;
   const iocb given = *block;
   const long done = carry_out(given);
-  if (done == -EINVAL || done == -EBADF) return done;  // as the kernel, of what cannot be begun
+  // As the kernel, of what cannot be begun.
+  if (done == -EINVAL || done == -EBADF || done == -EOPNOTSUPP) return done;
   if (done < 0 && !keep_failure(block, done)) return -EAGAIN;
   block->aio_fildes = static_cast<std::uint32_t>(carrier);
   block->aio_lio_opcode = IOCB_CMD_PWRITE;

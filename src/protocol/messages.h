@@ -19,6 +19,7 @@
 
 #include "libservices/attributes.h"
 #include "libservices/inode_flags.h"
+#include "libservices/open_flags.h"
 
 namespace libservices::protocol {
 
@@ -127,6 +128,8 @@ struct ReadRequest {  // output: the bytes; the answer's output_bytes is the cou
 struct WriteRequest {  // input: the bytes; the first word of the answer is the count
   Handle handle = 0;
   std::uint64_t offset = kCurrentOffset;
+  Placing placing = Placing::kByFlags;
+  std::uint8_t reserved[7] = {};
 };
 struct SeekRequest {  // the first word of the answer is the new offset
   Handle handle = 0;

@@ -66,6 +66,16 @@ TEST_CASE_TEMPLATE_DEFINE("appends go to the end, whoever else writes", S, conte
   CHECK(*sut->lseek(sut.root, *first, 0, SEEK_SET) == 0);
   CHECK(*sut->write(sut.root, *first, bytes_of("ONE")) == 3);
   CHECK(sut.read("/log") == "ONE two three!");
+  // One call may have it otherwise.
+  CHECK(*sut->write(sut.root, *first, bytes_of("+"), Placing::kAtEnd) == 1);
+  CHECK(*sut->lseek(sut.root, *first, 0, SEEK_CUR) == 15);
+  CHECK(*sut->pwrite(sut.root, *first, 0, bytes_of("+"), Placing::kAtEnd) == 1);
+  CHECK(*sut->lseek(sut.root, *first, 0, SEEK_CUR) == 15);
+  CHECK(*sut->pwrite(sut.root, *second, 4, bytes_of("TWO"), Placing::kAtOffset) == 3);
+  CHECK(*sut->lseek(sut.root, *second, 8, SEEK_SET) == 8);
+  CHECK(*sut->write(sut.root, *second, bytes_of("THREE"), Placing::kAtOffset) == 5);
+  CHECK(*sut->lseek(sut.root, *second, 0, SEEK_CUR) == 13);
+  CHECK(sut.read("/log") == "ONE TWO THREE!++");
   sut.close(std::move(first));
   sut.close(std::move(second));
 }

@@ -87,6 +87,18 @@ TEST_CASE_FIXTURE(FlagsTest,
   CHECK(set_mode(alice, "/f", 0600) == 0);
 }
 
+TEST_CASE_FIXTURE(FlagsTest, "what is appended to alone is so whatever a write asks for") {
+  if (!has_flags()) return;
+  auto file = open(root, "/f", O_WRONLY | O_APPEND);
+  REQUIRE(change(root, "/f", InodeFlags::kAppendOnly, 0) == 0);
+  CHECK(error_of(fs().pwrite(root, *file, 0, bytes_of("T"), Placing::kAtOffset)) == EPERM);
+  CHECK(error_of(fs().write(root, *file, bytes_of("T"), Placing::kAtOffset)) == EPERM);
+  CHECK(error_of(fs().pwrite(root, *file, 0, bytes_of("!"), Placing::kAtEnd)) == 0);
+  REQUIRE(change(root, "/f", 0, InodeFlags::kAppendOnly) == 0);
+  close(std::move(file));
+  CHECK(read("/f") == "text!");
+}
+
 TEST_CASE_FIXTURE(FlagsTest, "a directory goes on comparing names byte by byte") {
   if (!has_flags()) return;
   mkdir("/d");

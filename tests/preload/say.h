@@ -10,10 +10,11 @@
 #include <string.h>
 
 #define SAY(expression) (errno = 0, say(#expression, (long)(expression)))
-static inline void say(const char* what, long result) {
+static inline long say(const char* what, long result) {
   const int error = errno;
   printf("%s = %ld%s%s\n", what, result, result < 0 ? " " : "", result < 0 ? strerror(error) : "");
   fflush(stdout);
+  return result;
 }
 
 #endif  // LIBSERVICES_TESTS_PRELOAD_SAY_H_

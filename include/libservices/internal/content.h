@@ -83,25 +83,13 @@ class Content {
   Result<std::size_t> read_parts(const Context& context, State& open, std::uint64_t offset,
                                  std::span<std::byte> into);
 
-  Result<std::size_t> write(const Context& context, OpenFile& file,
-                            std::span<const std::byte> from) {
-    auto& open = state(file);
-    std::lock_guard lock(open.offset_mutex());
-    if (!open.flags().has(O_APPEND) || from.empty()) {
-      LIBSERVICES_TRY(const std::size_t count, write_at(context, open, open.offset(), from));
-      open.move(open.offset() + count, context);
-      return count;
-    }
-    LIBSERVICES_TRY(const Appended appended, append(context, open, from));
-    open.moved(appended.end - appended.count, appended.end, context);
-    return appended.count;
-  }
-
+  Result<std::size_t> write(const Context& context, OpenFile& file, std::span<const std::byte> from,
+                            Placing placing);
   Result<std::size_t> pwrite(const Context& context, OpenFile& file, std::uint64_t offset,
-                             std::span<const std::byte> from) {
+                             std::span<const std::byte> from, Placing placing) {
     auto& open = state(file);
-    if (!open.flags().has(O_APPEND) || from.empty()) {
-      return write_at(context, open, offset, from);
+    if (!appends(open, placing) || from.empty()) {
+      return write_at(context, open, offset, from, placing);
     }
     LIBSERVICES_TRY(const Appended appended, append(context, open, from));  // as on Linux
     return appended.count;
@@ -237,11 +225,21 @@ class Content {
     return {};
   }
 
+  static bool appends(const State& open, Placing placing) {
+    return placing == Placing::kAtEnd ||
+           (placing == Placing::kByFlags && open.flags().has(O_APPEND));
+  }
+
   Result<std::size_t> write_at(const Context& context, State& open, std::uint64_t offset,
-                               std::span<const std::byte> from) {
+                               std::span<const std::byte> from,
+                               Placing placing = Placing::kByFlags) {
     LIBSERVICES_CHECK_OK(check_write(open, offset, from.size()));
     if (from.empty()) return std::size_t{0};  // changes nothing, set-id bits neither
     if constexpr (WritableService<Stack>) {
+      if (placing == Placing::kAtOffset && open.flags().has(O_APPEND)) {
+        LIBSERVICES_TRY(const Attributes now, tree_.attributes(context, *open.inode));
+        if (now.has(Attributes::kAppendOnly)) return Errno{EPERM};
+      }
       LIBSERVICES_CHECK_OK(drop_set_id(context, *open.inode));
       std::shared_lock lock(open.inode->content);
       auto written = tree_.stack().write(context, *open.file, offset, from);

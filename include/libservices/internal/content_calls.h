@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The longer calls of `Content<Stack>`: seek, listing and copying. Included by content.h alone.
+// The longer calls of `Content<Stack>`: writing at the offset, seek,
+// listing and copying. Included by content.h alone.
 #ifndef LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
 #define LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
 
@@ -56,6 +57,21 @@ Result<std::uint64_t> Content<Stack>::lseek(const Context& context, OpenFile& fi
   }
   if (target < 0) return Errno{EINVAL};
   return open.move(static_cast<std::uint64_t>(target), context);
+}
+
+template <ReadableService Stack>
+Result<std::size_t> Content<Stack>::write(const Context& context, OpenFile& file,
+                                          std::span<const std::byte> from, Placing placing) {
+  auto& open = state(file);
+  std::lock_guard lock(open.offset_mutex());
+  if (!appends(open, placing) || from.empty()) {
+    LIBSERVICES_TRY(const std::size_t count, write_at(context, open, open.offset(), from, placing));
+    open.move(open.offset() + count, context);
+    return count;
+  }
+  LIBSERVICES_TRY(const Appended appended, append(context, open, from));
+  open.moved(appended.end - appended.count, appended.end, context);
+  return appended.count;
 }
 
 // One read of the stack, or several when somebody waits for the first bytes of many.
