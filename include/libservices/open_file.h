@@ -85,6 +85,14 @@ using OpenFilePtr = std::shared_ptr<OpenFile>;
 
 enum class Follow : std::uint8_t { kNo, kYes };
 
+// How far a walk may go (openat2). Below `base` a ".." goes back to where the walk came from, so
+// that nobody who moves directories meanwhile leads it out.
+enum class Bounds : std::uint8_t {
+  kNone,
+  kBeneath,  // EXDEV where it would leave `base` (RESOLVE_BENEATH)
+  kInRoot,   // `base` is its root (RESOLVE_IN_ROOT)
+};
+
 // The object of a call: `path` below `base`, as the *at calls of POSIX take them.
 struct Location {
   Location(std::string_view path, Follow follow = Follow::kYes)  // NOLINT: paths are passed as is
@@ -108,6 +116,8 @@ struct Location {
   Follow follow = Follow::kYes;  // whether a symbolic link in the last component is followed
   bool itself = false;           // the object is `base`, and `path` is not looked at
   bool as_path = false;          // with `itself`: not by the rights of the open file
+  Bounds bounds = Bounds::kNone;
+  bool no_links = false;  // ELOOP where a symbolic link is to be followed (RESOLVE_NO_SYMLINKS)
 
   // Null confines the walk: ".." at the root is the root, and absolute links start there.
   // Otherwise a walk that leaves the instance fails with EXDEV and stores here what is left of

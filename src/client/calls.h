@@ -21,6 +21,7 @@
 #include "libservices/open_flags.h"
 
 struct flock;
+struct open_how;
 struct mmsghdr;
 struct msghdr;
 struct statx;
@@ -33,6 +34,7 @@ namespace libservices::client::calls {
 
 // Descriptors (files.cc).
 long open(int directory, const char* path, int flags, mode_t mode);
+long openat2(int directory, const char* path, const open_how* how, std::size_t size);
 long close(int descriptor);
 long close_range(unsigned first, unsigned last, unsigned flags);
 long dup(int descriptor);

@@ -3,6 +3,7 @@
 // Descriptors: open, close, dup, fcntl. The kernel's table is the truth; ours follows it.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
 
 #include "src/client/addresses.h"
@@ -166,6 +167,90 @@ long open(int directory, const char* path, int flags, mode_t mode) {
       (flags & O_NOFOLLOW) == 0);
 }
 
+namespace {
+
+constexpr std::uint64_t kBounds = RESOLVE_BENEATH | RESOLVE_IN_ROOT;
+constexpr std::uint64_t kKnownResolve =
+    kBounds | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_CACHED;
+
+// Whether a walk begins in a directory of ours, and not on a way to it.
+bool begins_in_ours(int directory, const char* path) {
+  if (path[0] == '/') return false;
+  return (directory == AT_FDCWD ? state.working_directory.load(std::memory_order_acquire)
+                                : find(directory)) != nullptr;
+}
+
+// What a newer kernel than we know may have taken for good. 0, or -errno.
+long check_how(const open_how& how, const void* given, std::size_t size) {
+  if ((how.resolve & ~kKnownResolve) != 0 || how.flags > INT32_MAX) return refused(-EINVAL);
+  const char* const bytes = static_cast<const char*>(given);
+  for (std::size_t i = sizeof how; i < size; ++i) {
+    if (bytes[i] != 0) return refused(-E2BIG);
+  }
+  return 0;
+}
+
+// An open at a place of ours that the walk came to, `inside` from a directory of ours.
+long open_as(Place& place, const open_how& how, bool inside, bool absolute, Rest& rest) {
+  const std::uint64_t resolve = how.resolve;
+  if ((resolve & RESOLVE_CACHED) != 0) return -EAGAIN;  // nobody knows what a service has at hand
+  if (!inside && (resolve & RESOLVE_NO_XDEV) != 0) return -EXDEV;
+  if (!inside && (resolve & kBounds) != 0) return absolute ? -EXDEV : refused(-ENOSYS);
+  using Target = protocol::Target;
+  place.way = ((resolve & RESOLVE_BENEATH) != 0 ? std::uint32_t{Target::kBeneath} : 0U) |
+              ((resolve & RESOLVE_IN_ROOT) != 0 ? std::uint32_t{Target::kInRoot} : 0U) |
+              ((resolve & RESOLVE_NO_SYMLINKS) != 0 ? std::uint32_t{Target::kNoLinks} : 0U);
+  const long result =
+      open_ours(place, static_cast<int>(how.flags), static_cast<mode_t>(how.mode), rest);
+  return result == -protocol::kOutside && (resolve & RESOLVE_NO_XDEV) != 0 ? -EXDEV : result;
+}
+
+}  // namespace
+
+// As with_path(), but what leads from one tree to the other must be allowed. Bounds are kept by the
+// service, for one walk: a directory of the kernel's cannot be the bounds of a walk into a mount.
+long openat2(int directory, const char* path, const open_how* how, std::size_t size) {
+  const auto kernel = [&](int at, const char* name) {
+    return raw::syscall(SYS_openat2, at, name, how, size);
+  };
+  if (!state.active || path == nullptr) return kernel(directory, path);
+  // Whether `how` is well formed the kernel knows, and there is no such file.
+  if (const long formal = kernel(AT_FDCWD, ""); formal != -ENOENT) return formal;
+  if (const long error = check_text(path); error != 0) return error;
+  const open_how given = *how;
+  const bool follow = (given.flags & O_NOFOLLOW) == 0;
+  if ((given.resolve & RESOLVE_IN_ROOT) != 0 && path[0] == '/') {
+    while (*path == '/') ++path;
+    if (*path == '\0') path = ".";
+  }
+  char absolute[2 * kPathBytes];
+  for (int leaves = 0; leaves < kMostLeaves; ++leaves) {
+    const OwnLink link = own_link(path);
+    if (link.record != nullptr && (link.rest[0] != '\0' || follow)) {
+      if ((given.resolve & (RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)) != 0) return -ELOOP;
+    }
+    Place place;
+    const long kind = resolve(directory, path, place, follow);
+    if (kind < 0) return kind;
+    if (kind == 0) {
+      const long result = kernel(directory, path);
+      if (result != -ENOENT || !leads_across(directory, path, absolute)) return result;
+      if ((given.resolve & RESOLVE_NO_XDEV) != 0) return -EXDEV;
+      if ((given.resolve & kBounds) != 0) return refused(-ENOSYS);
+    } else {
+      if (const long error = check_how(given, how, size); error != 0) return error;
+      Rest rest;
+      const long result =
+          open_as(place, given, begins_in_ours(directory, path), path[0] == '/', rest);
+      if (result != -protocol::kOutside) return result;
+      follow_outside(place, rest.text, rest.bytes, absolute);
+    }
+    directory = AT_FDCWD;
+    path = absolute;
+  }
+  return -ELOOP;
+}
+
 long close(int descriptor) {
   if (state.active) {
     if (is_own_descriptor(descriptor)) return -EBADF;
@@ -261,8 +346,10 @@ long fcntl(int descriptor, int command, unsigned long argument) {
       if (!request.ok()) return request.error();
       request.set(words);
       if (const long error = request.run(); error != 0) return error;
+      if (command == F_SETFL) return 0;
       // O_LARGEFILE: as a 64-bit kernel reports it.
-      return command == F_GETFL ? static_cast<long>(request.answer_word() | 0100000) : 0;
+      return static_cast<long>(request.answer_word()) |
+             ((record->flags & O_PATH) == 0 ? 0100000 : 0);
     }
     case F_GETLK:
     case F_SETLK:
@@ -278,6 +365,14 @@ long fcntl(int descriptor, int command, unsigned long argument) {
     case F_GETOWN:
     case F_GETSIG:
       return 0;
+    // Nobody is told of what other processes do.
+    case F_GETLEASE:
+      return F_UNLCK;
+    case F_SETLEASE:
+      return argument == F_UNLCK ? -EAGAIN : refused(-EINVAL);
+    case F_NOTIFY:
+      if ((argument & ~std::uint64_t{DN_MULTISHOT}) == 0) return 0;
+      return S_ISDIR(record->mode) ? refused(-EINVAL) : -ENOTDIR;
     default:
       return -EINVAL;
   }

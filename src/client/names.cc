@@ -428,8 +428,9 @@ long readlinkat(int directory, const char* path, char* into, std::size_t size) {
       }
     }
   }
-  return with_path(
-      directory, path,
+  // An empty path is the link that the descriptor is of, opened by O_PATH and O_NOFOLLOW.
+  return at_path(
+      directory, path, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW,
       [&](const Place& place, Rest& rest) {
         if (size == 0) return static_cast<long>(-EINVAL);
         protocol::ReadlinkRequest words;
@@ -447,6 +448,7 @@ long readlinkat(int directory, const char* path, char* into, std::size_t size) {
               }
               __builtin_memcpy(into, request.output(), static_cast<std::size_t>(length));
             });
+        if (result == -EINVAL && place.itself) return static_cast<long>(-ENOENT);
         return result == 0 ? length : result;
       },
       [&](int at, const char* name) { return raw::syscall(SYS_readlinkat, at, name, into, size); });

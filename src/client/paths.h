@@ -21,10 +21,12 @@ struct Place {
   const char* path = nullptr;
   std::uint32_t path_bytes = 0;
   bool itself = false;        // `base` is the object, and there is no path
+  std::uint32_t way = 0;      // what the walk may not do, of Target::Flags
   char text[2 * kPathBytes];  // what path points into, if not into the caller's string
 
   protocol::Target target(std::uint32_t flags) const {
-    return {base, itself ? flags | protocol::Target::kItself : flags, path_bytes};
+    return {base, flags | way | (itself ? std::uint32_t{protocol::Target::kItself} : 0U),
+            path_bytes};
   }
 };
 

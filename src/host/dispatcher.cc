@@ -28,8 +28,10 @@ constexpr int kLargeFile = 0100000;
 }  // namespace
 
 Result<void> Dispatcher::Run::locate(const protocol::Target& target, Object& object) {
-  constexpr std::uint32_t kFlags = protocol::Target::kFollow | protocol::Target::kItself;
-  if ((target.flags & ~kFlags) != 0) return kMalformed;
+  using Target = protocol::Target;
+  constexpr std::uint32_t kBounds = Target::kBeneath | Target::kInRoot;
+  constexpr std::uint32_t kFlags = Target::kFollow | Target::kItself | kBounds | Target::kNoLinks;
+  if ((target.flags & ~kFlags) != 0 || (target.flags & kBounds) == kBounds) return kMalformed;
   LIBSERVICES_TRY(const auto bytes, take_input(target.path_bytes));
   if (target.base != protocol::kRoot) {
     LIBSERVICES_TRY(object.base, file(target.base));
@@ -41,10 +43,13 @@ Result<void> Dispatcher::Run::locate(const protocol::Target& target, Object& obj
     return kMalformed;
   }
   LIBSERVICES_TRY(object.location.path, object.text.copy(bytes));
-  object.location.follow =
-      (target.flags & protocol::Target::kFollow) != 0 ? Follow::kYes : Follow::kNo;
+  object.location.follow = (target.flags & Target::kFollow) != 0 ? Follow::kYes : Follow::kNo;
   object.location.outside = &object.outside;
-  object.location.itself = (target.flags & protocol::Target::kItself) != 0;
+  object.location.itself = (target.flags & Target::kItself) != 0;
+  object.location.bounds = (target.flags & Target::kBeneath) != 0  ? Bounds::kBeneath
+                           : (target.flags & Target::kInRoot) != 0 ? Bounds::kInRoot
+                                                                   : Bounds::kNone;
+  object.location.no_links = (target.flags & Target::kNoLinks) != 0;
   if (!object.location.itself) return {};
   if (!bytes.empty()) return kMalformed;
   if (object.base == nullptr) {  // the root of the instance has no open file: it is "."

@@ -3,7 +3,6 @@
 // syscall(): the numbers that are about files go the way of the functions of that name, all others
 // to the kernel.
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -79,13 +78,6 @@ long fork_by_number(long number, const Word (&a)[6]) {
       raw::syscall(number, a[0].value, a[1].value, a[2].value, a[3].value, a[4].value);
   if (child == 0) begin_child();
   return child;
-}
-
-// A file of ours through the flags that it knows; what openat2 promises beyond is not kept there,
-// and programs that find it missing use openat.
-long open2(Word directory, Word path, Word how, Word size) {
-  if (leads_to_ours(directory, path)) return -ENOSYS;
-  return raw::syscall(SYS_openat2, directory.value, path.value, how.value, size.value);
 }
 
 // Those that have a function of libc's which does the same.
@@ -264,7 +256,7 @@ bool dispatch(long number, const Word (&a)[6], long& result) {
       result = calls::open(a[0], a[1], a[2], a[3]);
       return true;
     case SYS_openat2:
-      result = open2(a[0], a[1], a[2], a[3]);
+      result = calls::openat2(a[0], a[1], a[2], a[3]);
       return true;
     case SYS_close:
       result = calls::close(a[0]);

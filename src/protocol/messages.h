@@ -82,6 +82,10 @@ struct Target {
   enum Flags : std::uint32_t {
     kFollow = 1U << 0,  // follow a symbolic link in the last component
     kItself = 1U << 1,  // the open file `base` itself; there is no path
+    // What openat2 says of the walk: RESOLVE_BENEATH, RESOLVE_IN_ROOT (not both), _NO_SYMLINKS.
+    kBeneath = 1U << 2,
+    kInRoot = 1U << 3,
+    kNoLinks = 1U << 4,
   };
   Handle base = kRoot;
   std::uint32_t flags = 0;

@@ -38,11 +38,29 @@ same 'standard error stays the program'\''s' '' "$(cat "$work/told")"
 on_mount -- cat "$mount/file" >"$work/seen"
 same 'who was not asked does not report' '' "$(cat "$work/told")"
 
-on_mount -- "$refused" "$mount/file"
+on_mount -- "$refused" handle "$mount/file"
 same 'a refused call is an error' 3 $?
-on_mount --strict -- "$refused" "$mount/file"
+on_mount --strict -- "$refused" handle "$mount/file"
 same 'strictly, it is the end' 125 $?
 check 'which names the call' grep -q 'name_to_handle_at was refused' "$work/told"
-on_mount --strict -- "$refused" "$work/files/file"
+on_mount --strict -- "$refused" handle "$work/files/file"
 same 'a file outside is no matter of ours' 0 $?
+
+on_mount --report -- "$refused" notify "$mount"
+same 'nobody is told by a signal of what changes in a directory' 3 $?
+same 'which is counted' '1' "$(sed -n 's/.*: *fcntl .* \([0-9]*\)$/\1/p' "$work/told")"
+on_mount --strict -- "$refused" notify "$mount"
+same 'and, strictly, the end' 125 $?
+on_mount --report -- "$refused" lease "$mount/file"
+same 'there are no leases' 3 $?
+on_mount --strict -- "$refused" lease "$mount/file"
+same 'and, strictly, who wants one ends' 125 $?
+on_mount --strict -- "$refused" lease "$work/files/file"
+same 'but one of a file outside' 0 $?
+on_mount -- "$refused" bounds "$mount/file"
+same 'a directory of the host is no bounds of a walk into a mount' 3 $?
+on_mount --strict -- "$refused" bounds "$mount/file"
+same 'and, strictly, who asks for that ends' 125 $?
+on_mount --strict -- "$refused" bounds "$work/files/file"
+same 'but of one outside' 0 $?
 report

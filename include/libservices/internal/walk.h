@@ -5,6 +5,8 @@
 #ifndef LIBSERVICES_INTERNAL_WALK_H_
 #define LIBSERVICES_INTERNAL_WALK_H_
 
+#include <vector>
+
 #include "libservices/internal/tree.h"
 
 namespace libservices::internal {
@@ -23,12 +25,15 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
   std::string_view rest = location.path;
   if (rest.empty()) return Errno{ENOENT};
   if (rest.size() >= PATH_MAX) return Errno{ENAMETOOLONG};
-  const Pointer& start = base && rest.front() != '/' ? base : root_;
+  const bool bounded = location.bounds != Bounds::kNone;
+  if (location.bounds == Bounds::kBeneath && rest.front() == '/') return Errno{EXDEV};
+  const Pointer& start = base && (bounded || rest.front() != '/') ? base : root_;
   Found at;  // null: still at `start`, which is counted once less than if it were copied
   const auto directory = [&]() -> const Pointer& { return at.inode ? at.inode : start; };
   const auto take = [&] { return at.inode ? std::move(at) : Found{start, std::nullopt}; };
   walked.last = Last::kRoot;
   std::string expansion;
+  std::vector<Pointer> passed;  // bounded: the directories above, from `start` (as null) on
   int links = 0;
   for (;;) {
     rest.remove_prefix(std::min(rest.find_first_not_of('/'), rest.size()));
@@ -44,6 +49,15 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
     }
     if (name == "..") {
       walked.last = Last::kDotDot;
+      if (bounded) {
+        if (!passed.empty()) {
+          at = {std::move(passed.back()), std::nullopt};
+          passed.pop_back();
+        } else if (location.bounds == Bounds::kBeneath) {
+          return Errno{EXDEV};
+        }
+        continue;
+      }
       if (directory() == root_) {
         if (location.outside != nullptr) return leave(location, "..", rest);
         continue;
@@ -69,12 +83,14 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
     const bool follow =
         !last || (kind != Walk::kEntry && (location.follow == Follow::kYes || !rest.empty()));
     if (is_link && follow) {
-      if (++links > kMostLinks) return Errno{ELOOP};
+      if (location.no_links || ++links > kMostLinks) return Errno{ELOOP};
       LIBSERVICES_TRY(std::string target, link_target(context, *found->inode));
-      if (target.front() == '/' && location.outside != nullptr) {
-        return leave(location, target, rest);
-      }
-      if (target.front() == '/') {
+      if (target.front() == '/' && bounded) {
+        if (location.bounds == Bounds::kBeneath) return Errno{EXDEV};
+        passed.clear();
+        at = {};
+      } else if (target.front() == '/') {
+        if (location.outside != nullptr) return leave(location, target, rest);
         at = {root_, std::nullopt};
       }
       target.append(rest);
@@ -96,6 +112,7 @@ Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
       walked.last = Last::kName;
       return walked;
     }
+    if (bounded) passed.push_back(std::move(at.inode));
     at = *std::move(found);
   }
   LIBSERVICES_TRY(walked.target, complete(context, take()));
