@@ -48,6 +48,51 @@ TEST_CASE_TEMPLATE_DEFINE("a trailing slash asks for a directory", S, path_slash
   CHECK(error_of(sut->symlink(sut.root, "x", "/new/")) == ENOENT);
 }
 
+TEST_CASE_TEMPLATE_DEFINE("a walk with bounds does not leave its base", S, path_bounds) {
+  LIBSERVICES_SUT(S);
+  for (const char* name : {"/in", "/in/d", "/in/d/e"}) sut.mkdir(name);
+  sut.write("/secret", "secret");
+  sut.write("/in/f", "f");
+  sut.write("/in/d/g", "g");
+  REQUIRE(error_of(sut->symlink(sut.root, "../../secret", "/in/d/up")) == 0);
+  REQUIRE(error_of(sut->symlink(sut.root, "/d/g", "/in/absolute")) == 0);
+  REQUIRE(error_of(sut->symlink(sut.root, "d/../f", "/in/stays")) == 0);
+  auto base = sut.open(sut.root, "/in", O_PATH | O_DIRECTORY);
+  const auto error = [&](std::string_view path, Bounds bounds, bool no_links = false) {
+    Location location(base.get(), path);
+    location.bounds = bounds;
+    location.no_links = no_links;
+    return error_of(sut->stat(sut.root, location));
+  };
+  const auto inode = [&](std::string_view path) {
+    Location location(base.get(), path);
+    location.bounds = Bounds::kInRoot;
+    auto found = sut->stat(sut.root, location);
+    return found.ok() ? found->inode : 0;
+  };
+  for (const char* path : {"f", "d/../f", "d/e/../../f", "stays", "."}) {
+    CHECK(error(path, Bounds::kBeneath) == 0);
+  }
+  for (const char* path : {"..", "d/../..", "d/e/../../../secret", "d/up", "absolute", "/f"}) {
+    CHECK(error(path, Bounds::kBeneath) == EXDEV);
+  }
+  CHECK(error("d/f", Bounds::kBeneath) == ENOENT);
+  CHECK(error("f/..", Bounds::kBeneath) == ENOTDIR);
+  CHECK(error("d/up", Bounds::kInRoot) == ENOENT);
+  CHECK(inode("../../in") == 0);
+  CHECK(inode("..") == sut.stat("/in").inode);
+  CHECK(inode("d/../../../d/g") == sut.stat("/in/d/g").inode);
+  CHECK(inode("absolute") == sut.stat("/in/d/g").inode);
+  CHECK(inode("/f") == sut.stat("/in/f").inode);
+  CHECK(error("stays", Bounds::kNone, true) == ELOOP);
+  CHECK(error("d/../f", Bounds::kNone, true) == 0);
+  // The base is what was opened, wherever it is now.
+  REQUIRE(error_of(sut->rename(sut.root, "/in", "/secretly", RenameMode::kReplace)) == 0);
+  CHECK(error("d/../f", Bounds::kBeneath) == 0);
+  CHECK(error("../secret", Bounds::kBeneath) == EXDEV);
+  sut.close(std::move(base));
+}
+
 TEST_CASE_TEMPLATE_DEFINE("symbolic links are followed where POSIX says so", S, path_links) {
   LIBSERVICES_SUT(S);
   sut.mkdir("/d");
@@ -192,6 +237,7 @@ TEST_CASE_TEMPLATE_DEFINE("a walk that may leave the instance says where it went
 
 LIBSERVICES_OVER_EVERY_STACK(path_walk);
 LIBSERVICES_OVER_EVERY_STACK(path_slash);
+LIBSERVICES_OVER_EVERY_STACK(path_bounds);
 LIBSERVICES_OVER_EVERY_STACK(path_links);
 LIBSERVICES_OVER_EVERY_STACK(path_length);
 LIBSERVICES_OVER_EVERY_STACK(path_base);

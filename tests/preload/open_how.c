@@ -81,7 +81,7 @@ static void describe(long opened, long flags) {
   }
   printf("%o, %ld bytes, flags %x, '%s', descriptor %ld\n", found.st_mode & S_IFMT,
          S_ISDIR(found.st_mode) ? 0L : (long)found.st_size,
-         fcntl((int)opened, F_GETFL) & ~O_TMPFILE, text, opened);
+         fcntl((int)opened, F_GETFL), text, opened);
   close((int)opened);
 }
 

@@ -19,7 +19,6 @@ Result<OpenFilePtr> Filesystem<Stack>::open(const Context& context, const Locati
     if (!flags.writes() || flags.has(O_CREAT)) return Errno{EINVAL};
     LIBSERVICES_TRY(auto at, walk(context, location, T::Walk::kObject));
     LIBSERVICES_TRY(auto made, changes_.tmpfile(context, at.target, flags, mode));
-    flags.bits &= ~O_TMPFILE;
     return content_.keep(flags, std::move(made.inode), std::move(made.file));
   }
   const bool creates = flags.has(O_CREAT);
