@@ -3,24 +3,38 @@
 #
 # git, sqlite and tar work on a union whose service is killed again and again at random moments, and
 # started anew. Nothing hangs; whatever says that it succeeded has; what fails says so; and what was
-# acknowledged is there in the end.
-# usage: kill_programs_test.sh LIBSERVICES PRELOAD_LIBRARY [git|sqlite|tar]...     ($SEED, $KILLS)
+# acknowledged is there in the end. With --mount they are not preloaded: they come through the kernel,
+# and what they have open is lost with the service.
+# usage: kill_programs_test.sh LIBSERVICES PRELOAD_LIBRARY [--mount] [git|sqlite|tar]...     ($SEED, $KILLS)
 set -u
 source "$(dirname "$0")/../support/checks.sh"
 libservices=$(realpath "$1")
 LIBSERVICES_PRELOAD=$(realpath "$2")
 shift 2
+way=preload
+[ "${1-}" != --mount ] || { way=mount; shift; }
 programs=("$@")
 [ $# != 0 ] || programs=(git sqlite tar)
 kills=${KILLS-20}
 seed=${SEED-$(($(date +%s) % 32768))}
 echo "seed $seed, $kills kills for each program"
 RANDOM=$seed
-mnt=/mnt/libservices-kill-programs
+mnt=/mnt/libservices-kill-programs-$way
 work=$(mktemp -d)
 service=0
 [ -z "${KEEP-}" ] || keep=echo
-trap 'kill -9 $service 2>/dev/null; ${keep-} rm -rf "$work"' EXIT
+# shellcheck disable=SC2317  # the trap calls it
+leave() {
+  [ $service = 0 ] || kill -9 $service 2>/dev/null
+  [ $way = preload ] || { umount -l "$mnt"; rmdir "$mnt"; } 2>/dev/null
+  ${keep-} rm -rf "$work"
+}
+trap leave EXIT
+options=()
+if [ $way = mount ]; then
+  { [ "$(id -u)" = 0 ] && [ -w /dev/fuse ]; } || skip 'there are no mounts for this user'
+  options=(--fuse)
+fi
 export LIBSERVICES_PRELOAD LC_ALL=C TZ=UTC HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 work mnt
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
 
@@ -28,13 +42,19 @@ serve() {  # a service that answers
   local ready=
   rm -f "$work/ready"
   mkfifo "$work/ready"
-  "$libservices" serve --run-directory "$work/run" --ready 3 --restart-wait 30 \
+  "$libservices" serve --run-directory "$work/run" --ready 3 --restart-wait 30 "${options[@]}" \
     --mount "$mnt=union(local:$work/upper, local:$work/lower)" 3>"$work/ready" 2>>"$work/serve.err" &
   service=$!
   disown $service
   read -r ready <"$work/ready"
 }
-preloaded() { timeout 120 "$libservices" run --run-directory "$work/run" -- "$@"; }
+on_mount() {
+  if [ $way = mount ]; then
+    timeout 120 "$@"
+  else
+    timeout 120 "$libservices" run --run-directory "$work/run" -- "$@"
+  fi
+}
 
 # Each works until $work/stop exists. What it says is wrong goes to $work/wrong, what was acknowledged
 # to $work/done, and an error that a program reported to $work/reported.
@@ -47,6 +67,11 @@ work_git() {
     find "$mnt/repository/.git" -name '*.lock' -delete 2>/dev/null
     rm -rf "$mnt/clone" 2>/dev/null
     if (cd "$mnt/repository" && echo "change $i" >"file$((i % 7))" && git add -A && git commit -qm "commit $i") 2>>"$work/said"; then echo "commit $i" >>"$work/done"; else echo "commit $i" >>"$work/reported"; fi
+    # All objects in one pack, and the loose ones away; then everything is looked at where it lies.
+    if [ $((i % 6)) = 5 ]; then
+      if git -C "$mnt/repository" gc -q --force --prune=now 2>>"$work/said"; then echo gc >>"$work/checked"; else echo "gc $i" >>"$work/reported"; fi
+      if git -C "$mnt/repository" fsck --full >/dev/null 2>>"$work/said"; then echo fsck >>"$work/checked"; else echo "fsck $i" >>"$work/reported"; fi
+    fi
     [ $((i % 4)) = 0 ] || continue
     if git clone -q --no-hardlinks "$mnt/repository" "$mnt/clone" 2>>"$work/said"; then
       # Everything committed until now, by what the clone itself says.
@@ -165,7 +190,7 @@ for program in "${programs[@]}"; do
   for list in 'done' wrong reported checked said; do : >"$work/$list"; done
   "begin_$program" || bad "$program: the beginning"
   serve
-  preloaded bash -c "work_$program" >"$work/out" 2>"$work/err" &
+  on_mount bash -c "work_$program" >"$work/out" 2>"$work/err" &
   worker=$!
   for kill in $(seq "$kills"); do
     # Often in the middle of something, sometimes after a while of work, sometimes just after the start.
@@ -185,11 +210,12 @@ for program in "${programs[@]}"; do
   if wait $worker; then ok; else bad "$program: it hangs, or failed as a whole (status $?)"; fi
   kill $watchdog 2>/dev/null
   wait $watchdog 2>/dev/null
-  check "$program: the end" preloaded bash -c "end_$program"
+  check "$program: the end" on_mount bash -c "end_$program"
   echo "$program: $(wc -l <"$work/done") done, $(wc -l <"$work/checked") compared, $(wc -l <"$work/reported") errors reported"
   [ ! -s "$work/wrong" ] || { cp "$work/wrong" "$work/err"; bad "$program: wrong results"; }
   if [ -s "$work/done" ] && [ -s "$work/checked" ]; then ok; else cp "$work/said" "$work/err"; bad "$program: nothing was done"; fi
   kill $service
   while kill -0 $service 2>/dev/null; do sleep 0.01; done
+  service=0
 done
 report

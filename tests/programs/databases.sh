@@ -36,8 +36,8 @@ cli() { redis-cli -s "$away/redis" "$@"; }
 serve; for i in {1..1000}; do echo "set key$i value$i"; done | cli | sort | uniq -c
 cli bgrewriteaof >/dev/null
 for i in {1..200}; do cli info persistence | grep -q 'aof_rewrite_in_progress:0.*' && ! cli info persistence | grep -q 'scheduled:1' && break; sleep 0.05; done
-cli rpush list a b c; cli incrby n 41; cli incr n; cli save; kill -9 $server
-{ wait $server || true; } 2>/dev/null; serve; cli dbsize; cli get key777; cli lrange list 0 -1; cli get n
+cli rpush list a b c; cli incrby n 41; cli incr n; cli save
+{ kill -9 $server; wait $server || true; } 2>/dev/null; serve; cli dbsize; cli get key777; cli lrange list 0 -1; cli get n
 cli config set appendonly yes; cli shutdown nosave || true; wait $server || true; serve; cli dbsize
 cli shutdown save; wait $server || true; ls; redis-check-rdb dump.rdb | tail -1 | cut -d' ' -f2-
 redis-check-aof appendonlydir/*.manifest | tail -1; cd ..

@@ -22,10 +22,20 @@ timeout 8 script -qec "sh $HOME/edit" /dev/null <&9 >/dev/null 2>&1 &
 printf 'isome text' >&9; for i in {1..200}; do [ -e .large2.swp ] && break; sleep 0.05; done
 printf '\033' >&9; for i in {1..200}; do grep -qa 'some text' .large2.swp && break; sleep 0.05; done
 kill -9 "$(cat "$HOME/pid")"; sleep 0.2; kill $! 2>/dev/null; wait $! 2>/dev/null; exec 9>&-
-[ -e .large2.swp ] && echo swap; vim.tiny -u NONE -N -es -r large2 -c 'w! recovered' -c 'qa!' || true; cat recovered; rm -f .large2.swp
-keys() { sleep 0.4; for k in "$@"; do printf '%b' "$k"; sleep 0.15; done; sleep 0.3; }
-keys 'typed\r' '\017' '\r' '\030' | timeout 8 script -qec 'nano -I -B documents/new' /dev/null >/dev/null; cat documents/new
-keys '\013' 'first\r' '\017' '\r' '\030' | timeout 8 script -qec 'nano -I -B -G documents/old/list' /dev/null >/dev/null
+[ -e .large2.swp ] || { echo 'no swap file'; exit 1; }; vim.tiny -u NONE -N -es -r large2 -c 'w! recovered' -c 'qa!' || true; cat recovered; rm -f .large2.swp
+drive() {  # drive COMMAND [TEXT KEYS]...: when the terminal shows the text, the keys are pressed
+  local program i
+  : >"$away/screen"; exec 9<>"$away/keys"
+  timeout 60 script -qfec "$1" "$away/screen" <&9 >/dev/null & program=$!; shift
+  while [ $# != 0 ]; do
+    for i in {1..1000}; do grep -qa "$1" "$away/screen" && break; sleep 0.02; done
+    grep -qa "$1" "$away/screen" || { echo "the terminal does not show '$1'"; exit 1; }
+    printf '%b' "$2" >&9; shift 2
+  done
+  wait $program; exec 9>&-
+}
+drive 'nano -I -B documents/new' 'New File' 'typed\r\017' 'Name to Write' '\r' 'Wrote' '\030'; cat documents/new; grep -qx typed documents/new || exit 1
+drive 'nano -I -B -G documents/old/list' 'Read [0-9]' '\013first\r\017' 'Name to Write' '\r' 'Wrote' '\030'
 cat documents/old/list; cat documents/old/list~ | head -1; ls -A documents/old
 ssh-keygen -q -t ed25519 -N '' -C c -f key; stat -c '%a %n' key key.pub
 ssh-keygen -y -f key | cmp - <(cut -d' ' -f1-2 key.pub | sed 's/$/ c/') && echo pair

@@ -36,7 +36,11 @@ mkdir "$work/bin"
 printf '#!/bin/sh\nexec "$@"\n' >"$work/bin/one"
 cp "$work/bin/one" "$work/bin/other"
 chmod 755 "$work/bin/one" "$work/bin/other"
-PATH=$work/bin:$PATH
+# Not what lies in the working directory, which has a `script` of its own.
+PATH=:$PATH:
+PATH=${PATH//:.:/:}
+PATH=${PATH#:}
+PATH=$work/bin:${PATH%:}
 serve() {
   case $way in
     halves | reversed)
