@@ -217,7 +217,8 @@ long openat2(int directory, const char* path, const open_how* how, std::size_t s
   // Whether `how` is well formed the kernel knows, and there is no such file.
   if (const long formal = kernel(AT_FDCWD, ""); formal != -ENOENT) return formal;
   if (const long error = check_text(path); error != 0) return error;
-  const open_how given = *how;
+  open_how given;
+  __builtin_memcpy(&given, how, sizeof given);
   const bool follow = (given.flags & O_NOFOLLOW) == 0;
   if ((given.resolve & RESOLVE_IN_ROOT) != 0 && path[0] == '/') {
     while (*path == '/') ++path;

@@ -8,11 +8,18 @@
 # usage: kill_programs_test.sh LIBSERVICES PRELOAD_LIBRARY [--mount] [git|sqlite|tar]...     ($SEED, $KILLS)
 set -u
 source "$(dirname "$0")/../support/checks.sh"
+way=preload
+if [ "${3-}" = --mount ]; then
+  way=mount
+  { [ "$(id -u)" = 0 ] && [ -w /dev/fuse ]; } || skip 'there are no mounts for this user'
+  # In namespaces of its own, so that no mount is left whatever happens.
+  [ -n "${INSIDE-}" ] || INSIDE=1 exec unshare --mount --propagation private --pid --fork --kill-child \
+    --mount-proc bash "$(realpath "$0")" "$@"
+fi
 libservices=$(realpath "$1")
 LIBSERVICES_PRELOAD=$(realpath "$2")
 shift 2
-way=preload
-[ "${1-}" != --mount ] || { way=mount; shift; }
+[ $way = preload ] || shift
 programs=("$@")
 [ $# != 0 ] || programs=(git sqlite tar)
 kills=${KILLS-20}
@@ -23,17 +30,14 @@ mnt=/mnt/libservices-kill-programs-$way
 work=$(mktemp -d)
 service=0
 [ -z "${KEEP-}" ] || keep=echo
-# shellcheck disable=SC2317  # the trap calls it
-leave() {
-  [ $service = 0 ] || kill -9 $service 2>/dev/null
-  [ $way = preload ] || { umount -l "$mnt"; rmdir "$mnt"; } 2>/dev/null
-  ${keep-} rm -rf "$work"
-}
-trap leave EXIT
+trap '[ $service = 0 ] || kill -9 $service 2>/dev/null; ${keep-} rm -rf "$work"' EXIT
 options=()
 if [ $way = mount ]; then
-  { [ "$(id -u)" = 0 ] && [ -w /dev/fuse ]; } || skip 'there are no mounts for this user'
   options=(--fuse)
+  # Between a dead mount and the next one programs see the directory below, where nobody shall write.
+  mount -t tmpfs none /mnt
+  mkdir "$mnt"
+  mount -t tmpfs -o ro none "$mnt"
 fi
 export LIBSERVICES_PRELOAD LC_ALL=C TZ=UTC HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 work mnt
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
@@ -58,6 +62,9 @@ on_mount() {
 
 # Each works until $work/stop exists. What it says is wrong goes to $work/wrong, what was acknowledged
 # to $work/done, and an error that a program reported to $work/reported.
+git() {  # a directory that fails it asks again without end, and says so: until nobody listens any more
+  command git "$@" 2> >(head -c 100000 >>"$work/said")
+}
 work_git() {
   export GIT_AUTHOR_DATE='2001-01-01T00:00:00Z' GIT_COMMITTER_DATE='2001-01-01T00:00:00Z'
   local i
@@ -69,26 +76,26 @@ work_git() {
     if (cd "$mnt/repository" && echo "change $i" >"file$((i % 7))" && git add -A && git commit -qm "commit $i") 2>>"$work/said"; then echo "commit $i" >>"$work/done"; else echo "commit $i" >>"$work/reported"; fi
     # All objects in one pack, and the loose ones away; then everything is looked at where it lies.
     if [ $((i % 6)) = 5 ]; then
-      if git -C "$mnt/repository" gc -q --force --prune=now 2>>"$work/said"; then echo gc >>"$work/checked"; else echo "gc $i" >>"$work/reported"; fi
-      if git -C "$mnt/repository" fsck --full >/dev/null 2>>"$work/said"; then echo fsck >>"$work/checked"; else echo "fsck $i" >>"$work/reported"; fi
+      if git -C "$mnt/repository" gc -q --force --prune=now; then echo gc >>"$work/checked"; else echo "gc $i" >>"$work/reported"; fi
+      if git -C "$mnt/repository" fsck --full >/dev/null; then echo fsck >>"$work/checked"; else echo "fsck $i" >>"$work/reported"; fi
     fi
     [ $((i % 4)) = 0 ] || continue
-    if git clone -q --no-hardlinks "$mnt/repository" "$mnt/clone" 2>>"$work/said"; then
+    if git clone -q --no-hardlinks "$mnt/repository" "$mnt/clone"; then
       # Everything committed until now, by what the clone itself says.
-      if git -C "$mnt/clone" log --format=%s >"$work/log" 2>>"$work/said" && git -C "$mnt/clone" status --porcelain >"$work/status" 2>>"$work/said"; then
+      if git -C "$mnt/clone" log --format=%s >"$work/log" && git -C "$mnt/clone" status --porcelain >"$work/status"; then
         [ -s "$work/status" ] && { echo "clone $i is not clean"; cat "$work/status"; } >>"$work/wrong"
         sort "$work/log" >"$work/log.sorted"
         sort "$work/done" | comm -23 - "$work/log.sorted" | sed "s/^/clone $i lacks /" >>"$work/wrong"
         echo clone >>"$work/checked"
       else echo "log of clone $i" >>"$work/reported"; fi
-      if git -C "$mnt/clone" fsck --strict >/dev/null 2>"$work/fsck"; then echo fsck >>"$work/checked"; else cat "$work/fsck" >>"$work/reported"; fi
+      if git -C "$mnt/clone" fsck --strict >/dev/null; then echo fsck >>"$work/checked"; else echo "fsck of clone $i" >>"$work/reported"; fi
     else echo "clone $i" >>"$work/reported"; fi
   done
 }
 begin_git() { git init -q -b main "$work/lower/repository" && git -C "$work/lower/repository" config gc.auto 0 && (cd "$work/lower/repository" && mkdir many && for i in $(seq 60); do echo "$i" >"many/$i"; done && git add -A && git commit -qm first); }
 end_git() {
   find "$mnt/repository/.git" -name '*.lock' -delete
-  git -C "$mnt/repository" fsck --strict --full 2>&1 | grep -v '^dangling' | sed 's/^/fsck at the end: /' >>"$work/wrong"
+  command git -C "$mnt/repository" fsck --strict --full 2>&1 | grep -v '^dangling' | sed 's/^/fsck at the end: /' >>"$work/wrong"
   git -C "$mnt/repository" log --format=%s | sort >"$work/log"
   sort "$work/done" | comm -23 - "$work/log" | sed 's/^/in the end there is no /' >>"$work/wrong"
   sort "$work/log" | uniq -d | sed 's/^/done twice: /' >>"$work/wrong"
@@ -98,7 +105,7 @@ work_sqlite() { python3 -c "$database" work; }
 begin_sqlite() { (cd "$work/lower" && python3 -c "$database" begin); }
 end_sqlite() { python3 -c "$database" end; }
 database='
-import os, random, sqlite3, sys
+import os, random, sqlite3, sys, time
 work, path = os.environ["work"], os.environ["mnt"] + "/base.db"
 def say(where, what):
     with open(work + "/" + where, "a") as f:
@@ -153,6 +160,7 @@ while not os.path.exists(work + "/stop"):
             say("unknown", i)
         n += 1
         suspect = True
+        time.sleep(0.005)
         try:
             if c is not None:
                 c.close()
@@ -182,7 +190,7 @@ work_tar() {
 }
 begin_tar() { (cd "$work/lower" && for d in a a/b c; do mkdir -p "tree/$d"; for i in $(seq 40); do head -c $((RANDOM % 20000)) /dev/urandom >"tree/$d/$i"; done; ln -s ../x "tree/$d/link"; done; ln tree/a/1 tree/linked; head -c 3000000 /dev/urandom >tree/large; tar --sort=name -cf "$work/expected.tar" tree); }
 end_tar() { diff -r --no-dereference "$work/lower/tree" "$mnt/tree" | head -5 >>"$work/wrong"; }
-export -f work_git work_sqlite work_tar end_git end_sqlite end_tar
+export -f git work_git work_sqlite work_tar end_git end_sqlite end_tar
 
 for program in "${programs[@]}"; do
   rm -rf "$work"/*
