@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,24 +13,17 @@
 #include <cstring>
 #include <memory>
 
+#include "src/cli/launch.h"
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
 #include "src/host/descriptor.h"
-#include "src/host/run_directory.h"
+#include "src/host/pool.h"
 #include "src/protocol/mount_table.h"
 
 namespace libservices::cli {
 namespace {
 
 constexpr int kPatience = 2000;  // ms that `run` waits for a service that is just being started
-
-// The descriptor's path, as an absolute one.
-std::string real_path(const std::string& path) {
-  char* real = ::realpath(path.c_str(), nullptr);
-  const std::string result = real != nullptr ? real : "";
-  std::free(real);
-  return result;
-}
 
 // Whether all that the service of `run_directory` serves is mounted at the kernel.
 bool are_at_kernel(const std::string& run_directory) {
@@ -55,18 +47,19 @@ bool are_at_kernel(const std::string& run_directory) {
 
 // "" when programs of this user can use the service of `run_directory`, else why they cannot.
 std::string obstacle(const std::string& run_directory) {
-  const std::string socket = host::socket_path(run_directory);
-  if (::access(socket.c_str(), W_OK) != 0 && errno == EACCES) {
-    return fmt::format(
-        "pool in {}: this user may not use it (its service must be started by "
-        "this user, or with --clients all)",
-        run_directory);
-  }
-  if (::access(socket.c_str(), W_OK) != 0 || host::service_of(run_directory) == 0) {
-    return fmt::format(
-        "pool in {}: no service runs there (start one with `libservices serve`, "
-        "or name its pool)",
-        run_directory);
+  switch (host::obstacle_to(run_directory)) {
+    case host::Obstacle::kNone:
+      break;
+    case host::Obstacle::kNotAllowed:
+      return fmt::format(
+          "pool in {}: this user may not use it (its service must be started by "
+          "this user, or with --clients all)",
+          run_directory);
+    case host::Obstacle::kNoService:
+      return fmt::format(
+          "pool in {}: no service runs there (start one with `libservices serve`, "
+          "or name its pool)",
+          run_directory);
   }
   return "";
 }
@@ -81,21 +74,22 @@ void complain(std::string_view message) {
 void complain(const absl::Status& status) { complain(std::string(status.message())); }
 
 std::string find_preload_library() {
-  constexpr std::string_view kName = "libservices-preload.so";
+  PathText found;
   if (const char* named = std::getenv("LIBSERVICES_PRELOAD"); named != nullptr) {
-    const std::string real = real_path(named);
-    if (!real.empty()) return real;
+    if (real_path(named, found)) return std::string(found.view());
     complain(fmt::format("preload library {}: {} (correct LIBSERVICES_PRELOAD, or unset it)", named,
                          std::strerror(errno)));
     return "";
   }
-  const std::string self = real_path("/proc/self/exe");
-  const std::string directory = self.substr(0, self.rfind('/'));
+  PathText directory;
+  (void)own_directory(directory);
+  if (find_beside(directory.view(), kPreloadPlaces, kPreloadName, found)) {
+    return std::string(found.view());
+  }
   std::string tried;
-  for (const char* place : {"../lib", "../preload", "../src/preload", "."}) {
-    const std::string path = fmt::format("{}/{}/{}", directory, place, kName);
-    if (const std::string real = real_path(path); !real.empty()) return real;
-    tried += (tried.empty() ? "" : ", ") + path;
+  for (const std::string_view place : kPreloadPlaces) {
+    tried +=
+        fmt::format("{}{}/{}/{}", tried.empty() ? "" : ", ", directory.view(), place, kPreloadName);
   }
   complain(
       fmt::format("preload library: it is at none of {} (install it there, or name it in "

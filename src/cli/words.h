@@ -12,6 +12,7 @@
 
 #include "libservices/host.h"
 #include "src/cli/verbs.h"
+#include "src/host/pool.h"
 
 namespace libservices::cli {
 
@@ -19,7 +20,7 @@ struct Words {
   std::vector<std::string> mounts;
   bool fuse = false;
   std::vector<std::string> fuse_options;
-  std::string pool = "default";
+  std::string pool{host::kDefaultPool};
   std::string run_directory;
   std::string clients;
   std::size_t workers = 0;

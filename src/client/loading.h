@@ -18,6 +18,7 @@ enum class Loading : std::uint8_t {
   kOtherMachine,  // it is built for another machine than the library
   kStatic,        // no loader runs
   kOtherLibrary,  // the loader is another C library's
+  kFirstPart,     // of the command `libservices`: static, and becomes a program that is looked at
 };
 
 // A reason as the end of a sentence about the program.
@@ -47,6 +48,12 @@ inline constexpr char kOwnLoader[] = "/ld-linux-aarch64.so.1";
 #error "the machine's number in <elf.h> and the name of its loader are needed here"
 #endif
 
+// The note by which src/cli/start.cc is known.
+struct FirstPartNote {
+  Elf64_Nhdr header{sizeof name, 0, 1};
+  char name[12] = "libservices";
+};
+
 // `read(into, size, offset)` gives bytes of the file, as pread does. `start` has its first ones
 // afterwards, and a NUL behind.
 template <class Read>
@@ -62,10 +69,17 @@ Loading loading_of(Read&& read, char (&start)[kScriptBytes]) {
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != kOwnMachine) {
     return Loading::kOtherMachine;
   }
+  bool first_part = false;
   for (unsigned i = 0; i < header.e_phnum; ++i) {
     Elf64_Phdr segment;
     const std::uint64_t at = header.e_phoff + std::uint64_t{i} * header.e_phentsize;
     if (read(&segment, sizeof segment, at) != static_cast<long>(sizeof segment)) break;
+    if (segment.p_type == PT_NOTE && segment.p_filesz == sizeof(FirstPartNote)) {
+      const FirstPartNote known;
+      FirstPartNote note;
+      first_part = read(&note, sizeof note, segment.p_offset) == long{sizeof note} &&
+                   __builtin_memcmp(&note, &known, sizeof note) == 0;
+    }
     if (segment.p_type != PT_INTERP) continue;
     char loader[128];
     const std::size_t size =
@@ -76,7 +90,7 @@ Loading loading_of(Read&& read, char (&start)[kScriptBytes]) {
                      __builtin_memcmp(loader + size - kEnd, kOwnLoader, kEnd) == 0;
     return own ? Loading::kLoads : Loading::kOtherLibrary;
   }
-  return Loading::kStatic;
+  return first_part ? Loading::kFirstPart : Loading::kStatic;
 }
 
 }  // namespace libservices::client

@@ -21,9 +21,7 @@
 namespace libservices::host {
 namespace {
 
-constexpr std::size_t kMostPoolName = 64;  // bytes
 constexpr int kMostTries = 100;
-constexpr std::string_view kOfUser = "/tmp/libservices-";
 constexpr std::string_view kFiles[] = {"socket", "status", "mounts", "mounts.new"};
 
 absl::Status failure(int error, const std::string& path, std::string_view what,
@@ -65,20 +63,6 @@ void empty(const std::string& path) {
   }
 }
 
-pid_t pid_in(int lock) {
-  char text[24] = {};
-  if (::pread(lock, text, sizeof text - 1, 0) <= 0) return 0;
-  return static_cast<pid_t>(std::strtol(text, nullptr, 10));
-}
-
-// An open file description lock: it ends with its holder, and asking for it takes nothing.
-struct flock whole_file() {
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  return lock;
-}
-
 // The lock file, locked. ERRORS: EAGAIN with the pid of its holder in `holder`.
 Result<Descriptor> take_lock(const std::string& path, pid_t& holder) {
   for (;;) {
@@ -103,27 +87,17 @@ Result<Descriptor> take_lock(const std::string& path, pid_t& holder) {
 }  // namespace
 
 absl::StatusOr<std::string> run_directory_of(std::string_view pool) {
-  const auto good = [](char byte) {
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') || byte == '-' || byte == '_' || byte == '.';
-  };
-  if (pool.empty() || pool.size() > kMostPoolName || pool.front() == '.' ||
-      !std::all_of(pool.begin(), pool.end(), good)) {
+  PathText path;
+  if (!pool_directory(pool, std::getenv("XDG_RUNTIME_DIR"), path)) {
     return absl::InvalidArgumentError(
         fmt::format("pool '{}': it is no name (use up to {} letters, digits, '-', '_' and '.')",
                     pool, kMostPoolName));
   }
-  // The superuser of a user namespace may not write in /run.
-  if (::geteuid() == 0 && (::access("/run/libservices", W_OK) == 0 ||
-                           (errno == ENOENT && ::access("/run", W_OK) == 0))) {
-    return fmt::format("/run/libservices/{}", pool);
+  if (!path.fits()) {
+    return absl::InvalidArgumentError(
+        fmt::format("pool '{}': $XDG_RUNTIME_DIR is longer than a path may be (shorten it)", pool));
   }
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/' &&
-      (::geteuid() != 0 || ::access(runtime, W_OK) == 0)) {
-    return fmt::format("{}/libservices/{}", runtime, pool);
-  }
-  return fmt::format("{}{}/{}", kOfUser, ::geteuid(), pool);
+  return std::string(path.view());
 }
 
 std::string socket_path(std::string_view run_directory) {
@@ -131,14 +105,6 @@ std::string socket_path(std::string_view run_directory) {
 }
 std::string status_path(std::string_view run_directory) {
   return fmt::format("{}/status", run_directory);
-}
-
-pid_t service_of(const std::string& run_directory) {
-  const Descriptor lock(::open((run_directory + "/lock").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!lock.ok()) return 0;
-  struct flock held = whole_file();
-  if (::fcntl(lock.get(), F_OFD_GETLK, &held) != 0 || held.l_type == F_UNLCK) return 0;
-  return pid_in(lock.get());
 }
 
 absl::StatusOr<RunDirectory> RunDirectory::claim(const std::string& path, mode_t mode) {

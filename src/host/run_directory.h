@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "src/host/descriptor.h"
+#include "src/host/pool.h"
 
 namespace libservices::host {
 
@@ -33,9 +34,6 @@ absl::StatusOr<std::string> run_directory_of(std::string_view pool);
 // Paths in it.
 std::string socket_path(std::string_view run_directory);
 std::string status_path(std::string_view run_directory);
-
-// The pid of the service that holds the directory, 0 when none runs.
-pid_t service_of(const std::string& run_directory);
 
 // The service's hold on its run directory; destruction ends it and removes what is in it.
 class RunDirectory {

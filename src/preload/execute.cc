@@ -321,14 +321,6 @@ bool next_candidate(const char*& at, const char* file, char (&candidate)[PATH_MA
 
 }  // namespace
 
-const char* value_of(char* const* environment, const char* name) {
-  const std::size_t length = strlen(name);
-  for (; environment != nullptr && *environment != nullptr; ++environment) {
-    if (strncmp(*environment, name, length) == 0) return *environment + length;
-  }
-  return nullptr;
-}
-
 int count_strings(char* const* strings) {
   int count = 0;
   while (strings != nullptr && strings[count] != nullptr) ++count;

@@ -4,13 +4,15 @@
 #ifndef LIBSERVICES_SRC_PRELOAD_EXECUTE_H_
 #define LIBSERVICES_SRC_PRELOAD_EXECUTE_H_
 
+#include "src/client/environment.h"
+
 namespace libservices::preload {
 
-inline constexpr char kPreloadVariable[] = "LD_PRELOAD=";
-inline constexpr char kPoolVariable[] = "LIBSERVICES_POOL=";
-
-// The value of the variable `name`, which ends in '='; null if there is none.
-const char* value_of(char* const* environment, const char* name);
+using client::kPoolVariable;
+using client::kPreloadVariable;
+using client::kReportVariable;
+using client::kStrictVariable;
+using client::value_of;
 
 // Remembers how this library came into the process, so that programs run from here get it too.
 void remember_environment(char* const* environment);

@@ -17,9 +17,6 @@
 
 namespace libservices::preload {
 
-inline constexpr char kReportVariable[] = "LIBSERVICES_REPORT=";
-inline constexpr char kStrictVariable[] = "LIBSERVICES_STRICT=";
-
 // The values of both variables, null where they are not set. REQUIRES: the library is active.
 void begin_report(const char* report, const char* strict);
 // These values, for programs that this one runs; null where they were not set.

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/private.sh"
 # mount(8) looks in its own places alone.
 mount -t tmpfs -o mode=755 none /usr/local/bin
-cp bin/libservices /usr/local/bin
+install_command bin/libservices /usr/local/bin
 mkdir -p mnt sbin upper lower empty
 sbin=$(dirname "$(realpath "$(command -v mount.fuse3 || echo /usr/sbin/mount)")")
 echo lower >lower/file

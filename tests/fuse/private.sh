@@ -14,7 +14,7 @@ fi
 work=$(mktemp -d /tmp/libservices-private-test.XXXXXX)
 chmod 755 "$work"
 mkdir "$work/bin"
-install -m 755 "$2" "$work/bin/libservices"
+install_command "$2" "$work/bin"
 install -m 755 "$3" "$work/bin/preload.so"
 export LIBSERVICES_PRELOAD=$work/bin/preload.so LC_ALL=C PATH=$work/bin:$PATH work
 libservices=$work/bin/libservices

@@ -83,4 +83,6 @@ check 'and is told why' grep -q "busybox: it is statically linked.*not at the ke
 same 'the shell goes on unharmed' 'and back' "$(plain "{ busybox true; echo and back; } >$work/none/f 2>/dev/null; cat $work/none/f")"
 said=$(plain "mkdir $work/none/d; cd $work/none/d; busybox pwd; echo \$?")
 check 'nor one that would work in a mount' [ "${said##*$'\n'}" = 126 ]
+said=$(plain "cd $work/none; '$libservices' --version >f; cat f")
+check 'the first part of the command is none of them' [ "${said%% *}" = libservices ]
 report

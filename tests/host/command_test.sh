@@ -7,12 +7,12 @@ set -u
 work=$(mktemp -d /tmp/libservices-command-test.XXXXXX)
 chmod 755 "$work"
 mkdir "$work/bin"
-cp "$1" "$work/bin/libservices" || exit 1
+source "$(dirname "$0")/../support/checks.sh"
+install_command "$1" "$work/bin" || exit 1
 libservices=$work/bin/libservices
 # Programs here use no mount, so any library may stand for the preload library.
 cp "${2:-$(/sbin/ldconfig -p | awk '/libm\.so\.6 .*x86-64/ { print $NF; exit }')}" "$work/bin/library.so"
 export LIBSERVICES_PRELOAD=$work/bin/library.so
-source "$(dirname "$0")/../support/checks.sh"
 services=
 trap 'for p in $services; do kill "$p" 2>/dev/null; done; chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -156,6 +156,46 @@ expect 9 '' "$libservices" run --run-directory "$work/pool" -- sh -c 'exit 9'
 expect 127 'no such program' "$libservices" run --run-directory "$work/pool" -- no-such-program
 expect 126 'set-user-id' "$libservices" run --run-directory "$work/pool" -- ./suid
 expect 125 "runs there already, as process $service" "$libservices" serve --run-directory "$work/pool" --mount /mnt/y=memory
+
+# --- the first part of the command starts a program by itself, as the whole does
+whole=$work/bin/whole/libservices
+environment() { "$@" -- env | grep -v '^_=' | LC_ALL=C sort; }
+as_whole() {
+  local expected
+  expected=$(environment "$whole" run "$@")
+  same "run $*" "$expected" "$(environment "$libservices" run "$@")"
+}
+pool=$work/pool
+as_whole --run-directory "$work/pool"
+as_whole --run-directory="$work/pool" --report --strict
+LIBSERVICES_STRICT=0 LIBSERVICES_POOL=other as_whole --strict --run-directory "$work/pool" -p other
+LIBSERVICES_RUN_DIRECTORY=$work/pool as_whole --pool=other
+LD_PRELOAD=$LIBSERVICES_PRELOAD as_whole --run-directory "$work/pool"
+expect 0 '' "$libservices" run --run-directory "$pool" -- \
+  "$libservices" run --run-directory="$pool" -- true
+mkdir -p "$work/runtime/libservices" && chmod 755 "$work/runtime/libservices" "$work/runtime"
+mv "$work/bin/whole" "$work/bin/away"
+expect 9 '' "$libservices" run --run-directory "$work/pool" -- sh -c 'exit 9'
+expect 0 '' "$work/bin/../bin/libservices" run --strict --report --run-directory "$pool" -- true
+for words in status "run --run-directory $pool true" "run -- --run-directory $pool" \
+    "run --run-directory $pool --run-directory $pool -- true" "run --run-directory $pool --" \
+    "run --strict --strict --run-directory $pool -- true" "run --pool $pool -- true" \
+    "run --run-directory -- true" "run --run-directory $work/none -- true" \
+    "run --run-directory $pool -- ./plain" "run --run-directory $pool -- no-such-program"; do
+  # shellcheck disable=SC2086
+  expect 125 'its whole is not where' "$libservices" $words
+done
+mv "$work/bin/away" "$work/bin/whole"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+  first=$service
+  named=$work/runtime/libservices/named
+  serve "$named" --mount /mnt/x=memory --clients all
+  prints 0 "$named" nobody env XDG_RUNTIME_DIR="$work/runtime" \
+    "$libservices" run -p named -- sh -c 'echo $LIBSERVICES_POOL'
+  kill "$service" && wait "$service"
+  service=$first
+fi
+
 kill -9 "$service"
 wait "$service" 2>/dev/null
 check 'a killed service leaves its socket' [ -S pool/socket ]

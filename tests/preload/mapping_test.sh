@@ -8,7 +8,7 @@ source "$(dirname "$0")/../support/checks.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/bin"
-install -m 755 "$1" "$work/bin/libservices"
+install_command "$1" "$work/bin"
 install -m 755 "$2" "$work/bin/preload.so"
 install -m 755 "$3" "$work/bin/mapping"
 libservices=$work/bin/libservices

@@ -13,7 +13,7 @@ chmod 755 "$work"
 mkdir -m 700 "$work/run"
 mkdir "$work/plain" "$work/files"
 # Where another user can read them.
-cp "$1" "$work/libservices"
+install_command "$1" "$work"
 cp "$2" "$work/library.so"
 cp "$3" "$work/program"
 chown 65534:65534 "$work/run" "$work/plain" "$work/files"

@@ -27,6 +27,10 @@ same() {  # same WHAT EXPECTED GOT
 # equal GOT EXPECTED: for scripts that are checked.
 equal() { [ "$1" = "$2" ] || { echo "'$1' instead of '$2'"; return 1; }; }
 export -f equal
+install_command() {  # install_command LIBSERVICES DIRECTORY: both parts of the command
+  install -D -m 755 "$1" "$2/libservices"
+  install -D -m 755 "$(dirname "$1")/whole/libservices" "$2/whole/libservices"
+}
 unmount_all() {  # what is mounted in $work, the last first
   local at
   while at=$(awk -v work="$work/" 'index($5, work) == 1 { at = $5 } END { print at }' /proc/self/mountinfo) && [ -n "$at" ]; do
