@@ -242,7 +242,7 @@ void SessionListener::first_message(Connection& connection, const Hello& hello) 
     return;
   }
   Welcome welcome;
-  welcome.error = hello.version == kProtocolVersion ? begin(connection, hello.cpu, reply) : EPROTO;
+  welcome.error = hello.version == kProtocolVersion ? begin(connection, reply) : EPROTO;
   if (welcome.error != 0) {
     close_descriptors(reply);
     Message refusal;
@@ -263,6 +263,7 @@ void SessionListener::first_message(Connection& connection, const Hello& hello) 
   whole.descriptors.insert(whole.descriptors.end(), reply.descriptors.begin(),
                            reply.descriptors.end());
   send(connection.socket, &welcome, whole);
+  follow(connection, hello.cpu);  // while the process takes up its welcome
   close_descriptors(reply);
 }
 
@@ -319,7 +320,7 @@ int SessionListener::open_queues(Domain& domain) {
 }
 
 // A session for the connection. 0, or an errno.
-int SessionListener::begin(Connection& connection, std::uint32_t cpu, Message& reply) {
+int SessionListener::begin(Connection& connection, Message& reply) {
   std::shared_ptr<ServerSession> session;
   Domains::node_type superfluous;
   {
@@ -343,18 +344,23 @@ int SessionListener::begin(Connection& connection, std::uint32_t cpu, Message& r
     session->domain_ = domain;
     ++domain->sessions;
     by_id_[id] = session;
-    const auto groups = static_cast<std::uint32_t>(domain->drivers.size());
-    domain->drivers[domain->queues().group(cpu, groups)]->wake();
   }
   connection.session = session;
-  // The pid is the peer's unless it died meanwhile, and then the socket is at its end too.
-  connection.process = static_cast<int>(::syscall(SYS_pidfd_open, connection.peer.pid, 0));
-  if (connection.process >= 0) {
-    const int socket = connection.socket;
-    watch(connection.process, [this, socket] { ended_.push_back(socket); });
-  }
   ++opened_;
   return hooks_.welcome ? hooks_.welcome(*session, reply) : 0;
+}
+
+// What a new session needs beside its welcome: a thread awake for its first request, and notice of
+// its process's end.
+void SessionListener::follow(Connection& connection, std::uint32_t cpu) {
+  Domain& domain = *static_cast<Domain*>(connection.session->domain_);
+  const auto groups = static_cast<std::uint32_t>(domain.drivers.size());
+  domain.drivers[domain.queues().group(cpu, groups)]->wake();
+  // The pid is the peer's unless it died meanwhile, and then the socket is at its end too.
+  connection.process = static_cast<int>(::syscall(SYS_pidfd_open, connection.peer.pid, 0));
+  if (connection.process < 0) return;
+  const int socket = connection.socket;
+  watch(connection.process, [this, socket] { ended_.push_back(socket); });
 }
 
 void SessionListener::end(Connection& connection) {

@@ -125,7 +125,8 @@ class SessionListener {
   void accept_all();
   void ready(Connection& connection);
   void first_message(Connection& connection, const Hello& hello);
-  int begin(Connection& connection, std::uint32_t cpu, Message& reply);
+  int begin(Connection& connection, Message& reply);
+  void follow(Connection& connection, std::uint32_t cpu);
   void end(Connection& connection);
   std::shared_ptr<ServerSession> find(std::uint32_t session, const Domain& domain);
   using Domains = std::map<Peer, Domain>;

@@ -35,7 +35,8 @@ bool is_mapped(std::uintptr_t page, std::size_t bytes) {
 }  // namespace
 
 bool ask_about_page(std::uintptr_t page, Use use) {
-  if (page == 0 || !can_read(page) || (use == Use::kWrite && !can_write(page))) return false;
+  // What can be written can be read. To read first would be one more fault, for a page of zeros.
+  if (page == 0 || !(use == Use::kWrite ? can_write(page) : can_read(page))) return false;
   auto& slot = known_pages[(page / kPageBytes ^ page / kPageBytes / kKnownPages) % kKnownPages];
   slot.store(page | (use == Use::kWrite ? 3U : 1U), std::memory_order_relaxed);
   return true;

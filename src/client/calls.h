@@ -65,7 +65,9 @@ long ftruncate(int descriptor, off_t size);
 long fallocate(int descriptor, int mode, off_t offset, off_t size);
 long fsync(int descriptor, bool data_only);
 long syncfs(int descriptor);
-long getdents64(int descriptor, void* into, std::size_t size);
+// The library's own memory need not be looked at before an answer goes there.
+enum class Memory : std::uint8_t { kOfProgram, kOfLibrary };
+long getdents64(int descriptor, void* into, std::size_t size, Memory memory = Memory::kOfProgram);
 long copy_file_range(int from, off_t* from_offset, int to, off_t* to_offset, std::size_t size,
                      unsigned flags);
 long sendfile(int to, int from, off_t* offset, std::size_t size);

@@ -158,7 +158,8 @@ const struct dirent* libservices_readdir(libservices_directory* directory) {
   static_assert(offsetof(struct dirent, d_name) == 19 && sizeof(off_t) == 8);
   if (directory->at >= directory->filled) {
     const long bytes =
-        calls::getdents64(directory->descriptor, directory->buffer, sizeof directory->buffer);
+        calls::getdents64(directory->descriptor, directory->buffer, sizeof directory->buffer,
+                          calls::Memory::kOfLibrary);
     if (bytes <= 0) {
       if (bytes < 0 && bytes != -ENOENT) errno = static_cast<int>(-bytes);
       return nullptr;  // a removed directory is an empty one

@@ -401,7 +401,7 @@ long syncfs(int descriptor) {
   return raw::syscall(SYS_sync);
 }
 
-long getdents64(int descriptor, void* into, std::size_t size) {
+long getdents64(int descriptor, void* into, std::size_t size, Memory memory) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) return raw::syscall(SYS_getdents64, descriptor, into, size);
   // Every listing is asked for once more at its end. While the offset is ours alone, we know it.
@@ -411,7 +411,8 @@ long getdents64(int descriptor, void* into, std::size_t size) {
   }
   protocol::ReaddirRequest words;
   if (const long error = handle_of(*record, descriptor, words.handle); error != 0) return error;
-  const std::size_t good = writable_part(into, size < kMostAtOnce ? size : kMostAtOnce);
+  const std::size_t some = size < kMostAtOnce ? size : kMostAtOnce;
+  const std::size_t good = memory == Memory::kOfLibrary ? some : writable_part(into, some);
   if (good == 0 && size != 0) return -EFAULT;
   words.count = good;
   Request request(protocol::Operation::kReaddir, record->instance);

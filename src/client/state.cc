@@ -17,8 +17,9 @@ constinit thread_local Outcome outcome{};
 namespace {
 
 constexpr std::uint32_t kMostRecords = 1U << 16U;
-constexpr std::uint32_t kMostStock = 256;  // kept for the next open, each kind together
-constexpr int kOwnDescriptors = 100;       // our descriptors begin this far below the limit
+constexpr std::uint32_t kMostStock = 256;      // kept for the next open, each kind together
+constexpr int kOwnDescriptors = 100;           // our descriptors begin this far below the limit
+constexpr std::uint64_t kMostOwnLimit = 4096;  // or below this: the kernel's table stays 32 KiB
 constexpr std::uint32_t kMostDescriptors = 1U << 20U;
 
 // A placeholder that no open file uses now. 0: a free place; kBusy: being filled or emptied.
@@ -261,16 +262,6 @@ long adopt(OpenRecord& record, int descriptor) {
   return answer.adopted[0].error == EBADF && state.lost.load() == 0 ? -EBADF : -EIO;
 }
 
-// fstat without libc: which inode a descriptor is, if it is a placeholder of ours.
-bool placeholder_inode(int descriptor, std::uint64_t& inode, bool& directory) {
-  struct stat status;
-  if (raw::syscall(SYS_newfstatat, descriptor, "", &status, AT_EMPTY_PATH) != 0) return false;
-  inode = status.st_ino;
-  directory = S_ISDIR(status.st_mode);
-  return status.st_dev == mounts().placeholder_device && status.st_nlink == 0 &&
-         (directory || S_ISSOCK(status.st_mode));
-}
-
 OpenRecord* record_of_inode(std::uint64_t inode) {
   const std::uint32_t used = next_record.load(std::memory_order_acquire);
   for (std::uint32_t i = 0; i < used && i < kMostRecords; ++i) {
@@ -279,6 +270,56 @@ OpenRecord* record_of_inode(std::uint64_t inode) {
     }
   }
   return nullptr;
+}
+
+// False when it is no open descriptor. A placeholder becomes one of ours.
+bool adopt_if_placeholder(int descriptor) {
+  struct stat status;
+  if (raw::syscall(SYS_newfstatat, descriptor, "", &status, AT_EMPTY_PATH) != 0) return false;
+  if (status.st_dev != mounts().placeholder_device || status.st_nlink != 0 ||
+      !S_ISSOCK(status.st_mode) ||
+      static_cast<std::uint32_t>(descriptor) >= state.most_descriptors) {
+    return true;
+  }
+  OpenRecord* record = record_of_inode(status.st_ino);
+  if (record != nullptr) {
+    record->descriptors.fetch_add(1);
+    share(*record);
+  } else {
+    record = new_record();
+    if (record == nullptr) return true;
+    record->exclusive.store(0);
+    record->handle.store(0);
+    record->placeholder = protocol::kNone;
+    record->stock_descriptor = -1;
+    record->inode = status.st_ino;
+  }
+  state.files[descriptor].store(record, std::memory_order_release);
+  return true;
+}
+
+// The same for all descriptors from `first` on, by the kernel's list of them.
+void adopt_listed(int first) {
+  const long directory =
+      raw::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (directory < 0) return;
+  alignas(8) char entries[2048];
+  for (;;) {
+    const long size = raw::syscall(SYS_getdents64, directory, entries, sizeof entries);
+    if (size <= 0) break;
+    for (long at = 0; at < size;) {
+      const char* entry = entries + at;
+      std::uint16_t length = 0;
+      __builtin_memcpy(&length, entry + 16, sizeof length);
+      at += length;
+      int descriptor = 0;
+      const char* digit = entry + 19;
+      if (*digit < '0' || *digit > '9') continue;
+      while (*digit != '\0') descriptor = descriptor * 10 + (*digit++ - '0');
+      if (descriptor >= first && descriptor != directory) adopt_if_placeholder(descriptor);
+    }
+  }
+  raw::syscall(SYS_close, directory);
 }
 
 }  // namespace
@@ -292,8 +333,7 @@ void start(const char* run_directory) {
   raw::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
   const std::uint64_t most = limit.rlim_max < kMostDescriptors ? limit.rlim_max : kMostDescriptors;
   const std::uint64_t now = limit.rlim_cur < most ? limit.rlim_cur : most;
-  // Below 65,536, so that the kernel's table stays small.
-  own_limit = static_cast<int>(now < 65536 ? now : 65536) - kOwnDescriptors;
+  own_limit = static_cast<int>(now < kMostOwnLimit ? now : kMostOwnLimit) - kOwnDescriptors;
   if (own_limit < 64) own_limit = static_cast<int>(now) / 2;
   state.most_descriptors = static_cast<std::uint32_t>(most);
   state.files = static_cast<std::atomic<OpenRecord*>*>(reserve(most * sizeof(void*)));
@@ -578,48 +618,23 @@ void forget_session() {
 }
 
 void adopt_received(int descriptor) {
-  if (!state.active || static_cast<std::uint32_t>(descriptor) >= state.most_descriptors) return;
-  std::uint64_t inode = 0;
-  bool directory = false;
-  if (!placeholder_inode(descriptor, inode, directory) || directory) return;
-  OpenRecord* record = record_of_inode(inode);
-  if (record != nullptr) {
-    record->descriptors.fetch_add(1);
-    share(*record);
-  } else {
-    record = new_record();
-    if (record == nullptr) return;
-    record->exclusive.store(0);
-    record->handle.store(0);
-    record->placeholder = protocol::kNone;
-    record->stock_descriptor = -1;
-    record->inode = inode;
-  }
-  state.files[descriptor].store(record, std::memory_order_release);
+  if (state.active && descriptor >= 0) adopt_if_placeholder(descriptor);
 }
 
 void adopt_inherited() {
   if (!state.active) return;
-  const long directory =
-      raw::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  if (directory < 0) return;
-  alignas(8) char entries[2048];
-  for (;;) {
-    const long size = raw::syscall(SYS_getdents64, directory, entries, sizeof entries);
-    if (size <= 0) break;
-    for (long at = 0; at < size;) {
-      const char* entry = entries + at;
-      std::uint16_t length = 0;
-      __builtin_memcpy(&length, entry + 16, sizeof length);
-      at += length;
-      int descriptor = 0;
-      const char* digit = entry + 19;
-      if (*digit < '0' || *digit > '9') continue;
-      while (*digit != '\0') descriptor = descriptor * 10 + (*digit++ - '0');
-      if (descriptor != directory) adopt_received(descriptor);
-    }
+  // Most have a few, by the first numbers. Since Linux 6.2 the kernel tells how many there are, in
+  // half the time that it takes to list them.
+  constexpr int kFirst = 32;
+  struct stat all;
+  const bool told = raw::syscall(SYS_newfstatat, AT_FDCWD, "/proc/self/fd", &all, 0) == 0 &&
+                    all.st_size > 0 && all.st_size <= kFirst;
+  long left = told ? all.st_size : kFirst;
+  int next = 0;
+  for (; told && left > 0 && next < kFirst; ++next) {
+    if (adopt_if_placeholder(next)) --left;
   }
-  raw::syscall(SYS_close, directory);
+  if (left > 0) adopt_listed(next);
   // A working directory in a mount is a removed directory.
   struct stat status;
   if (raw::syscall(SYS_newfstatat, AT_FDCWD, ".", &status, 0) != 0 || status.st_nlink != 0 ||

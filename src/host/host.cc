@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -195,6 +196,13 @@ absl::Status Host::Running::start(const Catalog& catalog) {
 
 // The last descriptors of files, deaths of processes, and questions for the state.
 void Host::Running::watch() {
+  // Its work comes when a process ends, and can wait until that one has: it shall not take the
+  // processor from it, as a thread that wakes otherwise does.
+  sched_param priority{};
+  int policy = 0;
+  if (::pthread_getschedparam(::pthread_self(), &policy, &priority) == 0 && policy == SCHED_OTHER) {
+    ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &priority);
+  }
   pollfd events[] = {{placeholders_.news(), POLLIN, 0},
                      {sessions_.news(), POLLIN, 0},
                      {status_server_.news(), POLLIN, 0},

@@ -61,7 +61,8 @@ DIR* make_stream(int descriptor) {
 // The next entry: 1 and `entry`, 0 at the end, or -errno.
 long next(Stream& stream, dirent** entry) {
   if (stream.at >= stream.filled) {
-    const long bytes = calls::getdents64(stream.descriptor, stream.buffer, sizeof stream.buffer);
+    const long bytes = calls::getdents64(stream.descriptor, stream.buffer, sizeof stream.buffer,
+                                         calls::Memory::kOfLibrary);
     if (bytes <= 0) {
       return bytes == -ENOENT ? 0 : bytes;  // a removed directory is an empty one
     }
