@@ -19,7 +19,7 @@ namespace libservices::ipc {
 
 inline constexpr unsigned kMostDescriptors = 80;  // in one message; the kernel allows 253
 inline constexpr std::uint32_t kProtocolMagic = 0x6c737673;  // "lsvs"
-inline constexpr std::uint32_t kProtocolVersion = 2;
+inline constexpr std::uint32_t kProtocolVersion = 3;
 
 // The first message of a connection. `purpose` is the upper layer's but for kSession.
 struct Hello {

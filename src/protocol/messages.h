@@ -23,8 +23,6 @@
 
 namespace libservices::protocol {
 
-inline constexpr std::uint32_t kVersion = 1;
-
 enum class Operation : std::uint16_t {
   kNothing = 0,  // answers at once: round trips are measured with it
   kOpen,

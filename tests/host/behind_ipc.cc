@@ -199,11 +199,12 @@ class BehindIpc final : public AnyFilesystem {
     std::memcpy(into.data(), answer.output.data(), answer.output.size());
     return answer.output.size();
   }
-  Result<std::size_t> write(C c, OpenFile& f, std::span<const std::byte> from) override {
-    return pwrite(c, f, protocol::kCurrentOffset, from);
+  Result<std::size_t> write(C c, OpenFile& f, std::span<const std::byte> from,
+                            Placing placing) override {
+    return pwrite(c, f, protocol::kCurrentOffset, from, placing);
   }
   Result<std::size_t> pwrite(C c, OpenFile& f, std::uint64_t offset,
-                             std::span<const std::byte> from) override {
+                             std::span<const std::byte> from, Placing placing) override {
     LIBSERVICES_TRY(const auto handle, handle_of(c, f));
     std::size_t written = 0;
     // A longer write is several requests, as in any filesystem library.
@@ -211,7 +212,7 @@ class BehindIpc final : public AnyFilesystem {
       const auto part =
           from.subspan(written, std::min<std::size_t>(from.size() - written, 1 << 20));
       const auto at = offset == protocol::kCurrentOffset ? offset : offset + written;
-      auto answer = on(session(c), Operation::kWrite, protocol::WriteRequest{handle, at},
+      auto answer = on(session(c), Operation::kWrite, protocol::WriteRequest{handle, at, placing},
                        {reinterpret_cast<const char*>(part.data()), part.size()});
       if (!answer.ok()) {
         if (written != 0) break;
