@@ -222,6 +222,15 @@ concept KeepsPartialFiles =
       { s.complete(context, completed) } -> std::same_as<Result<void>>;
     };
 
+// Whether `rename` can give two objects each other's name. What cannot says
+//   static constexpr bool kExchangesNames = false;
+// and answers EINVAL to RenameMode::kExchange.
+template <class S>
+constexpr bool exchanges_names() {
+  if constexpr (requires { S::kExchangesNames; }) return S::kExchangesNames;
+  return true;
+}
+
 struct Capabilities {
   bool writable, readlink, symlink, link, mknod, tmpfile, staging, statfs, xattrs, append,
       fallocate, seek, copy_range, backing, clone, flags, flag_changes;

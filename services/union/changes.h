@@ -77,7 +77,9 @@ class Changes {
     if (!in_lowers || whiteouts_.are_files()) {
       if (in_lowers) LIBSERVICES_CHECK_OK(leave_mark(context, directory, name));
       if (!now.in_upper) return {};
-      return take_away(context, *directory, name, is_directory);
+      LIBSERVICES_CHECK_OK(take_away(context, *directory, name, is_directory));
+      if (!in_lowers) directory->upper_names.erase(name);  // else its mark is there
+      return {};
     }
     LIBSERVICES_TRY(const UpperNode node, copy_up_.ensure(context, directory));
     const AddingName adding(directory->upper_names, name);
@@ -119,10 +121,11 @@ class Changes {
   Result<void> leave_mark(const Context& context, const Pointer& directory,
                           std::string_view name) {
     LIBSERVICES_TRY(const UpperNode node, copy_up_.ensure(context, directory));
+    const AddingName adding(directory->upper_names, name);
     return whiteouts_.make_file_for(context, node, name);
   }
 
-  // Of a name that no lower has.
+  // Of a name that no lower has, or that is marked.
   Result<void> take_away(const Context& context, R& directory, std::string_view name,
                          bool is_directory) {
     Upper& upper = branches_.upper();
@@ -136,7 +139,6 @@ class Changes {
       removed = upper.rename(context, node, name, staging, aside, RenameMode::kNoReplace);
       if (removed.ok()) drafts_.clear(context, staging, aside);
     }
-    if (removed.ok()) directory.upper_names.erase(name);
     return removed;
   }
 
@@ -215,8 +217,17 @@ class Changes {
     if (directory_there && whiteout) {
       LIBSERVICES_CHECK_OK(whiteouts_.set_opaque(context, at_target->node));
     }
-    LIBSERVICES_CHECK_OK(
-        upper.rename(context, from_node, from.name, to_node, to.name, RenameMode::kExchange));
+    auto exchanged =
+        upper.rename(context, from_node, from.name, to_node, to.name, RenameMode::kExchange);
+    if constexpr (!exchanges_names<Upper>()) {
+      // What is empty is replaced all the same; of what holds marks only the exchange is one step.
+      if (!directory_there) return Errno{EXDEV};
+      exchanged =
+          upper.rename(context, from_node, from.name, to_node, to.name, RenameMode::kReplace);
+      if (!exchanged.ok() && exchanged.error() == Errno{ENOTEMPTY}) return Errno{EXDEV};
+      return exchanged;
+    }
+    LIBSERVICES_CHECK_OK(exchanged);
     if (!directory_there) {
       if (!whiteout) (void)upper.unlink(context, from_node, from.name);  // it hides nothing
       return {};

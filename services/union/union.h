@@ -55,6 +55,7 @@ class Union {
 
  public:
   using MarkForm = union_internal::WhiteoutForm;
+  static constexpr bool kExchangesNames = exchanges_names<Upper>();
   struct Config {
     typename Upper::Config upper;
     std::vector<typename Lower::Config> lowers;  // from the top
@@ -68,7 +69,8 @@ class Union {
     bool metacopy = false;
     bool redirect = true;  // lower directories can be renamed; without it EXDEV
     bool index = true;     // hard links of lower files stay together
-    MarkForm marks = MarkForm::kOverlay;
+    // Devices take a place by an exchange of names.
+    MarkForm marks = kExchangesNames ? MarkForm::kOverlay : MarkForm::kFiles;
     bool without_upper = false;  // nothing can be changed: `upper` is not used
   };
   using Node = typename Internal::Pointer;
@@ -87,6 +89,7 @@ class Union {
                  {config.durable, config.range_bytes, config.metacopy && config.range_bytes != 0}),
         changes_(lookup_, marks_, drafts_, copy_up_, config.marks),
         durable_(config.durable),
+        marks_are_files_(config.marks == MarkForm::kFiles),
         redirect_(config.redirect),
         range_bytes_(config.range_bytes) {}
 
@@ -247,6 +250,7 @@ class Union {
   CopyUp copy_up_;
   Changes changes_;
   const bool durable_;
+  const bool marks_are_files_;
   const bool redirect_;
   const std::uint64_t range_bytes_;
   std::mutex rename_mutex_;  // held while an object moves to another directory

@@ -60,6 +60,11 @@ absl::Status Union<Upper, Lower>::start() {
 
 template <CanBeUpper Upper, ReadableService Lower>
 absl::Status Union<Upper, Lower>::check_config() {
+  if (!kExchangesNames && !marks_are_files_ && branches_.has_upper()) {
+    return absl::InvalidArgumentError(
+        "union: the upper cannot exchange two names, as whiteouts in overlayfs's form need (use "
+        "marks=files)");
+  }
   const bool power = (range_bytes_ & (range_bytes_ - 1)) == 0;
   if (range_bytes_ == 0 || (power && range_bytes_ >= 4096 && range_bytes_ <= (1U << 30U))) {
     return absl::OkStatus();

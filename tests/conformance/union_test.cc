@@ -34,6 +34,18 @@ struct SeededLowerStack {
   Service::Config config() { return {.upper = {}, .lowers = {{.lower = seeded_memory()}}, .durable = true}; }
 };
 
+struct FileMarksStack {
+  using Service = Union<Memory, ReadOnly<SharedMemory>>;
+  static constexpr const char* kName = "union(memory, read_only(memory)) whose marks are files";
+  static constexpr bool kSeeded = true;
+  Service::Config config() {
+    return {.upper = {},
+            .lowers = {{.lower = seeded_memory()}},
+            .durable = true,
+            .marks = Service::MarkForm::kFiles};
+  }
+};
+
 struct ThreeLowersStack {
   using Service = Union<Memory, SharedMemory>;
   static constexpr const char* kName = "union(memory, memory, memory, memory), twice the same";
@@ -63,5 +75,6 @@ struct LocalUnionStack {
 
 LIBSERVICES_CONFORMANCE(libservices::testing::EmptyLowerStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::SeededLowerStack);
+LIBSERVICES_CONFORMANCE(libservices::testing::FileMarksStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::ThreeLowersStack);
 LIBSERVICES_CONFORMANCE(libservices::testing::LocalUnionStack);

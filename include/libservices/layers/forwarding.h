@@ -53,6 +53,7 @@ class Forwarding {
   };
   using Node = typename Lower::Node;
   using File = typename Lower::File;
+  static constexpr bool kExchangesNames = exchanges_names<Lower>();
 
   explicit Forwarding(Config config)
     requires std::is_same_v<Held, Lower>

@@ -149,6 +149,8 @@ TEST_CASE_TEMPLATE_DEFINE("random operations answer as a simple model does", Sta
             fs.service.rename(fs.context, node, name, to, new_name, RenameMode::kReplace));
         if (got == EXDEV) break;  // the service would have to copy: nothing was changed
         const int expected = model_rename(*at, name, *to_at, new_name);
+        CAPTURE(got);
+        CAPTURE(expected);
         // A file onto a directory that it is in: POSIX does not say which of the two wins.
         REQUIRE((got == expected || (got == EISDIR && expected == ENOTEMPTY)));
         break;

@@ -76,10 +76,18 @@ void seed(S& service) {
 //   static constexpr const char* kName = "…";     how the report calls it
 //   Service::Config config();                     a fresh instance, called once
 //   static constexpr bool kSeeded = true;         optional: the tree is there already
+//   static constexpr bool refuses(RenameMode);    optional: what `rename` answers with EINVAL, at
+//                                                 least for files
 template <class Stack>
 constexpr bool is_seeded() {
   if constexpr (requires { Stack::kSeeded; }) return Stack::kSeeded;
   return !WritableService<typename Stack::Service>;
+}
+
+template <class Stack>
+constexpr bool refuses(RenameMode mode) {
+  if constexpr (requires { Stack::refuses(mode); }) return Stack::refuses(mode);
+  return false;
 }
 
 template <class Stack>
