@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `Ceph` does beyond the contract: sharing with other clients, whose the objects are, work
+// directories, sessions, and what it says when something is wrong.
+#include "services/ceph/ceph.h"
+
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <string>
+
+#include "libservices/filesystem.h"
+#include "libservices/testing/instance.h"
+#include "tests/ceph/cluster.h"
+#include "tests/support/scratch_directory.h"
+
+namespace libservices::testing {
+namespace {
+
+struct Started {
+  explicit Started(const Ceph::Config& config) : service(config) {
+    const absl::Status status = service.start();
+    REQUIRE_MESSAGE(status.ok(), std::string(status.message()));
+    root = must(service.root(context)).node;
+  }
+  ~Started() {
+    root.reset();
+    CHECK(service.stop().ok());
+  }
+  Ceph service;
+  const Context context;
+  Ceph::Node root;
+};
+
+// A client of its own, with a session of its own, beside those that the program shares.
+Ceph::Config other_client(const std::string& directory) {
+  Ceph::Config config = cluster_config(directory);
+  config.cache_bytes += 4096;
+  return config;
+}
+
+std::string failure_of(const Ceph::Config& config) {
+  Ceph service(config);
+  const absl::Status status = service.start();
+  REQUIRE_FALSE(status.ok());
+  return std::string(status.message());
+}
+bool has(const std::string& text, std::string_view part) {
+  const bool found = text.find(part) != std::string::npos;
+  if (!found) MESSAGE(text);
+  return found;
+}
+
+TEST_CASE("two clients see each other's names, attributes and bytes at once") {
+  const std::string directory = fresh_directory();
+  Started one(cluster_config(directory));
+  Started two(other_client(directory));
+  CHECK(one.service.coherence().kind == Coherence::Kind::kAskAgain);
+  write_file(one.service, one.context, one.root, "file", "first");
+  auto seen = must(two.service.lookup(two.context, two.root, "file"));
+  CHECK(seen.attributes.size == 5);
+
+  auto reader = must(two.service.open(two.context, seen.node, {O_RDONLY})).file;
+  auto mine = must(one.service.lookup(one.context, one.root, "file")).node;
+  auto writer = must(one.service.open(one.context, mine, {O_WRONLY})).file;
+  for (const char* text : {"FIRST", "fifth"}) {
+    must(one.service.write(one.context, writer, 0, bytes_of(text)));
+    std::string got(5, '\0');
+    CHECK(must(two.service.read(two.context, reader, 0, std::as_writable_bytes(std::span(got)))) ==
+          5);
+    CHECK(got == text);
+  }
+  must(one.service.write(one.context, writer, 5, bytes_of(" and more")));
+  CHECK(must(two.service.getattr(two.context, seen.node)).size == 14);
+  must(one.service.close(one.context, writer));
+  must(two.service.close(two.context, reader));
+
+  must(two.service.rename(two.context, two.root, "file", two.root, "moved", RenameMode::kReplace));
+  CHECK(error_of(one.service.lookup(one.context, one.root, "file")) == ENOENT);
+  CHECK(must(one.service.lookup(one.context, one.root, "moved")).attributes.inode ==
+        seen.attributes.inode);
+  CHECK(must(one.service.lookup(one.context, one.root, "moved")).attributes.device ==
+        seen.attributes.device);
+  must(one.service.unlink(one.context, one.root, "moved"));
+  CHECK(error_of(two.service.lookup(two.context, two.root, "moved")) == ENOENT);
+  CHECK(must(two.service.getattr(two.context, seen.node)).links == 0);
+}
+
+TEST_CASE("what is made belongs to whom it shall, whoever asks, also in a set-group-id directory") {
+  Started fs(cluster_config(fresh_directory()));
+  const auto shared =
+      must(fs.service.mkdir(fs.context, fs.root, "shared", {.mode = 02777, .uid = 5, .gid = 6}));
+  CHECK(shared.attributes.mode == (S_IFDIR | 02777));
+  Context user;
+  const gid_t groups[] = {6, 1000, 70000};
+  user.caller.uid = user.caller.gid = 1000;
+  user.caller.groups = groups;
+  user.umask = 0777;  // was Filesystem's affair
+  const NewNode fresh{.mode = 04755, .uid = 1000, .gid = 1000};
+  const auto made = must(fs.service.create(user, shared.node, "file", fresh, {O_WRONLY}));
+  CHECK(made.attributes.mode == (S_IFREG | 04755));
+  CHECK(made.attributes.uid == 1000);
+  CHECK(made.attributes.gid == 1000);
+  const auto directory = must(fs.service.mkdir(user, shared.node, "directory", fresh));
+  CHECK(directory.attributes.mode == (S_IFDIR | 04755));
+  CHECK(directory.attributes.gid == 1000);
+  const auto link = must(fs.service.symlink(user, shared.node, "link", "x", fresh));
+  CHECK(link.attributes.uid == 1000);
+  CHECK(link.attributes.gid == 1000);
+  const NewNode device{.mode = S_IFCHR | 0600, .uid = 1, .gid = 2, .special_device = 0x12345};
+  const auto node = must(fs.service.mknod(fs.context, shared.node, "device", device));
+  CHECK(node.attributes.special_device == 0x12345);
+  CHECK(must(fs.service.lookup(fs.context, shared.node, "device")).attributes.special_device ==
+        0x12345);
+}
+
+TEST_CASE("callers may what the filesystem above allows them, and no more") {
+  Filesystem<Ceph> fs(cluster_config(fresh_directory()));
+  REQUIRE(fs.start().ok());
+  Context user;
+  user.caller.uid = user.caller.gid = 1000;
+  const Context root;
+  constexpr XattrMode kSet = XattrMode::kCreateOrReplace;
+  REQUIRE(fs.mkdir(root, "/open", 01777).ok());
+  REQUIRE(fs.mkdir(root, "/closed", 0755).ok());
+  CHECK(error_of(fs.mkdir(user, "/closed/x", 0755)) == EACCES);
+  CHECK(fs.mkdir(user, "/open/x", 0700).ok());
+  CHECK(fs.stat(root, "/open/x")->uid == 1000);
+  CHECK(error_of(fs.mknod(user, "/open/device", S_IFCHR | 0666, 0x103)) == EPERM);
+  CHECK(error_of(fs.setxattr(user, "/open/x", "trusted.a", bytes_of("v"), kSet)) == EPERM);
+  CHECK(error_of(fs.setxattr(user, "/open/x", "security.a", bytes_of("v"), kSet)) == EPERM);
+  CHECK(fs.setxattr(user, "/open/x", "user.a", bytes_of("v"), kSet).ok());
+  auto file = fs.open(user, "/open/file", {O_CREAT | O_RDWR}, 0666);
+  REQUIRE(file.ok());
+  CHECK(fs.close(user, *std::move(file)).ok());
+  CHECK(error_of(fs.open(user, "/open/file", {O_RDONLY | O_DIRECTORY}, 0)) == ENOTDIR);
+  CHECK(error_of(fs.open(user, "/open", {O_TMPFILE | O_RDWR}, 0600)) == EOPNOTSUPP);
+  CHECK(fs.stop().ok());
+}
+
+TEST_CASE("access lists are stored, and not applied a second time") {
+  Started fs(cluster_config(fresh_directory()));
+  const auto directory = must(fs.service.mkdir(fs.context, fs.root, "d", {.mode = 0755}));
+  // SOURCE: <linux/posix_acl_xattr.h>. u::rwx u:7:rwx g::r-x m::rwx o::---
+  const std::string list(
+      "\2\0\0\0" "\1\0\7\0\377\377\377\377" "\2\0\7\0\7\0\0\0" "\4\0\5\0\377\377\377\377"
+      "\20\0\7\0\377\377\377\377" "\40\0\0\0\377\377\377\377", 44);
+  must(fs.service.setxattr(fs.context, directory.node, "system.posix_acl_default", bytes_of(list),
+                           XattrMode::kCreateOrReplace));
+  std::string got(100, '\0');
+  got.resize(must(fs.service.getxattr(fs.context, directory.node, "system.posix_acl_default",
+                                      std::as_writable_bytes(std::span(got)))));
+  CHECK(got == list);
+  auto made = must(fs.service.create(fs.context, directory.node, "f", {.mode = 0777}, {O_WRONLY}));
+  CHECK(made.attributes.permissions() == 0777);
+}
+
+TEST_CASE("a work directory has one user at a time, and what it left goes") {
+  const std::string directory = fresh_directory();
+  const Ceph::Config config = cluster_config(directory);
+  {
+    Started one(config);
+    const auto staging = must(one.service.staging(one.context, Staging::kDrafts));
+    write_file(one.service, one.context, staging, "draft", "x");
+    const auto kept = must(one.service.staging(one.context, Staging::kKept));
+    CHECK(error_of(one.service.lookup(one.context, kept, "kept")) == ENOENT);
+    write_file(one.service, one.context, kept, "kept", "x");
+    Started same_client(config);
+    CHECK(error_of(same_client.service.staging(one.context, Staging::kDrafts)) == EBUSY);
+    Started other(other_client(directory));
+    CHECK(error_of(other.service.staging(one.context, Staging::kDrafts)) == EBUSY);
+    CHECK(must(one.service.lookup(one.context, staging, "draft")).attributes.size == 1);
+  }
+  Started next(other_client(directory));
+  const auto staging = must(next.service.staging(next.context, Staging::kDrafts));
+  CHECK(error_of(next.service.lookup(next.context, staging, "draft")) == ENOENT);
+  const auto kept = must(next.service.staging(next.context, Staging::kKept));
+  CHECK(must(next.service.lookup(next.context, kept, "kept")).attributes.size == 1);
+}
+
+TEST_CASE("instances that agree share a client, and others do not") {
+  const std::string directory = fresh_directory();
+  Started one(cluster_config(directory));
+  Started two(cluster_config(directory));
+  Started other(other_client(directory));
+  const auto mount_of = [](const Started& fs) { return fs.root->client().mount(); };
+  CHECK(mount_of(one) == mount_of(two));
+  CHECK(mount_of(one) != mount_of(other));
+  CHECK(one.service.place() == other.service.place());
+}
+
+TEST_CASE("a node and a file that outlive their instance are dropped in peace") {
+  Ceph::Node node;
+  Ceph::File file;
+  {
+    Started fs(other_client(fresh_directory()));
+    write_file(fs.service, fs.context, fs.root, "file", "x");
+    node = must(fs.service.lookup(fs.context, fs.root, "file")).node;
+    file = must(fs.service.open(fs.context, node, {O_RDWR})).file;
+  }
+  file.reset();
+  node.reset();
+}
+
+TEST_CASE("what is mounted bounds what can be named") {
+  const std::string directory = fresh_directory();
+  {
+    Started fs(cluster_config(directory));
+    must(fs.service.mkdir(fs.context, fs.root, "inner", {.mode = 0755}));
+  }
+  Ceph::Config config = cluster_config(directory + "/inner/");
+  config.root = directory + "/";
+  {
+    Started fs(config);
+    CHECK(must(fs.service.staging(fs.context, Staging::kDrafts)) != nullptr);
+    CHECK(has(fs.service.place(), directory + "/inner"));
+  }
+  config.directory = "/";
+  CHECK(has(failure_of(config), "not below " + directory));
+  config.directory = directory + "x";
+  CHECK(has(failure_of(config), "not below " + directory));
+  config.root = "/nowhere";
+  config.directory = "/nowhere";
+  CHECK(has(failure_of(config), "mounting /nowhere: No such file or directory"));
+}
+
+TEST_CASE("what is wrong is said with the remedy, and never with a key") {
+  const ScratchDirectory scratch;
+  CHECK(has(failure_of(cluster_config("/gone")), "/gone: No such file or directory (make it"));
+  CHECK(has(failure_of(cluster_config("gone")), "begin it with '/'"));
+  Ceph::Config config = cluster_config("/");
+  config.conf_file = "/nothing.conf";
+  CHECK(has(failure_of(config), "/nothing.conf: No such file or directory (name the cluster's"));
+  config = cluster_config("/");
+  config.client = "nobody";
+  CHECK(has(failure_of(config), "client.nobody: "));
+  config = cluster_config("/");
+  config.key_file = scratch.path() + "/none";
+  CHECK(has(failure_of(config), "/none: No such file or directory"));
+  constexpr std::string_view kSecret = "AQAAAAAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAA==";
+  for (const std::string& text :
+       {std::string(kSecret), "[client.admin]\n key = " + std::string(kSecret) + "\n"}) {
+    config.key_file = scratch.path() + "/wrong";
+    std::ofstream(config.key_file, std::ios::trunc) << text;
+    const std::string told = failure_of(config);
+    CAPTURE(told);
+    CHECK(told.find("client.admin: ") != std::string::npos);
+    CHECK(told.find(kSecret) == std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace libservices::testing
