@@ -30,7 +30,7 @@ using ceph_internal::WorkDirectory;
 namespace {
 
 constexpr int kOpenBits = O_ACCMODE | O_DIRECT | O_SYNC | O_DSYNC;
-constexpr std::uint64_t kMostAtOnce = 1U << 30U;  // libcephfs answers with an int
+constexpr std::uint64_t kMostAtOnce = 1U << 30U;   // libcephfs answers with an int
 constexpr std::uint64_t kStatfsType = 0x00c36400;  // of CephFS, <linux/magic.h>
 
 // A file's bytes lie at 0 to 2^63-1.
@@ -215,9 +215,9 @@ Result<Attributes> Ceph::setattr(C context, const Node& node, const AttributeCha
   if (change(A::kAtimeNow, CEPH_SETATTR_ATIME)) wanted.stx_atime = time_of(now);
   if (change(A::kMtimeNow, CEPH_SETATTR_MTIME)) wanted.stx_mtime = time_of(now);
   if (mask != 0) {
-    LIBSERVICES_TRY([[maybe_unused]] const auto set,
-                    checked(ceph_ll_setattr(mount(), node->inode(), &wanted, mask,
-                                            permissions_of(context))));
+    LIBSERVICES_TRY(
+        [[maybe_unused]] const auto set,
+        checked(ceph_ll_setattr(mount(), node->inode(), &wanted, mask, permissions_of(context))));
     // Times of a directory that the MDS has not heard of would hide those that it sets itself when
     // entries come and go.
     constexpr int kTimes = CEPH_SETATTR_ATIME | CEPH_SETATTR_MTIME;
@@ -231,8 +231,8 @@ Result<Attributes> Ceph::setattr(C context, const Node& node, const AttributeCha
 
 Result<std::size_t> Ceph::readlink(C context, const Node& node, std::span<char> into) {
   if (!node->is(S_IFLNK) || into.empty()) return Errno{EINVAL};
-  return checked(ceph_ll_readlink(mount(), node->inode(), into.data(), into.size(),
-                                  permissions_of(context)));
+  return checked(
+      ceph_ll_readlink(mount(), node->inode(), into.data(), into.size(), permissions_of(context)));
 }
 
 Result<VolumeInfo> Ceph::statfs(C, const Node& node) {
@@ -276,9 +276,8 @@ Result<std::size_t> Ceph::read(C, File& file, std::uint64_t offset, std::span<st
   std::size_t done = 0;
   while (done < into.size() && fits(offset + done)) {
     const std::uint64_t size = std::min<std::uint64_t>(into.size() - done, kMostAtOnce);
-    const int count =
-        ceph_ll_read(mount(), file->handle, static_cast<std::int64_t>(offset + done), size,
-                     reinterpret_cast<char*>(into.data() + done));
+    const int count = ceph_ll_read(mount(), file->handle, static_cast<std::int64_t>(offset + done),
+                                   size, reinterpret_cast<char*>(into.data() + done));
     if (count < 0) {
       if (done != 0) break;
       return error_of(count);
@@ -296,9 +295,8 @@ Result<std::size_t> Ceph::write(C, File& file, std::uint64_t offset,
   std::size_t done = 0;
   while (done < from.size()) {
     const std::uint64_t size = std::min<std::uint64_t>(from.size() - done, kMostAtOnce);
-    const int count =
-        ceph_ll_write(mount(), file->handle, static_cast<std::int64_t>(offset + done), size,
-                      reinterpret_cast<const char*>(from.data() + done));
+    const int count = ceph_ll_write(mount(), file->handle, static_cast<std::int64_t>(offset + done),
+                                    size, reinterpret_cast<const char*>(from.data() + done));
     if (count < 0) {
       if (done != 0) break;
       return error_of(count);
@@ -311,9 +309,8 @@ Result<std::size_t> Ceph::write(C, File& file, std::uint64_t offset,
 
 // All of it, for kData too: without its size in the MDS a file cannot be read back for certain.
 Result<void> Ceph::fsync(C, File& file, SyncScope) {
-  const int answer = file->handle != nullptr
-                         ? ceph_ll_fsync(mount(), file->handle, 0)
-                         : ceph_ll_sync_inode(mount(), file->node->inode(), 0);
+  const int answer = file->handle != nullptr ? ceph_ll_fsync(mount(), file->handle, 0)
+                                             : ceph_ll_sync_inode(mount(), file->node->inode(), 0);
   if (answer < 0) return error_of(answer);
   return {};
 }
@@ -364,9 +361,9 @@ Result<void> Ceph::readdir(C context, File& file, std::uint64_t after, Listing w
   Statx& seen = open.refused_statx;
   for (;;) {
     if (!std::exchange(open.has_refused, false)) {
-      const int count = ceph_readdirplus_r(mount(), open.directory, &entry, &seen,
-                                           with_attributes ? kWanted : 0U,
-                                           with_attributes ? 0U : AT_STATX_DONT_SYNC, nullptr);
+      const int count =
+          ceph_readdirplus_r(mount(), open.directory, &entry, &seen, with_attributes ? kWanted : 0U,
+                             with_attributes ? 0U : AT_STATX_DONT_SYNC, nullptr);
       if (count == 0 || count == -ENOENT) return {};  // of a directory that was removed
       if (count < 0) return error_of(count);
     }
@@ -404,7 +401,8 @@ Result<void> Ceph::setxattr(C context, const Node& node, std::string_view name,
                                                   : 0;
   // Without a value libcephfs takes the attribute away.
   static constexpr char kEmpty = '\0';
-  const void* const bytes = value.data() != nullptr ? static_cast<const void*>(value.data()) : &kEmpty;
+  const void* const bytes =
+      value.data() != nullptr ? static_cast<const void*>(value.data()) : &kEmpty;
   const int answer = ceph_ll_setxattr(mount(), node->inode(), terminated(name).c_str(), bytes,
                                       value.size(), flags, permissions_of(context));
   if (answer < 0) return error_of(answer);

@@ -101,8 +101,8 @@ class Ceph {
   Result<void> unlink(C context, const Node& directory, std::string_view name);
   Result<void> rmdir(C context, const Node& directory, std::string_view name);
   static constexpr bool kExchangesNames = false;  // the cluster cannot
-  // kNoReplace, unless `exclusive`: EINVAL but for directories, and those have for a moment an empty
-  // one under the new name.
+  // kNoReplace, unless `exclusive`: EINVAL but for directories, and those have for a moment an
+  // empty one under the new name.
   Result<void> rename(C context, const Node& directory, std::string_view name,
                       const Node& new_directory, std::string_view new_name, RenameMode mode);
   Result<Node> staging(C context, Staging which);
@@ -139,7 +139,7 @@ class Ceph {
 
   std::mutex work_mutex_;
   std::unique_ptr<ceph_internal::WorkDirectory> work_;  // under work_mutex_, as what follows
-  bool told_ = false;  // why there is no staging
+  bool told_ = false;                                   // why there is no staging
 };
 
 static_assert(WritableService<Ceph>);

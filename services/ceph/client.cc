@@ -114,8 +114,8 @@ std::uint64_t hash_of(std::string_view text) {
 Errno error_of(std::int64_t answer) {
   const std::int64_t error = -answer;
   switch (error) {
-    case ESHUTDOWN:        // the cluster has shut this client out
-    case ENOTCONN:         // it is not mounted, or not any more
+    case ESHUTDOWN:  // the cluster has shut this client out
+    case ENOTCONN:   // it is not mounted, or not any more
     case ENOTRECOVERABLE:
       return Errno{EIO};
     default:
@@ -257,12 +257,12 @@ absl::Status Client::start() {
     ceph_set_uuid(mount_, config_.session.c_str());
   }
   if (const int answer = ceph_mount(mount_, config_.root.c_str()); answer < 0) {
-    return failure(
-        fmt::format("mounting {}", config_.root), answer,
-        answer == -ETIMEDOUT ? "no MDS answers: is one active?"
-        : answer == -EPERM   ? "may the key reach it? name the directory that it may with root="
-        : answer == -ENOENT  ? "make that directory, or correct root= or filesystem="
-                             : kNoKey);
+    return failure(fmt::format("mounting {}", config_.root), answer,
+                   answer == -ETIMEDOUT ? "no MDS answers: is one active?"
+                   : answer == -EPERM
+                       ? "may the key reach it? name the directory that it may with root="
+                   : answer == -ENOENT ? "make that directory, or correct root= or filesystem="
+                                       : kNoKey);
   }
   mounted_ = true;
   identify();
@@ -282,7 +282,6 @@ void Client::identify() {
 }
 
 Attributes Client::attributes_of(const Statx& seen) const {
-  constexpr std::uint64_t kNoSnapshot = static_cast<std::uint64_t>(-2);
   Attributes a;
   // Objects in a snapshot have the numbers of those that they were made from.
   a.device = device_ ^ (seen.stx_dev == kNoSnapshot ? 0 : (seen.stx_dev + 1) << 32U);

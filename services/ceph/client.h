@@ -68,6 +68,8 @@ inline const UserPerm* permissions_of(const Context& context) {
 
 // There is a function of that name, too.
 using Statx = struct ceph_statx;
+// st_dev of what is in no snapshot; otherwise it is the snapshot's number.
+inline constexpr std::uint64_t kNoSnapshot = static_cast<std::uint64_t>(-2);
 inline constexpr unsigned kWanted = CEPH_STATX_BASIC_STATS | CEPH_STATX_BTIME;
 
 class Client {
@@ -132,7 +134,11 @@ class Object {
  public:
   // Takes over one reference.
   Object(std::shared_ptr<Client> client, Inode* inode, const Statx& seen)
-      : client_(std::move(client)), inode_(inode), number_(seen.stx_ino), mode_(seen.stx_mode) {}
+      : client_(std::move(client)),
+        inode_(inode),
+        number_(seen.stx_ino),
+        mode_(seen.stx_mode),
+        in_snapshot_(seen.stx_dev != kNoSnapshot) {}
   ~Object() {
     if (!client_->gone()) ceph_ll_put(client_->mount(), inode_);
   }
@@ -142,6 +148,8 @@ class Object {
   Inode* inode() const { return inode_; }
   std::uint64_t number() const { return number_; }
   bool is(std::uint32_t type) const { return (mode_ & S_IFMT) == type; }
+  // A snapshot, something in one, or the directory that they are made in.
+  bool in_snapshot() const { return in_snapshot_; }
   Client& client() const { return *client_; }
 
  private:
@@ -149,6 +157,7 @@ class Object {
   Inode* const inode_;
   const std::uint64_t number_;
   const std::uint32_t mode_;
+  const bool in_snapshot_;
 };
 using ObjectPtr = std::shared_ptr<const Object>;
 

@@ -30,7 +30,7 @@ struct OpenFile {
   const OpenFlags flags;
   Fh* handle = nullptr;  // of a regular file
 
-  std::mutex listing;  // guards what follows
+  std::mutex listing;                    // guards what follows
   ceph_dir_result* directory = nullptr;  // opened by the first listing
   std::uint64_t listed = 0;              // the cookie behind which `directory` goes on
   // The entry behind `listed` that was read and not taken, if there is one.

@@ -72,6 +72,7 @@ Result<Entry<Ceph::Node>> Ceph::add(C context, const Node& directory, std::strin
   LIBSERVICES_TRY([[maybe_unused]] const auto made,
                   checked(make(text.c_str(), owner_of(context, fresh), &inode, &seen)));
   Entry<Node> entry = admit(inode, seen);
+  if (directory->in_snapshot()) return entry;  // a snapshot is as its directory is
   if (const auto dressed = dress(context, inode, seen, fresh); !dressed.ok()) {
     (void)remove(text.c_str());
     return dressed.error();
@@ -88,9 +89,8 @@ Result<Created<Ceph::Node, Ceph::File>> Ceph::create(C context, const Node& dire
   auto made = add(
       context, directory, name, fresh,
       [&](const char* text, const UserPerm* owner, Inode** inode, Statx* seen) {
-        return ceph_ll_create(mount(), directory->inode(), text,
-                              S_IFREG | (fresh.mode & 07777U), bits, inode, &handle, seen, kWanted,
-                              0, owner);
+        return ceph_ll_create(mount(), directory->inode(), text, S_IFREG | (fresh.mode & 07777U),
+                              bits, inode, &handle, seen, kWanted, 0, owner);
       },
       [&](const char* text) {
         (void)ceph_ll_close(mount(), handle);
@@ -246,9 +246,9 @@ Result<void> Ceph::rename(C context, const Node& directory, std::string_view nam
 }
 
 // Of others' names nobody knows between two calls what they are. So a directory takes the name by
-// making one there, which the cluster refuses where it is taken, and replaces that, which it refuses
-// where that is not empty any more. For the rest there is no such way: a file could replace one.
-// REQUIRES: the locks of both names.
+// making one there, which the cluster refuses where it is taken, and replaces that, which it
+// refuses where that is not empty any more. For the rest there is no such way: a file could replace
+// one. REQUIRES: the locks of both names.
 Result<void> Ceph::rename_to_free(C context, const Entry<Node>& moved, const Node& directory,
                                   const char* name, const Node& new_directory,
                                   const char* new_name) {
@@ -257,13 +257,13 @@ Result<void> Ceph::rename_to_free(C context, const Entry<Node>& moved, const Nod
   const Attributes& a = moved.attributes;
   Inode* inode = nullptr;
   Statx seen{};
-  LIBSERVICES_TRY([[maybe_unused]] const auto made,
-                  checked(ceph_ll_mkdir(mount(), new_directory->inode(), new_name,
-                                        a.permissions(), &inode, &seen, kWanted, 0,
-                                        permissions_of(a.uid, a.gid, {}))));
+  LIBSERVICES_TRY(
+      [[maybe_unused]] const auto made,
+      checked(ceph_ll_mkdir(mount(), new_directory->inode(), new_name, a.permissions(), &inode,
+                            &seen, kWanted, 0, permissions_of(a.uid, a.gid, {}))));
   const Node placeholder = admit(inode, seen).node;
-  const int answer = ceph_ll_rename(mount(), directory->inode(), name, new_directory->inode(),
-                                    new_name, caller);
+  const int answer =
+      ceph_ll_rename(mount(), directory->inode(), name, new_directory->inode(), new_name, caller);
   if (answer >= 0) return {};
   // Only if it is still empty, and a directory.
   (void)ceph_ll_rmdir(mount(), new_directory->inode(), new_name, caller);

@@ -30,8 +30,8 @@ Result<ObjectPtr> directory_in(const std::shared_ptr<Client>& client, Inode* par
                                const char* name) {
   Inode* inode = nullptr;
   Statx seen{};
-  const int answer = ceph_ll_mkdir(client->mount(), parent, name, 0700, &inode, &seen, kWanted, 0,
-                                   own());
+  const int answer =
+      ceph_ll_mkdir(client->mount(), parent, name, 0700, &inode, &seen, kWanted, 0, own());
   if (answer < 0 && answer != -EEXIST) return error_of(answer);
   ObjectPtr made;
   if (answer < 0) {
@@ -91,9 +91,9 @@ Result<std::unique_ptr<WorkDirectory>> WorkDirectory::open(const std::shared_ptr
   const std::string above = slash == 0 ? "/" : path.substr(0, slash);
   Inode* inode = nullptr;
   Statx seen{};
-  LIBSERVICES_TRY([[maybe_unused]] const auto walked,
-                  checked(ceph_ll_walk(client->mount(), above.c_str(), &inode, &seen, kWanted, 0,
-                                       own())));
+  LIBSERVICES_TRY(
+      [[maybe_unused]] const auto walked,
+      checked(ceph_ll_walk(client->mount(), above.c_str(), &inode, &seen, kWanted, 0, own())));
   const auto parent = std::make_shared<const Object>(client, inode, seen);
   LIBSERVICES_TRY(work->directory_,
                   directory_in(client, parent->inode(), path.c_str() + slash + 1));
@@ -115,8 +115,8 @@ Result<void> WorkDirectory::lock() {
   all.l_type = F_WRLCK;
   all.l_whence = SEEK_SET;
   // Instances that share a client differ by their owners.
-  const int locked = ceph_ll_setlk(client_->mount(), lock_, &all,
-                                   reinterpret_cast<std::uintptr_t>(this), 0);
+  const int locked =
+      ceph_ll_setlk(client_->mount(), lock_, &all, reinterpret_cast<std::uintptr_t>(this), 0);
   if (locked == 0) return {};
   return locked == -EAGAIN || locked == -EACCES ? Errno{EBUSY} : error_of(locked);
 }

@@ -77,6 +77,8 @@ struct FromSpec<Union<Upper, Lower>> {
                              "leave the upper out only where all layers are of one kind");
     }
     config.upper = *std::move(upper);
+    // What the union changes nobody else may: some storage can do more then.
+    if constexpr (requires { config.upper.exclusive; }) config.upper.exclusive = true;
     for (std::size_t i = 1; i < layers.size(); ++i) {
       absl::StatusOr<typename Lower::Config> lower = config_of<Lower>(layers[i]);
       if (!lower.ok()) return lower.status();

@@ -18,6 +18,7 @@ Catalog standard_catalog() {
   host::add_idmap_unions(catalog);
   host::add_trace(catalog);
   host::add_faulty(catalog);
+  host::add_ceph_plugin(catalog);
   return catalog;
 }
 

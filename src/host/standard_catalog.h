@@ -21,6 +21,7 @@ void add_idmap(Catalog& catalog);
 void add_idmap_unions(Catalog& catalog);
 void add_trace(Catalog& catalog);
 void add_faulty(Catalog& catalog);
+void add_ceph_plugin(Catalog& catalog);
 
 }  // namespace libservices::host
 

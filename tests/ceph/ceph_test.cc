@@ -144,8 +144,13 @@ TEST_CASE("access lists are stored, and not applied a second time") {
   const auto directory = must(fs.service.mkdir(fs.context, fs.root, "d", {.mode = 0755}));
   // SOURCE: <linux/posix_acl_xattr.h>. u::rwx u:7:rwx g::r-x m::rwx o::---
   const std::string list(
-      "\2\0\0\0" "\1\0\7\0\377\377\377\377" "\2\0\7\0\7\0\0\0" "\4\0\5\0\377\377\377\377"
-      "\20\0\7\0\377\377\377\377" "\40\0\0\0\377\377\377\377", 44);
+      "\2\0\0\0"
+      "\1\0\7\0\377\377\377\377"
+      "\2\0\7\0\7\0\0\0"
+      "\4\0\5\0\377\377\377\377"
+      "\20\0\7\0\377\377\377\377"
+      "\40\0\0\0\377\377\377\377",
+      44);
   must(fs.service.setxattr(fs.context, directory.node, "system.posix_acl_default", bytes_of(list),
                            XattrMode::kCreateOrReplace));
   std::string got(100, '\0');
@@ -188,6 +193,53 @@ TEST_CASE("instances that agree share a client, and others do not") {
   CHECK(mount_of(one) == mount_of(two));
   CHECK(mount_of(one) != mount_of(other));
   CHECK(one.service.place() == other.service.place());
+}
+
+TEST_CASE("a snapshot is made by a directory in .snap, and keeps what was") {
+  Started fs(cluster_config(fresh_directory()));
+  write_file(fs.service, fs.context, fs.root, "file", "before");
+  const auto live = must(fs.service.lookup(fs.context, fs.root, "file"));
+  const auto snapshots = must(fs.service.lookup(fs.context, fs.root, ".snap")).node;
+  must(fs.service.mkdir(fs.context, snapshots, "one", {.mode = 0700, .uid = 7, .gid = 8}));
+  auto writer = must(fs.service.open(fs.context, live.node, {O_WRONLY})).file;
+  must(fs.service.write(fs.context, writer, 0, bytes_of("behind")));
+  must(fs.service.close(fs.context, writer));
+
+  const auto one = must(fs.service.lookup(fs.context, snapshots, "one")).node;
+  const auto kept = must(fs.service.lookup(fs.context, one, "file"));
+  CHECK(kept.attributes.inode == live.attributes.inode);
+  CHECK(kept.attributes.device != live.attributes.device);
+  auto reader = must(fs.service.open(fs.context, kept.node, {O_RDONLY})).file;
+  std::string text(10, '\0');
+  text.resize(
+      must(fs.service.read(fs.context, reader, 0, std::as_writable_bytes(std::span(text)))));
+  CHECK(text == "before");
+  must(fs.service.close(fs.context, reader));
+  CHECK(error_of(fs.service.create(fs.context, one, "new", kPlain, {O_WRONLY})) == EROFS);
+  CHECK(error_of(fs.service.unlink(fs.context, one, "file")) == EROFS);
+  must(fs.service.rmdir(fs.context, snapshots, "one"));
+  CHECK(error_of(fs.service.lookup(fs.context, snapshots, "one")) == ENOENT);
+}
+
+TEST_CASE("who takes over a session has its files at once, and the other one knows") {
+  const std::string directory = fresh_directory();
+  Ceph::Config config = other_client(directory);
+  config.session = "of-the-test";
+  Started dead(config);
+  auto made = must(dead.service.create(dead.context, dead.root, "file", kPlain, {O_RDWR}));
+  must(dead.service.write(dead.context, made.file, 0, bytes_of("lasts")));
+  must(dead.service.fsync(dead.context, made.file, SyncScope::kData));
+
+  config.cache_bytes += 4096;  // a client of its own
+  Started next(config);
+  const auto found = must(next.service.lookup(next.context, next.root, "file"));
+  CHECK(found.attributes.size == 5);
+  auto file = must(next.service.open(next.context, found.node, {O_RDWR})).file;
+  must(next.service.write(next.context, file, 5, bytes_of("!")));
+  must(next.service.fsync(next.context, file, SyncScope::kAll));
+  must(next.service.close(next.context, file));
+  CHECK(error_of(dead.service.write(dead.context, made.file, 0, bytes_of("late"))) == EIO);
+  CHECK(error_of(dead.service.lookup(dead.context, dead.root, "file")) == EIO);
 }
 
 TEST_CASE("a node and a file that outlive their instance are dropped in peace") {

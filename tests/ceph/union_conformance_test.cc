@@ -2,7 +2,6 @@
 //
 // Union keeps the contract over branches in CephFS, and over such a lower with a local upper.
 #include "libservices/testing/conformance.h"
-
 #include "services/ceph/ceph.h"
 #include "services/local/local.h"
 #include "services/union/union.h"

@@ -1,0 +1,105 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Unmodified programs on CephFS through the command, which takes all that it needs from
+# tools/cluster.
+# usage: command_test.sh TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN
+set -u
+source "$(dirname "$0")/../support/checks.sh"
+cluster=$(realpath "$1")
+program=$(realpath "$2")
+LIBSERVICES_PRELOAD=$(realpath "$3")
+LIBSERVICES_CEPH=$(realpath "$4")
+export LIBSERVICES_PRELOAD LIBSERVICES_CEPH
+work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/ceph-command.XXXXXX")
+export XDG_RUNTIME_DIR=$work
+trap '"$cluster" down "$work/cluster" 2>/dev/null; rm -rf "$work"' EXIT
+
+"$cluster" up --while $$ "$work/cluster" 2>"$work/err"
+status=$?
+if [ $status = 77 ]; then
+  [ -n "${LIBSERVICES_REQUIRE_CEPH-}" ] || skip "$(cat "$work/err")"
+  bad 'packages are missing, where they are required'
+fi
+check 'a cluster' [ $status = 0 ]
+[ $failed = 0 ] || { report; exit 1; }
+eval "$("$cluster" env "$work/cluster")"
+echo text >"$work/file"
+
+with() {  # with SPEC SCRIPT: the script in a directory with that filesystem
+  timeout 100 "$program" with --mount "$work/x=$1" -- sh -e -c "cd $work/x; $2"
+}
+says() {  # says TEXT SPEC: it is refused, and that is said
+  ! with "$2" : >"$work/said" 2>&1 && grep -F -- "$1" "$work/said"
+}
+serves() { timeout 60 "$program" with --mount "$work/x=ceph:/" -- true; }
+
+loads_cephfs() { LD_DEBUG=files "$@" 2>&1 | grep -q 'calling init: .*libcephfs'; }
+spares_cephfs() { ! loads_cephfs "$@"; }
+
+check 'directories for what follows' with ceph:/ '
+  mkdir up img img/directory
+  echo lower >img/file
+  echo inner >img/directory/inner
+  seq 100000 >img/large
+  ls -l img
+  test "$(wc -l <img/large)" = 100000'
+check 'what was written is there for the next one' with ceph:/img '
+  test "$(cat directory/inner)" = inner
+  test "$(wc -l <large)" = 100000'
+check 'a union of two' with 'union(ceph:/up, ceph:/img)' '
+  test "$(cat file)" = lower
+  echo upper >file
+  echo new >directory/new
+  echo end >>large
+  rm directory/inner
+  mkdir a a/b
+  mv a/b c
+  mv directory moved
+  sed -i s/upper/changed/ file
+  ln file link
+  ln -s file symbolic
+  tar cf archive.tar moved
+  tar tf archive.tar
+  find . | sort'
+check 'the union is as it was left' with 'union(ceph:/up, ceph:/img)' '
+  test "$(cat file)" = changed
+  test "$(cat link symbolic)" = "changed
+changed"
+  test "$(tail -1 large)" = end
+  test "$(ls moved)" = new
+  test ! -e directory
+  test -d c'
+check 'the lower is as it was' with ceph:/img '
+  test "$(cat file)" = lower
+  test "$(cat directory/inner)" = inner
+  test "$(wc -l <large)" = 100000'
+check 'marks are files' with ceph:/up 'test -e .wh.directory'
+mkdir "$work/upper"
+check 'a local upper over it' with "union(local:$work/upper, ceph:/img)" '
+  test "$(cat file)" = lower
+  rm file
+  echo x >directory/inner'
+check 'its marks are as overlayfs has them' [ -c "$work/upper/file" ]
+check 'read only' with 'readonly(union(ceph:/up, ceph:/img))' '
+  test "$(cat file)" = changed
+  ! echo x >file'
+check 'a part' with 'subtree(ceph:/, path=img)' 'test "$(cat file)" = lower'
+check 'options' with "ceph:/img(conf=$work/cluster/ceph.conf, client=admin, \
+key=$work/cluster/keyring, exclusive=true, cache=16M, dirty=4M, mount_timeout=20s, \
+data_timeout=60s, session=test, root=/img)" 'test "$(cat file)" = lower'
+
+check 'what is not there' says '/none: No such file or directory (make it' ceph:/none
+check 'a client that there is not' says 'client.nobody: ' 'ceph:/(client=nobody)'
+check 'an option that there is not' says "has no option 'speed'" 'ceph:/(speed=9)'
+check 'no path' says "ceph" 'ceph'
+check 'a form of marks that it cannot have' says 'use marks=files' \
+  'union(ceph:/up, ceph:/img, marks=overlay)'
+check 'branches in one another' says 'overlap' 'union(ceph:/up, ceph:/)'
+check 'a composition that there is not' says 'no such composition' 'trace(ceph:/)'
+LIBSERVICES_CEPH=$work/none
+check 'no plug-in' says 'none' ceph:/
+LIBSERVICES_CEPH=$(realpath "$4")
+
+check 'libcephfs is loaded by whom it serves' loads_cephfs serves
+check 'and by nobody else' spares_cephfs "$program" run --help
+report
