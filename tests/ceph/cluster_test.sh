@@ -29,7 +29,14 @@ without_packages() { PATH=/nothing /usr/bin/python3 "$cluster" up "$work/none"; 
 files() { timeout 60 ceph -c "$up/ceph.conf" --keyring "$1" fs ls; }
 sees_files() { files "$up/keyring" | grep cephfs; }
 refused() { ! files "$1"; }
-ended() { ! alive "$1"; }
+ended() {  # ended PROCESS: the watcher of a cluster ends a moment after it has removed it
+  local i
+  for i in $(seq 3000); do
+    alive "$1" || return 0
+    sleep 0.01
+  done
+  return 1
+}
 process() { awk -v name="$1" '$1 == name { print $2 }' "$up/processes"; }
 # An ended process may be a zombie until somebody has asked for its status.
 alive() { grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }

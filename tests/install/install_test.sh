@@ -18,7 +18,7 @@ fail() {
 
 prefix=$work/prefix
 "$here/$1" "$here" "$here" "$prefix" >"$work/log" 2>&1 || { cat "$work/log"; fail "install_files"; }
-for file in bin/libservices lib/libservices/libservices bin/libservices-overlay sbin/mount.fuse.libservices lib/libservices-preload.so lib/libservices-client.so lib/libservices.so \
+for file in bin/libservices lib/libservices/libservices lib/libservices/libservices-ceph.so bin/libservices-overlay sbin/mount.fuse.libservices lib/libservices-preload.so lib/libservices-client.so lib/libservices.so \
   include/libservices/filesystem.h include/libservices/libservices.h include/libservices/client.h \
   include/libservices/testing/conformance.h include/libservices/extra/services/union/union.h \
   share/doc/libservices/LICENSE; do
