@@ -38,7 +38,7 @@ class Ceph {
     // A directory of the same CephFS for what is not finished; made at first use. Empty: the
     // directory's own name with ".work" behind it.
     std::string work;
-    bool exclusive = false;  // nobody else changes the directory
+    bool exclusive = false;  // nobody else changes the directory; an upper of a union must have it
 
     // Instances that agree in all that follows share a client, with its cache.
 
