@@ -456,7 +456,10 @@ class BehindIpc final : public AnyFilesystem {
     }
     const bool itself = at.itself && !from_root;
     target.flags = (at.follow == Follow::kYes ? protocol::Target::kFollow : 0U) |
-                   (itself ? protocol::Target::kItself : 0U);
+                   (itself ? protocol::Target::kItself : 0U) |
+                   (at.bounds == Bounds::kBeneath ? protocol::Target::kBeneath : 0U) |
+                   (at.bounds == Bounds::kInRoot ? protocol::Target::kInRoot : 0U) |
+                   (at.no_links ? protocol::Target::kNoLinks : 0U);
     target.path_bytes = itself ? 0 : static_cast<std::uint32_t>(path.size());
     return target;
   }
