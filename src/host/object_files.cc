@@ -4,11 +4,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
 
-#include "src/host/descriptor.h"
 #include "src/protocol/mount_table.h"
 
 namespace libservices::host {
@@ -18,6 +18,14 @@ std::string object_name(std::string_view mount, const Attributes& object) {
   for (const char byte : mount) hash = protocol::mount_hash_step(hash, byte);
   return fmt::format("{:x}-{:x}-{:x}-{:x}-{:x}", hash, object.device, object.inode,
                      object.btime.seconds, object.btime.nanoseconds);
+}
+
+// A mount of its own, which is mounted nowhere: its root has nothing above.
+Descriptor open_confined(const std::string& path) {
+  Descriptor tree(::open_tree(AT_FDCWD, path.c_str(),
+                              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW));
+  if (tree.ok()) return tree;
+  return Descriptor(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
 }
 
 void empty_directory(int directory) {

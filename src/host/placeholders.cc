@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "src/host/error_status.h"
+#include "src/host/object_files.h"
 
 namespace libservices::host {
 namespace {
@@ -31,8 +32,7 @@ absl::Status Placeholders::start() {
                                            "may write there)",
                                            directory_, std::strerror(errno)));
   }
-  directory_descriptor_ =
-      Descriptor(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  directory_descriptor_ = open_confined(directory_);
   struct stat status {};
   if (!directory_descriptor_.ok() || ::fstat(directory_descriptor_.get(), &status) != 0) {
     return error_status(

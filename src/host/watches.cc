@@ -100,7 +100,7 @@ Watches::~Watches() = default;
 
 absl::Status Watches::start() {
   ::mkdir(directory_.c_str(), 0700);
-  opened_ = Descriptor(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  opened_ = open_confined(directory_);
   for (const char* name : {kShadows, kPaths}) {
     if (opened_.ok() && ::mkdirat(opened_.get(), name, 0700) != 0 && errno != EEXIST) {
       opened_.reset();
@@ -162,8 +162,7 @@ void Watches::stop() {
 
 void Watches::remove() {
   if (!opened_.ok()) {
-    opened_ =
-        Descriptor(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    opened_ = open_confined(directory_);
     if (!opened_.ok()) return;
   }
   sweep(Clock::duration::zero());

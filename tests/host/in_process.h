@@ -7,8 +7,10 @@
 #define LIBSERVICES_TESTS_HOST_IN_PROCESS_H_
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -85,6 +87,30 @@ class InProcessService {
   Sessions sessions;
   Dispatcher dispatcher;
 };
+
+// A descriptor of a directory that was given away: the superuser comes by it to no other place.
+inline void check_leads_nowhere(Descriptor directory) {
+  REQUIRE(directory.ok());
+  if (::geteuid() != 0) {
+    MESSAGE("SKIPPED: only root may make mounts");
+    return;
+  }
+  struct stat root {};
+  REQUIRE(::stat("/", &root) == 0);
+  struct stat here {};
+  REQUIRE(::fstat(directory.get(), &here) == 0);
+  for (int up = 0; up < 20; ++up) {
+    directory = Descriptor(::openat(directory.get(), "..", O_PATH | O_CLOEXEC));
+    REQUIRE(directory.ok());
+    REQUIRE(::fstat(directory.get(), &here) == 0);
+    CHECK((here.st_dev != root.st_dev || here.st_ino != root.st_ino));
+  }
+  // It has stayed below what was given.
+  const Descriptor up(::openat(directory.get(), "..", O_PATH | O_CLOEXEC));
+  struct stat above {};
+  REQUIRE(::fstat(up.get(), &above) == 0);
+  CHECK(above.st_ino == here.st_ino);
+}
 
 // A connected process: its session and its stock of placeholders.
 class InProcessClient {

@@ -14,6 +14,13 @@ namespace {
 
 using protocol::SocketRequestType;
 
+TEST_CASE("a directory that stands for the working directory leads nowhere") {
+  InProcessService service;
+  InProcessClient client(service, 0);
+  REQUIRE(client.ask(SocketRequestType::kStock, 1, {}, true).stock[0].is_directory != 0);
+  check_leads_nowhere(std::move(client.stock.back()));
+}
+
 TEST_CASE("a session begins with its stock: descriptors on which every use fails") {
   InProcessService service;
   InProcessClient client(service, 0);

@@ -130,6 +130,13 @@ TEST_CASE("a shadow can be watched, and neither be read nor written") {
   CHECK(root.error == ESTALE);  // there is no such open file
 }
 
+TEST_CASE("a shadow leads nowhere") {
+  InProcessService service;
+  Watcher root(service, 0);
+  REQUIRE(root.mkdir("/a") == 0);
+  check_leads_nowhere(root.shadow_of("/a"));
+}
+
 TEST_CASE("shadows that nobody watches go, and the others stay") {
   InProcessService service;
   Watcher first(service, 0);
