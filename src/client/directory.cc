@@ -21,6 +21,7 @@ void leave_working_directory(OpenRecord* next) {
 }
 
 long enter(const Place& place, Rest& rest) {
+  const Whole whole;
   protocol::OpenRequest words;
   words.target = place.target(protocol::Target::kFollow);
   words.flags = O_PATH | O_DIRECTORY;
@@ -42,6 +43,7 @@ long chdir(const char* path) {
   return with_path(
       AT_FDCWD, path, [](const Place& place, Rest& rest) { return enter(place, rest); },
       [](int, const char* name) {
+        const Whole whole;
         const long result = raw::syscall(SYS_chdir, name);
         if (result == 0 && state.active) {
           leave_working_directory(nullptr);
@@ -55,6 +57,7 @@ long chdir(const char* path) {
 long fchdir(int descriptor) {
   OpenRecord* const record = find(descriptor);
   if (record == nullptr) {
+    const Whole whole;
     const long result = raw::syscall(SYS_fchdir, descriptor);
     if (result == 0 && state.active) {
       leave_working_directory(nullptr);

@@ -10,6 +10,7 @@
 #include "src/client/calls.h"
 #include "src/client/paths.h"
 #include "src/client/request.h"
+#include "src/client/signals.h"
 #include "src/client/special.h"
 #include "src/client/state.h"
 
@@ -34,7 +35,9 @@ std::uint16_t current_umask() {
 
 namespace {
 
-long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
+// ENXIO for a fifo.
+long open_file(const Place& place, int flags, mode_t mode, Rest& rest) {
+  const Whole whole;
   protocol::OpenRequest words;
   words.target =
       place.target((flags & O_NOFOLLOW) == 0 ? std::uint32_t{protocol::Target::kFollow} : 0U);
@@ -42,9 +45,7 @@ long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
   words.mode = static_cast<std::uint16_t>(mode & 07777U);
   words.umask = current_umask();
   OpenRecord* record = nullptr;
-  if (const long error = open_place(place, words, rest, record); error != 0) {
-    return error == -ENXIO ? open_fifo(place, flags, rest) : error;
-  }
+  if (const long error = open_place(place, words, rest, record); error != 0) return error;
   const long descriptor = raw::syscall(SYS_fcntl, record->stock_descriptor,
                                        (flags & O_CLOEXEC) != 0 ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
   if (descriptor < 0 || static_cast<std::uint64_t>(descriptor) >= state.most_descriptors) {
@@ -54,6 +55,11 @@ long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
   }
   state.files[descriptor].store(record, std::memory_order_release);
   return descriptor;
+}
+
+long open_ours(const Place& place, int flags, mode_t mode, Rest& rest) {
+  const long opened = open_file(place, flags, mode, rest);
+  return opened == -ENXIO ? open_fifo(place, flags, rest) : opened;
 }
 
 // After a kernel duplicate of `from` at `to`: the table follows. Replaces what was at `to`.
@@ -78,6 +84,7 @@ long lock_once(OpenRecord& record, int descriptor, protocol::Operation operation
 // handler ends the waiting, as it ends the system call.
 long lock_until(OpenRecord& record, int descriptor, const protocol::LockWords& words, bool waits) {
   long nanoseconds = 50'000;
+  const Interruption interruption;
   for (;;) {
     protocol::LockWords answer;
     const long result = lock_once(record, descriptor, protocol::Operation::kLock, words, answer);
@@ -86,7 +93,9 @@ long lock_until(OpenRecord& record, int descriptor, const protocol::LockWords& w
     if (result == -EIO && words.type == 2) return 0;
     if (result != -EAGAIN || !waits) return result;
     const timespec pause{0, nanoseconds};
-    if (raw::syscall(SYS_nanosleep, &pause, nullptr) == -EINTR) return -EINTR;
+    if (interruption.has_come() || raw::syscall(SYS_nanosleep, &pause, nullptr) == -EINTR) {
+      return -EINTR;
+    }
     if (nanoseconds < 20'000'000)
       nanoseconds = nanoseconds * 2 < 20'000'000 ? nanoseconds * 2 : 20'000'000;
   }
@@ -256,6 +265,7 @@ long close(int descriptor) {
   if (state.active) {
     if (is_own_descriptor(descriptor)) return -EBADF;
     if (find(descriptor) != nullptr) {
+      const Whole whole;
       // Out of the table before the kernel may give the number to another thread.
       OpenRecord* const record =
           state.files[descriptor].exchange(nullptr, std::memory_order_acq_rel);
@@ -301,6 +311,7 @@ long dup3(int from, int to, int flags) {
   if (is_own_descriptor(from) || is_own_descriptor(to)) return -EBADF;
   OpenRecord* const record = find(from);
   if (from == to || (record == nullptr && find(to) == nullptr)) return kernel();
+  const Whole whole;
   if (record != nullptr) record->descriptors.fetch_add(1, std::memory_order_acq_rel);
   const long result = kernel();
   if (result < 0) {
@@ -321,6 +332,7 @@ long fcntl(int descriptor, int command, unsigned long argument) {
   switch (command) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC: {
+      const Whole whole;
       record->descriptors.fetch_add(1, std::memory_order_acq_rel);
       const long result = kernel();
       if (result < 0 || static_cast<std::uint64_t>(result) >= state.most_descriptors) {

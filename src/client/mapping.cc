@@ -107,6 +107,7 @@ long mmap(void* address, std::size_t size, int protection, int flags, int descri
   if (record == nullptr) {
     return raw::syscall(SYS_mmap, address, size, protection, flags, descriptor, offset);
   }
+  const Whole whole;
   if ((static_cast<std::uint64_t>(offset) & (kPageBytes - 1)) != 0) return -EINVAL;
   if ((record->flags & O_PATH) != 0) return -EBADF;
   const int type = flags & kTypes;

@@ -9,6 +9,7 @@
 
 #include "ipc/copy.h"
 #include "ipc/request.h"
+#include "src/client/signals.h"
 #include "src/client/state.h"
 #include "src/protocol/messages.h"
 
@@ -82,6 +83,7 @@ class Request {
   bool uses_offset() const;
   bool renew_handles();
 
+  const Whole whole_;  // a buffer that nobody gives back would be missed
   ipc::RequestBuffer* buffer_ = nullptr;
   ipc::RequestHeader asked_;    // the answer takes its place in the buffer
   std::uint32_t index_ = 0;     // of the buffer in the session that it was taken in

@@ -19,6 +19,7 @@ using protocol::SocketRequestType;
 long find_object(const Place& place, bool follow, SocketRequestType type, std::uint32_t mode,
                  Rest& rest) {
   constexpr int kMostTimes = 10;  // services may die one after the other
+  const Whole whole;
   protocol::OpenRequest words;
   words.target = place.target(follow ? std::uint32_t{protocol::Target::kFollow} : 0U);
   words.flags = O_PATH | (follow ? 0 : O_NOFOLLOW);

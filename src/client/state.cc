@@ -404,7 +404,7 @@ long attach() {
       AttachLock lock;
       if (const long error = attach_locked(); error != kNoService) return error;
     }
-    // With signals let in: a handler may run, and SIGKILL always ends it.
+    let_signals_in();
     if (waited >= mounts().restart_wait_ms.load() || state.gave_up.load() != 0) {
       state.gave_up.store(1);
       return -EIO;

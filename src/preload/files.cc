@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "src/client/addresses.h"
+#include "src/client/signals.h"
 #include "src/preload/wrapper.h"
 
 namespace libservices::preload {
@@ -23,6 +24,7 @@ constexpr bool needs_mode(int flags) {
 int open_at(int directory, const char* path, int flags, mode_t mode) {
   long opened = 0;
   if (__libc_single_threaded != 0 || calls::is_ours(directory, path) != 0) {
+    test_cancel();
     opened = calls::open(directory, path, flags, mode);
   } else if (active() && client::check_text(path) == 0 && path[0] == '/' &&
              (path[1] == 'd' || path[1] == 'p')) {
@@ -47,6 +49,7 @@ void check(std::size_t needed, std::size_t available) {
 
 ssize_t read_parts(int descriptor, const iovec* parts, int count, off_t offset, int flags) {
   if (calls::is_ours(descriptor)) {
+    test_cancel();
     return result(calls::readv(descriptor, parts, count, offset, flags));
   }
   const Cancellable cancellable;
@@ -55,6 +58,7 @@ ssize_t read_parts(int descriptor, const iovec* parts, int count, off_t offset, 
 
 ssize_t write_parts(int descriptor, const iovec* parts, int count, off_t offset, int flags) {
   if (calls::is_ours(descriptor)) {
+    test_cancel();
     return result(calls::writev(descriptor, parts, count, offset, flags));
   }
   const Cancellable cancellable;
@@ -62,9 +66,23 @@ ssize_t write_parts(int descriptor, const iovec* parts, int count, off_t offset,
 }
 
 int sync_with(int descriptor, bool data_only) {
-  if (calls::is_ours(descriptor)) return int_result(calls::fsync(descriptor, data_only));
+  if (calls::is_ours(descriptor)) {
+    test_cancel();
+    return int_result(calls::fsync(descriptor, data_only));
+  }
   const Cancellable cancellable;
   return int_result(calls::fsync(descriptor, data_only));
+}
+
+// A lock of ours: handlers with SA_RESTART, and libc's own, do not end the waiting for it.
+template <class Wait>
+long wait_for_lock(bool can_be_cancelled, Wait&& wait) {
+  const client::Interruption interruption;
+  for (;;) {
+    if (can_be_cancelled) test_cancel();
+    const long result = wait();
+    if (result != -EINTR || interruption.has_come()) return result;
+  }
 }
 
 int duplicate_to(int from, int to, int flags) {
@@ -121,7 +139,10 @@ LIBSERVICES_EXPORT int ls_creat(const char* path, mode_t mode) {
 
 LIBSERVICES_EXPORT int ls_close(int descriptor) {
   const Call call(Symbol::close);
-  if (active()) return int_result(calls::close(descriptor));
+  if (active()) {
+    test_cancel();
+    return int_result(calls::close(descriptor));
+  }
   const Cancellable cancellable;
   return int_result(calls::close(descriptor));
 }
@@ -155,7 +176,9 @@ LIBSERVICES_EXPORT int ls_fcntl(int descriptor, int command, ...) {
   const unsigned long argument = va_arg(arguments, unsigned long);
   va_end(arguments);
   if (calls::is_ours(descriptor)) {
-    const int value = int_result(calls::fcntl(descriptor, command, argument));
+    const bool waits = command == F_SETLKW || command == F_OFD_SETLKW;
+    const auto call_ours = [&] { return calls::fcntl(descriptor, command, argument); };
+    const int value = int_result(waits ? wait_for_lock(true, call_ours) : call_ours());
     if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && value >= 0 && value <= 2) {
       prepare_standard_stream(value);
     }
@@ -182,7 +205,10 @@ LIBSERVICES_EXPORT int ls_fcntl(int descriptor, int command, ...) {
 
 LIBSERVICES_EXPORT ssize_t ls_read(int descriptor, void* into, std::size_t size) {
   const Call call(Symbol::read);
-  if (calls::is_ours(descriptor)) return result(calls::read(descriptor, into, size));
+  if (calls::is_ours(descriptor)) {
+    test_cancel();
+    return result(calls::read(descriptor, into, size));
+  }
   const Cancellable cancellable;
   return result(raw::syscall(SYS_read, descriptor, into, size));
 }
@@ -196,14 +222,20 @@ LIBSERVICES_EXPORT ssize_t ls_read_chk(int descriptor, void* into, std::size_t s
 
 LIBSERVICES_EXPORT ssize_t ls_write(int descriptor, const void* from, std::size_t size) {
   const Call call(Symbol::write);
-  if (calls::is_ours(descriptor)) return result(calls::write(descriptor, from, size));
+  if (calls::is_ours(descriptor)) {
+    test_cancel();
+    return result(calls::write(descriptor, from, size));
+  }
   const Cancellable cancellable;
   return result(raw::syscall(SYS_write, descriptor, from, size));
 }
 
 LIBSERVICES_EXPORT ssize_t ls_pread(int descriptor, void* into, std::size_t size, off_t offset) {
   const Call call(Symbol::pread);
-  if (calls::is_ours(descriptor)) return result(calls::pread(descriptor, into, size, offset));
+  if (calls::is_ours(descriptor)) {
+    test_cancel();
+    return result(calls::pread(descriptor, into, size, offset));
+  }
   const Cancellable cancellable;
   return result(raw::syscall(SYS_pread64, descriptor, into, size, offset));
 }
@@ -218,7 +250,10 @@ LIBSERVICES_EXPORT ssize_t ls_pread_chk(int descriptor, void* into, std::size_t 
 LIBSERVICES_EXPORT ssize_t ls_pwrite(int descriptor, const void* from, std::size_t size,
                                      off_t offset) {
   const Call call(Symbol::pwrite);
-  if (calls::is_ours(descriptor)) return result(calls::pwrite(descriptor, from, size, offset));
+  if (calls::is_ours(descriptor)) {
+    test_cancel();
+    return result(calls::pwrite(descriptor, from, size, offset));
+  }
   const Cancellable cancellable;
   return result(raw::syscall(SYS_pwrite64, descriptor, from, size, offset));
 }
@@ -332,6 +367,12 @@ LIBSERVICES_EXPORT ssize_t ls_splice(int from, off_t* from_offset, int to, off_t
 
 // --- locks, ioctl, umask ------------------------------------------------------------------------
 
+LIBSERVICES_EXPORT int ls_flock(int descriptor, int operation) {
+  const Call call(Symbol::flock);
+  const auto call_it = [&] { return calls::flock(descriptor, operation); };
+  return int_result(calls::is_ours(descriptor) ? wait_for_lock(false, call_it) : call_it());
+}
+
 LIBSERVICES_EXPORT int ls_lockf(int descriptor, int command, off_t size) {
   const Call call(Symbol::lockf);
   if (!calls::is_ours(descriptor)) return LIBSERVICES_REAL(lockf)(descriptor, command, size);
@@ -345,7 +386,8 @@ LIBSERVICES_EXPORT int ls_lockf(int descriptor, int command, off_t size) {
     case F_TLOCK:
       return int_result(calls::fcntl(descriptor, F_SETLK, argument));
     case F_LOCK:
-      return int_result(calls::fcntl(descriptor, F_SETLKW, argument));
+      return int_result(
+          wait_for_lock(true, [&] { return calls::fcntl(descriptor, F_SETLKW, argument); }));
     case F_TEST: {
       lock.l_type = F_RDLCK;
       if (const long error = calls::fcntl(descriptor, F_GETLK, argument); error != 0) {

@@ -95,6 +95,11 @@ class Cancellable {
   int before_ = 0;
 };
 
+// A call on a file of ours is a point of cancellation before it begins.
+inline void test_cancel() {
+  if (__libc_single_threaded == 0) pthread_testcancel();
+}
+
 inline bool active() { return client::state.active; }
 
 using calls::leads_to_ours;
