@@ -19,8 +19,10 @@
 namespace libservices {
 
 using ceph_internal::checked;
+using ceph_internal::clean;
 using ceph_internal::Client;
 using ceph_internal::error_of;
+using ceph_internal::is_in;
 using ceph_internal::kWanted;
 using ceph_internal::Object;
 using ceph_internal::OpenFile;
@@ -35,21 +37,6 @@ constexpr std::uint64_t kStatfsType = 0x00c36400;  // of CephFS, <linux/magic.h>
 
 // A file's bytes lie at 0 to 2^63-1.
 bool fits(std::uint64_t offset) { return offset <= static_cast<std::uint64_t>(INT64_MAX); }
-
-// Without doubled slashes and without one at the end; "/" for the root.
-std::string clean(std::string_view path) {
-  std::string text;
-  for (const char c : path) {
-    if (c != '/' || text.empty() || text.back() != '/') text.push_back(c);
-  }
-  while (text.size() > 1 && text.back() == '/') text.pop_back();
-  return text;
-}
-
-bool is_in(std::string_view path, std::string_view directory) {
-  return path == directory || directory == "/" ||
-         (path.starts_with(directory) && path[directory.size()] == '/');
-}
 
 // As the client, which has `root` mounted, calls it.
 std::string below(const std::string& path, const std::string& root) {

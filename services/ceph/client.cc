@@ -233,12 +233,22 @@ absl::Status Client::configure() {
   return absl::OkStatus();
 }
 
-absl::Status Client::start() {
+absl::Status Client::make() {
   if (const int answer = ceph_create(&mount_, config_.client.c_str()); answer < 0) {
     mount_ = nullptr;
     return failure("making a client", answer, "is there memory left?");
   }
-  if (absl::Status configured = configure(); !configured.ok()) return configured;
+  return configure();
+}
+
+absl::StatusOr<std::shared_ptr<Client>> Client::configured(const ClientConfig& config) {
+  auto client = std::make_shared<Client>(config);
+  if (absl::Status made = client->make(); !made.ok()) return made;
+  return client;
+}
+
+absl::Status Client::start() {
+  if (absl::Status made = make(); !made.ok()) return made;
   constexpr std::string_view kNoKey =
       "is there a key for this client in its keyring, or in the file that key=FILE names?";
   if (const int answer = ceph_init(mount_); answer < 0) {

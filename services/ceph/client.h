@@ -78,6 +78,8 @@ class Client {
   // ERRORS: for a person to read; what is in the key file is not among them.
   static absl::StatusOr<std::shared_ptr<Client>> join(const ClientConfig& config);
   absl::Status leave();
+  // Made and configured only: nothing is said to the cluster. For its context. Not shared.
+  static absl::StatusOr<std::shared_ptr<Client>> configured(const ClientConfig& config);
 
   explicit Client(ClientConfig config) : config_(std::move(config)) {}
   ~Client();
@@ -113,6 +115,7 @@ class Client {
   std::size_t place_of(std::uint64_t directory, std::string_view name) const {
     return (std::hash<std::string_view>()(name) ^ (directory * 0x9e3779b97f4a7c15)) % names_.size();
   }
+  absl::Status make();
   absl::Status start();
   absl::Status configure();
   absl::Status failure(std::string_view what, int answer, std::string_view mend) const;

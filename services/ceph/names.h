@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A name as libcephfs takes it.
+// A name as libcephfs takes it, and paths from the root of the CephFS.
 #ifndef LIBSERVICES_SERVICES_CEPH_NAMES_H_
 #define LIBSERVICES_SERVICES_CEPH_NAMES_H_
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 #include "libservices/result.h"
@@ -34,6 +35,22 @@ class Name {
   Name() = default;
   std::array<char, 256> text_;
 };
+
+// Without doubled slashes and without one at the end; "/" for the root.
+inline std::string clean(std::string_view path) {
+  std::string text;
+  for (const char c : path) {
+    if (c != '/' || text.empty() || text.back() != '/') text.push_back(c);
+  }
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
+}
+
+// Whether it is the directory or below it. REQUIRES: both are clean.
+inline bool is_in(std::string_view path, std::string_view directory) {
+  return path == directory || directory == "/" ||
+         (path.starts_with(directory) && path[directory.size()] == '/');
+}
 
 }  // namespace libservices::ceph_internal
 

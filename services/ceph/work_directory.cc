@@ -47,9 +47,10 @@ Result<ObjectPtr> directory_in(const std::shared_ptr<Client>& client, Inode* par
   return made;
 }
 
-// Links are removed, never followed.
+}  // namespace
+
 Result<void> remove_all(const std::shared_ptr<Client>& client, Inode* parent, const char* name,
-                        int depth = 0) {
+                        int depth) {
   ceph_mount_info* const mount = client->mount();
   auto found = find(client, parent, name);
   if (!found.ok()) return found.error() == Errno{ENOENT} ? Result<void>() : found.error();
@@ -76,8 +77,6 @@ Result<void> remove_all(const std::shared_ptr<Client>& client, Inode* parent, co
                   checked(ceph_ll_rmdir(mount, parent, name, own())));
   return {};
 }
-
-}  // namespace
 
 bool WorkDirectory::exists(Client& client, const std::string& path) {
   Statx seen{};

@@ -15,6 +15,11 @@
 
 namespace libservices::ceph_internal {
 
+// Removes the name and all that is below it, if it is there. Links are removed, never followed.
+// `depth` is of the directory, below the first one.
+Result<void> remove_all(const std::shared_ptr<Client>& client, Inode* parent, const char* name,
+                        int depth = 0);
+
 class WorkDirectory {
  public:
   // `path` from the client's root. ERRORS: EBUSY while another instance has it.

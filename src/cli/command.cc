@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "libservices/host.h"
+#include "src/cli/ceph_tenant.h"
 #include "src/cli/mount.h"
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
@@ -199,6 +200,8 @@ constexpr Verb kVerbs[] = {
        verb.add_flag("--complete", words.complete,
                      "make those files whole, so that the kernel's overlayfs can have the upper");
      }},
+    {"ceph-tenant", "tenants of a CephFS: each has its directory, its namespace and its key",
+     [](CLI::App& verb, cli::Words& words) { cli::add_ceph_tenants(verb, words.ceph_tenant); }},
 };
 
 }  // namespace
@@ -270,6 +273,9 @@ int command(int argc, char** argv, const Catalog& catalog) {
   if (parsed("check")) {
     return cli::check(catalog, words.specs,
                       words.complete ? cli::CheckAction::kComplete : cli::CheckAction::kCount);
+  }
+  if (parsed("ceph-tenant")) {
+    return cli::ceph_tenant(*verbs.at("ceph-tenant"), words.ceph_tenant);
   }
   const absl::StatusOr<std::string> directory = running_directory_of(words);
   if (!directory.ok()) return fail(directory.status());

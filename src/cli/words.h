@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "libservices/host.h"
+#include "src/cli/ceph_tenant.h"
 #include "src/cli/verbs.h"
 #include "src/host/pool.h"
 
@@ -41,6 +42,7 @@ struct Words {
   std::string mount_pool;
   bool foreground = false;
   bool lazy = false;
+  CephTenantWords ceph_tenant;
 };
 
 void add_mounts(CLI::App& verb, Words& words);

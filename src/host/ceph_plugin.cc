@@ -18,9 +18,15 @@ void build(const Spec& spec, absl::StatusOr<std::unique_ptr<AnyFilesystem>>& int
   into = catalog->build(spec);
 }
 
+void connect_tenants(const CephAdministrator& who,
+                     absl::StatusOr<std::unique_ptr<CephTenants>>& into) {
+  into = connect_ceph_tenants(who);
+}
+
 }  // namespace
 }  // namespace libservices::host
 
 extern "C" __attribute__((visibility("default")))
 const libservices::host::CephPlugin libservices_ceph_plugin{libservices::host::kCephPluginVersion,
-                                                            libservices::host::build};
+                                                            libservices::host::build,
+                                                            libservices::host::connect_tenants};

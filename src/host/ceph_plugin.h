@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Between the catalog and libservices-ceph.so, which has the compositions with `ceph` and is loaded
-// when the first of them is built: libcephfs takes its time to load, which nobody shall pay who has
-// no file there, `libservices run` least of all.
+// Between the command and libservices-ceph.so, which has the compositions with `ceph`, and their
+// tenants. It is loaded when the first of them is wanted: libcephfs takes its time to load, which
+// nobody shall pay who has no file there, `libservices run` least of all.
 //
 // Both are of one build; the version says so.
 #ifndef LIBSERVICES_SRC_HOST_CEPH_PLUGIN_H_
@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "libservices/any_filesystem.h"
 #include "libservices/spec.h"
+#include "services/ceph/tenants.h"
 
 namespace libservices::host {
 
@@ -30,10 +31,15 @@ inline constexpr std::string_view kCephPatterns[] = {
 struct CephPlugin {
   const char* version;
   void (*build)(const Spec& spec, absl::StatusOr<std::unique_ptr<AnyFilesystem>>& into);
+  void (*connect_tenants)(const CephAdministrator& who,
+                          absl::StatusOr<std::unique_ptr<CephTenants>>& into);
 };
 inline constexpr const char* kCephPluginSymbol = "libservices_ceph_plugin";
 // Changes with whatever both sides must agree in.
-inline constexpr const char* kCephPluginVersion = "1";
+inline constexpr const char* kCephPluginVersion = "2";
+
+// The plug-in, loaded by the first call. ERRORS: where it was looked for, or why it cannot be used.
+absl::StatusOr<const CephPlugin*> ceph_plugin();
 
 }  // namespace libservices::host
 
