@@ -208,6 +208,8 @@ void apply_to_names(const std::vector<std::string>& events, std::set<std::string
   }
 }
 
+// The other directory is below the first, since ThreadSanitizer takes two that are beside each other
+// for a cycle of locks: it does not know that one rename at a time holds two.
 TEST_CASE("who applies the events to what was there has what is there") {
   constexpr int kThreads = 4;
   constexpr int kChanges = 400;
@@ -215,7 +217,7 @@ TEST_CASE("who applies the events to what was there has what is there") {
   InProcessService service;
   Watcher watcher(service, 0);
   REQUIRE(watcher.mkdir("/d") == 0);
-  REQUIRE(watcher.mkdir("/other") == 0);
+  REQUIRE(watcher.mkdir("/d/in") == 0);
   REQUIRE(watcher.watch("/d", IN_CREATE | IN_DELETE | IN_MOVE) > 0);
   std::vector<std::thread> threads;
   for (unsigned number = 0; number < kThreads; ++number) {
@@ -235,14 +237,14 @@ TEST_CASE("who applies the events to what was there has what is there") {
             (void)client.unlink(name("/d/"));
             break;
           case 3:
-            (void)client.rename(name("/d/"), name(random() % 2 == 0 ? "/d/" : "/other/"));
+            (void)client.rename(name("/d/"), name(random() % 2 == 0 ? "/d/" : "/d/in/"));
             break;
           default:
-            (void)client.rename(name("/other/"), name("/d/"));
+            (void)client.rename(name("/d/in/"), name("/d/"));
         }
         if (i % 50 != 0) continue;
         // Other watches come and go meanwhile.
-        (void)client.shadow_of("/other");
+        (void)client.shadow_of("/d/in");
         service.watches.processes_ended();
         service.watches.sweep_if_due();
       }
