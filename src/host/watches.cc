@@ -189,7 +189,7 @@ std::string Watches::find_name(const std::string& bare) const {
 void Watches::write_path(const Shadow& shadow) const {
   const std::string link = in_paths(bare(shadow.name));
   ::unlinkat(opened_.get(), link.c_str(), 0);
-  if (!shadow.path.empty()) (void)::symlinkat(shadow.path.c_str(), opened_.get(), link.c_str());
+  if (!shadow.path.empty()) (void)!::symlinkat(shadow.path.c_str(), opened_.get(), link.c_str());
 }
 
 Result<Descriptor> Watches::watch(const Context& context, const ServiceOpenFile& file) {
