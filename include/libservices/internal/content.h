@@ -134,23 +134,7 @@ class Content {
   Result<Backing> map(const Context& context, OpenFile& file, Mapping mapping);
   static bool is_mapped(OpenFile& file) { return state(file).inode->mapped.load(); }
 
-  Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request) {
-    auto& open = state(file);
-    if (!open.file) return Errno{EBADF};
-    if (request.owner != LockRequest::Owner::kFlock) {
-      const bool shared = request.type == LockRequest::Type::kShared;
-      const bool exclusive = request.type == LockRequest::Type::kExclusive;
-      if (shared && !open.flags().reads()) return Errno{EBADF};
-      if (exclusive && !open.flags().writes()) return Errno{EBADF};
-    }
-    if (request.end < request.start) return Errno{EINVAL};
-    if (request.type != LockRequest::Type::kUnlock &&
-        !open.inode->has_locks.exchange(true, std::memory_order_relaxed)) {
-      remember_locked(open.inode);
-    }
-    return open.inode->locks.set(LockTable::owner_of(request, context.process, &file), request);
-  }
-
+  Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request);
   Result<LockRequest> test_lock(const Context& context, OpenFile& file,
                                 const LockRequest& request) {
     auto& open = state(file);

@@ -215,6 +215,25 @@ Result<std::uint64_t> Content<Stack>::copy_range(const Context& context, OpenFil
   return done;
 }
 
+template <ReadableService Stack>
+Result<void> Content<Stack>::lock(const Context& context, OpenFile& file,
+                                  const LockRequest& request) {
+  auto& open = state(file);
+  if (!open.file) return Errno{EBADF};
+  if (request.owner != LockRequest::Owner::kFlock) {
+    const bool shared = request.type == LockRequest::Type::kShared;
+    const bool exclusive = request.type == LockRequest::Type::kExclusive;
+    if (shared && !open.flags().reads()) return Errno{EBADF};
+    if (exclusive && !open.flags().writes()) return Errno{EBADF};
+  }
+  if (request.end < request.start) return Errno{EINVAL};
+  if (request.type != LockRequest::Type::kUnlock &&
+      !open.inode->has_locks.exchange(true, std::memory_order_relaxed)) {
+    remember_locked(open.inode);
+  }
+  return open.inode->locks.set(LockTable::owner_of(request, context.process, &file), request);
+}
+
 }  // namespace libservices::internal
 
 #endif  // LIBSERVICES_INTERNAL_CONTENT_CALLS_H_

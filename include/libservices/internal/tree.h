@@ -266,35 +266,9 @@ class Tree {
 
   // `seen` are the directory's attributes if the stack was just asked for them.
   Result<void> may_search(const Context& context, Object& directory,
-                          const std::optional<Attributes>& seen) {
-    if (seen) return lists_.check(context, directory, *seen, X_OK);
-    if (context.caller.is_superuser() && !directory.attributes.was_unmapped()) return {};
-    if (directory.attributes.anyone_may_search(oldest_valid()) && lists_.has_none(directory)) {
-      return {};
-    }
-    LIBSERVICES_TRY(const Attributes now, attributes(context, directory, false));
-    return lists_.check(context, directory, now, X_OK);
-  }
-
-  static Errno leave(const Location& location, std::string_view up, std::string_view rest) {
-    location.outside->assign(up);
-    if (!rest.empty()) {
-      if (rest.front() != '/' && !up.empty()) location.outside->push_back('/');
-      location.outside->append(rest);
-    }
-    return Errno{EXDEV};
-  }
-
-  Result<std::string> link_target(const Context& context, const Object& link) {
-    if constexpr (OffersReadlink<Stack>) {
-      std::string target(PATH_MAX, '\0');
-      LIBSERVICES_TRY(const std::size_t length, stack_.readlink(context, link.node, target));
-      if (length == 0) return Errno{ENOENT};
-      target.resize(length);
-      return target;
-    }
-    return Errno{EIO};
-  }
+                          const std::optional<Attributes>& seen);
+  static Errno leave(const Location& location, std::string_view up, std::string_view rest);
+  Result<std::string> link_target(const Context& context, const Object& link);
 
   Stack stack_;
   AccessLists<Stack> lists_;

@@ -12,6 +12,40 @@
 namespace libservices::internal {
 
 template <ReadableService Stack>
+Result<void> Tree<Stack>::may_search(const Context& context, Object& directory,
+                                     const std::optional<Attributes>& seen) {
+  if (seen) return lists_.check(context, directory, *seen, X_OK);
+  if (context.caller.is_superuser() && !directory.attributes.was_unmapped()) return {};
+  if (directory.attributes.anyone_may_search(oldest_valid()) && lists_.has_none(directory)) {
+    return {};
+  }
+  LIBSERVICES_TRY(const Attributes now, attributes(context, directory, false));
+  return lists_.check(context, directory, now, X_OK);
+}
+
+template <ReadableService Stack>
+Errno Tree<Stack>::leave(const Location& location, std::string_view up, std::string_view rest) {
+  location.outside->assign(up);
+  if (!rest.empty()) {
+    if (rest.front() != '/' && !up.empty()) location.outside->push_back('/');
+    location.outside->append(rest);
+  }
+  return Errno{EXDEV};
+}
+
+template <ReadableService Stack>
+Result<std::string> Tree<Stack>::link_target(const Context& context, const Object& link) {
+  if constexpr (OffersReadlink<Stack>) {
+    std::string target(PATH_MAX, '\0');
+    LIBSERVICES_TRY(const std::size_t length, stack_.readlink(context, link.node, target));
+    if (length == 0) return Errno{ENOENT};
+    target.resize(length);
+    return target;
+  }
+  return Errno{EIO};
+}
+
+template <ReadableService Stack>
 Result<typename Tree<Stack>::Walked> Tree<Stack>::walk(const Context& context,
                                                        const Location& location,
                                                        const Pointer& base, Walk kind) {
