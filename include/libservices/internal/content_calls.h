@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The longer calls of `Content<Stack>`: writing at the offset, seek,
-// listing and copying. Included by content.h alone.
+// The longer calls of `Content<Stack>`: writing at the offset, seek, listing, copying and locking.
+// Included by content.h alone.
 #ifndef LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
 #define LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
 
