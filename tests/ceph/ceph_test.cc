@@ -7,8 +7,10 @@
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "libservices/filesystem.h"
 #include "libservices/testing/instance.h"
@@ -238,8 +240,14 @@ TEST_CASE("who takes over a session has its files at once, and the other one kno
   must(next.service.write(next.context, file, 5, bytes_of("!")));
   must(next.service.fsync(next.context, file, SyncScope::kAll));
   must(next.service.close(next.context, file));
-  CHECK(error_of(dead.service.write(dead.context, made.file, 0, bytes_of("late"))) == EIO);
+  // The cluster tells the other one, which takes a moment.
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (error_of(dead.service.lookup(dead.context, dead.root, "file")) != EIO &&
+         std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   CHECK(error_of(dead.service.lookup(dead.context, dead.root, "file")) == EIO);
+  CHECK(error_of(dead.service.write(dead.context, made.file, 0, bytes_of("late"))) == EIO);
 }
 
 TEST_CASE("a node and a file that outlive their instance are dropped in peace") {
