@@ -37,7 +37,9 @@ ended() {  # ended PROCESS: the watcher of a cluster ends a moment after it has 
   done
   return 1
 }
-process() { awk -v name="$1" '$1 == name { print $2 }' "$up/processes"; }
+process() {  # process MEMBER: its number; a daemon that was started again stands below
+  awk -v name="$1" '$1 == name { process = $2 } END { print process }' "$up/processes"
+}
 # An ended process may be a zombie until somebody has asked for its status.
 alive() { grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }
 gone() {  # gone DIRECTORY: it is removed, which takes a moment
@@ -82,7 +84,8 @@ check 'an owner that there is not' says 1 'there is no process' up --while 41943
 without_packages >"$work/said" 2>&1
 same 'missing packages' 77 $?
 check 'are named' grep -q 'ceph-mon (ceph-mon).*tools/packages-install' "$work/said"
-for arguments in '' up 'up --fast x' 'up --while x y' 'down' 'down a b' 'fly x'; do
+for arguments in '' up 'up --fast x' 'up --while x y' 'down' 'down a b' 'fly x' 'kill x' \
+  'kill x mgr' 'start x mon mgr' 'evict x y'; do
   # shellcheck disable=SC2086
   check "usage: '$arguments'" says 2 'usage: tools/cluster up' $arguments
 done
@@ -101,14 +104,28 @@ wait $owner 2>/dev/null
 check 'it is gone when its owner is' gone "$work/second"
 check 'the first is not' says 0 'mds.a runs as process' status "$up"
 
-kill -9 "$(process osd.0)"
-until ! alive "$(process osd.0)"; do sleep 0.01; done
+paused() { grep -q '^State:[[:space:]]*T' "/proc/$(process "$1")/status"; }
+not_paused() { ! paused "$1"; }
+check 'daemons are stopped for a while' "$cluster" pause "$up" osd mds
+check 'one' paused osd.0
+check 'and the other' paused mds.a
+check 'they go on' "$cluster" resume "$up" osd mds
+check 'both' not_paused mds.a
+check 'a daemon is killed' "$cluster" kill "$up" mds
+check 'and has ended' ended "$(process mds.a)"
+check 'it is not killed twice' says 1 'mds.a is down' kill "$up" mds
+check 'it starts again' "$cluster" start "$up" mds
+check 'but not twice' says 1 'mds.a runs already' start "$up" mds
+check 'all of it runs again' says 0 'mds.a runs as process' status "$up"
+mds=$(process mds.a)
+
+check 'an OSD is killed' "$cluster" kill "$up" osd
 check 'a dead daemon is told' says 1 'osd.0 is down' status "$up"
+check 'what was in memory does not come back' says 1 'up --bluestore' start "$up" osd
 # The number may be another process's by now.
 sleep 1000 &
 other=$!
 sed -i "s/^\(mds.a\) .*/\1 $other 1/" "$up/processes"
-mds=$(echo $daemons | awk '{ print $3 }')
 check 'it goes down' "$cluster" down "$up"
 check 'whoever has a daemon'\''s number now stays' alive $other
 kill $other
@@ -120,6 +137,9 @@ check 'nothing is left' [ ! -e "$up" ]
 
 check 'with bluestore' "$cluster" up --bluestore "$up"
 check 'the data is in a file' [ -s "$up/osd/block" ]
+check 'all is killed' "$cluster" kill "$up" mon osd mds
+check 'and started' "$cluster" start "$up" mon osd mds
+check 'an OSD has what it had' sees_files
 check 'it goes down as well' "$cluster" down "$up"
 check 'and leaves nothing' [ ! -e "$up" ]
 

@@ -13,11 +13,10 @@ export LIBSERVICES_PRELOAD LIBSERVICES_CEPH
 work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/ceph-tenant.XXXXXX")
 export XDG_RUNTIME_DIR=$work
 service=
-sockets=$work/sockets
 clean_up() {
   [ -z "$service" ] || kill -9 "$service" 2>/dev/null
   "$cluster" down "$work/cluster" 2>/dev/null
-  rm -rf "$work" "$sockets"
+  rm -rf "$work"
 }
 trap clean_up EXIT
 
@@ -31,16 +30,6 @@ check 'a cluster' [ $status = 0 ]
 [ $failed = 0 ] || { report; exit 1; }
 eval "$("$cluster" env "$work/cluster")"
 umask 022
-process() { awk '$1 == "mds.a" { process = $2 } END { print process }' "$work/cluster/processes"; }
-# MDSs are told to evict through their admin socket, whose path must be short.
-sockets=$(mktemp -d /tmp/mds.XXXXXX)
-printf '[mds]\nadmin_socket = %s/socket\n' "$sockets" >>"$CEPH_CONF"
-old=$(process)
-kill -9 "$old"
-while grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$old/status"; do sleep 0.01; done
-setsid ceph-mds -i a -f -c "$CEPH_CONF" </dev/null >>"$work/mds" 2>&1 3>&- &
-disown $!
-echo "mds.a $! $(awk '{ print $22 }' /proc/$!/stat)" >>"$work/cluster/processes"
 
 # All that the command says is kept, to look for keys in it.
 tenant() {
@@ -318,10 +307,10 @@ check 'are gone too' with ceph:/ 'test ! -e one2'
 check 'the next of that name' tenant add one --keyring "$work/next.keyring"
 check 'has another namespace' [ "$(listed one namespace)" != "$one" ]
 # Without an MDS the key goes all the same, and what is left to do is said.
-kill -STOP "$(process)"
+"$cluster" pause "$work/cluster" mds
 check 'no MDS' refused 'its key is taken away, but' remove one --data
 check 'the key is gone' equal "$(tenant_key one)" ""
-kill -CONT "$(process)"
+"$cluster" resume "$work/cluster" mds
 check 'the rest, later' tenant remove one --data
 check 'all of it' with ceph:/ 'test ! -e one'
 
