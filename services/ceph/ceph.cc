@@ -18,20 +18,20 @@
 
 namespace libservices {
 
-using ceph_internal::checked;
 using ceph_internal::clean;
 using ceph_internal::Client;
-using ceph_internal::error_of;
 using ceph_internal::is_in;
 using ceph_internal::kWanted;
 using ceph_internal::Object;
 using ceph_internal::OpenFile;
+using ceph_internal::own_permissions;
 using ceph_internal::permissions_of;
+using ceph_internal::Use;
 using ceph_internal::WorkDirectory;
+using ceph_internal::WritesPtr;
 
 namespace {
 
-constexpr int kOpenBits = O_ACCMODE | O_DIRECT | O_SYNC | O_DSYNC;
 constexpr std::uint64_t kMostAtOnce = 1U << 30U;   // libcephfs answers with an int
 constexpr std::uint64_t kStatfsType = 0x00c36400;  // of CephFS, <linux/magic.h>
 
@@ -95,20 +95,23 @@ absl::Status Ceph::start() {
   client_ = *std::move(joined);
   place_ = fmt::format("ceph:{}{}", client_->name(), directory == "/" ? "" : directory);
 
-  Inode* inode = nullptr;
-  Statx seen{};
-  const int answer = ceph_ll_walk(mount(), below(directory, root).c_str(), &inode, &seen, kWanted,
-                                  0, permissions_of(0, 0, {}));
-  if (answer == 0) root_ = admit(inode, seen).node;
-  if (answer != 0 || !root_->is(S_IFDIR)) {
-    const int reason = answer != 0 ? error_of(answer).value : ENOTDIR;
-    root_.reset();
+  const std::string path = below(directory, root);
+  const Result<Node> found = client_->asking([&](const Use& use) -> Result<Node> {
+    Inode* inode = nullptr;
+    Statx seen{};
+    LIBSERVICES_CHECK_OK(client_->checked(use, ceph_ll_walk(use.info(), path.c_str(), &inode, &seen,
+                                                            kWanted, 0, own_permissions())));
+    return admit(use, inode, seen).node;
+  });
+  if (!found.ok() || !(*found)->is(S_IFDIR)) {
+    const int reason = found.ok() ? ENOTDIR : found.error().value;
     (void)client_->leave();
     client_.reset();
     return absl::Status(absl::ErrnoToStatusCode(reason),
                         fmt::format("ceph: {}: {} (make it, or correct the path)", directory,
                                     std::strerror(reason)));
   }
+  root_ = *found;
   // What an earlier run left unfinished goes, unless somebody else uses it.
   if (is_in(work, root) && WorkDirectory::exists(*client_, below(work, root))) {
     (void)staging(Context{}, Staging::kDrafts);
@@ -134,7 +137,7 @@ Result<Ceph::Node> Ceph::staging(C, Staging which) {
     const std::string root = clean(config_.root);
     auto opened = is_in(path, directory) || is_in(directory, path) || !is_in(path, root)
                       ? Result<std::unique_ptr<WorkDirectory>>(Errno{EINVAL})
-                      : WorkDirectory::open(client_, below(path, root));
+                      : WorkDirectory::open(client_, below(path, root), displaced_);
     if (!opened.ok()) {
       if (!std::exchange(told_, true)) {
         const int why = opened.error().value;
@@ -155,16 +158,17 @@ Result<Ceph::Node> Ceph::staging(C, Staging which) {
   return work_->get(which);
 }
 
-Entry<Ceph::Node> Ceph::admit(Inode* inode, const Statx& seen) const {
-  return {std::make_shared<const Object>(client_, inode, seen), client_->attributes_of(seen)};
+Entry<Ceph::Node> Ceph::admit(const Use& use, Inode* inode, const Statx& seen) const {
+  return {std::make_shared<const Object>(client_, use, inode, seen), client_->attributes_of(seen)};
 }
 
-Result<Ceph::Statx> Ceph::statx(C context, const Node& node) const {
+Result<Attributes> Ceph::attributes(C context, const Use& use, const Node& node) const {
+  LIBSERVICES_TRY(Inode* const inode, node->in(use));
   Statx seen{};
   const int answer =
-      ceph_ll_getattr(mount(), node->inode(), &seen, kWanted, 0, permissions_of(context));
-  if (answer < 0) return error_of(answer);
-  return seen;
+      ceph_ll_getattr(use.info(), inode, &seen, kWanted, 0, permissions_of(context));
+  if (answer < 0) return client_->failed(use, answer);
+  return client_->attributes_of(seen);
 }
 
 Result<Entry<Ceph::Node>> Ceph::root(C context) {
@@ -173,8 +177,7 @@ Result<Entry<Ceph::Node>> Ceph::root(C context) {
 }
 
 Result<Attributes> Ceph::getattr(C context, const Node& node) {
-  LIBSERVICES_TRY(const Statx seen, statx(context, node));
-  return client_->attributes_of(seen);
+  return client_->asking([&](const Use& use) { return attributes(context, use, node); });
 }
 
 Result<Attributes> Ceph::setattr(C context, const Node& node, const AttributeChanges& changes) {
@@ -201,39 +204,52 @@ Result<Attributes> Ceph::setattr(C context, const Node& node, const AttributeCha
   if (change(A::kMtime, CEPH_SETATTR_MTIME)) wanted.stx_mtime = time_of(changes.mtime);
   if (change(A::kAtimeNow, CEPH_SETATTR_ATIME)) wanted.stx_atime = time_of(now);
   if (change(A::kMtimeNow, CEPH_SETATTR_MTIME)) wanted.stx_mtime = time_of(now);
-  if (mask != 0) {
-    LIBSERVICES_TRY(
-        [[maybe_unused]] const auto set,
-        checked(ceph_ll_setattr(mount(), node->inode(), &wanted, mask, permissions_of(context))));
+  if (mask == 0) return getattr(context, node);
+  return changing(node, [&](const Use& use) -> Result<Attributes> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    // libcephfs may keep it until somebody synchronises the file.
+    WritesPtr writes = node->is(S_IFREG) ? client_->unsynced().of(node->number()) : nullptr;
+    if (writes != nullptr) writes->count();
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, ceph_ll_setattr(use.info(), inode, &wanted, mask, permissions_of(context))));
+    if (writes != nullptr) {
+      writes->count();
+      if (use.is_dead()) return Errno{EIO};
+      if (client_->unsynced().release(node->number(), std::move(writes))) client_->synchronise();
+    }
     // Times of a directory that the MDS has not heard of would hide those that it sets itself when
     // entries come and go.
     constexpr int kTimes = CEPH_SETATTR_ATIME | CEPH_SETATTR_MTIME;
     if ((mask & kTimes) != 0 && node->is(S_IFDIR)) {
-      LIBSERVICES_TRY([[maybe_unused]] const auto told,
-                      checked(ceph_ll_sync_inode(mount(), node->inode(), 0)));
+      LIBSERVICES_CHECK_OK(client_->checked(use, ceph_ll_sync_inode(use.info(), inode, 0)));
     }
-  }
-  return getattr(context, node);
+    return attributes(context, use, node);
+  });
 }
 
 Result<std::size_t> Ceph::readlink(C context, const Node& node, std::span<char> into) {
   if (!node->is(S_IFLNK) || into.empty()) return Errno{EINVAL};
-  return checked(
-      ceph_ll_readlink(mount(), node->inode(), into.data(), into.size(), permissions_of(context)));
+  return client_->asking([&](const Use& use) -> Result<std::size_t> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    return client_->checked(use, ceph_ll_readlink(use.info(), inode, into.data(), into.size(),
+                                                  permissions_of(context)));
+  });
 }
 
 Result<VolumeInfo> Ceph::statfs(C, const Node& node) {
-  struct statvfs seen {};
-  LIBSERVICES_TRY([[maybe_unused]] const auto told,
-                  checked(ceph_ll_statfs(mount(), node->inode(), &seen)));
-  return VolumeInfo{.block_size = seen.f_bsize,
-                    .blocks = seen.f_blocks,
-                    .blocks_free = seen.f_bfree,
-                    .blocks_available = seen.f_bavail,
-                    .files = seen.f_files,
-                    .files_free = seen.f_ffree,
-                    .name_max = seen.f_namemax,
-                    .type = kStatfsType};
+  return client_->asking([&](const Use& use) -> Result<VolumeInfo> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    struct statvfs seen {};
+    LIBSERVICES_CHECK_OK(client_->checked(use, ceph_ll_statfs(use.info(), inode, &seen)));
+    return VolumeInfo{.block_size = seen.f_bsize,
+                      .blocks = seen.f_blocks,
+                      .blocks_free = seen.f_bfree,
+                      .blocks_available = seen.f_bavail,
+                      .files = seen.f_files,
+                      .files_free = seen.f_ffree,
+                      .name_max = seen.f_namemax,
+                      .type = kStatfsType};
+  });
 }
 
 Result<Opened<Ceph::File>> Ceph::open(C context, const Node& node, OpenFlags flags) {
@@ -245,79 +261,117 @@ Result<Opened<Ceph::File>> Ceph::open(C context, const Node& node, OpenFlags fla
   } else if (flags.directory()) {
     return Errno{ENOTDIR};
   }
-  auto file = std::make_unique<OpenFile>(node, flags);
-  if (node->is(S_IFREG)) {
-    const int bits = flags.bits & (kOpenBits | O_TRUNC);
-    LIBSERVICES_TRY([[maybe_unused]] const auto opened,
-                    checked(ceph_ll_open(mount(), node->inode(), bits, &file->handle,
-                                         permissions_of(context))));
-  }
-  LIBSERVICES_TRY(const Attributes seen, getattr(context, node));
-  return Opened<File>{std::move(file), seen};
+  const auto opened = [&](const Use& use) -> Result<Opened<File>> {
+    auto file = std::make_unique<OpenFile>(use, node, flags, permissions_of(context));
+    if (node->is(S_IFREG)) {
+      LIBSERVICES_TRY(Inode* const inode, node->in(use));
+      Fh* handle = nullptr;
+      const int bits = flags.bits & (OpenFile::kBits | O_TRUNC);
+      LIBSERVICES_CHECK_OK(client_->checked(
+          use, ceph_ll_open(use.info(), inode, bits, &handle, file->permissions)));
+      file->adopt(use, handle);
+      if (flags.truncates() && file->writes() != nullptr) file->writes()->count();
+      if (use.is_dead()) return Errno{EIO};
+    }
+    LIBSERVICES_TRY(const Attributes seen, attributes(context, use, node));
+    return Opened<File>{std::move(file), seen};
+  };
+  return flags.truncates() ? changing(node, opened) : client_->asking(opened);
 }
 
 Result<std::size_t> Ceph::read(C, File& file, std::uint64_t offset, std::span<std::byte> into) {
-  if (file->handle == nullptr) return Errno{EISDIR};
+  if (!file->is_file()) return Errno{EISDIR};
   if (!file->flags.reads()) return Errno{EBADF};
   if (!fits(offset)) return Errno{EINVAL};
-  std::size_t done = 0;
-  while (done < into.size() && fits(offset + done)) {
-    const std::uint64_t size = std::min<std::uint64_t>(into.size() - done, kMostAtOnce);
-    const int count = ceph_ll_read(mount(), file->handle, static_cast<std::int64_t>(offset + done),
-                                   size, reinterpret_cast<char*>(into.data() + done));
-    if (count < 0) {
-      if (done != 0) break;
-      return error_of(count);
+  return client_->asking([&](const Use& use) -> Result<std::size_t> {
+    LIBSERVICES_TRY(Fh* const handle, file->in(use));
+    std::size_t done = 0;
+    while (done < into.size() && fits(offset + done)) {
+      const std::uint64_t size = std::min<std::uint64_t>(into.size() - done, kMostAtOnce);
+      const int count = ceph_ll_read(use.info(), handle, static_cast<std::int64_t>(offset + done),
+                                     size, reinterpret_cast<char*>(into.data() + done));
+      if (count < 0) {
+        if (done != 0) break;
+        return client_->failed(use, count);
+      }
+      if (count == 0) break;
+      done += static_cast<std::size_t>(count);
     }
-    if (count == 0) break;
-    done += static_cast<std::size_t>(count);
-  }
-  return done;
+    return done;
+  });
 }
 
 Result<std::size_t> Ceph::write(C, File& file, std::uint64_t offset,
                                 std::span<const std::byte> from) {
-  if (file->handle == nullptr || !file->flags.writes()) return Errno{EBADF};
+  if (!file->is_file() || !file->flags.writes()) return Errno{EBADF};
   if (!fits(offset) || !fits(offset + from.size())) return Errno{EFBIG};
-  std::size_t done = 0;
-  while (done < from.size()) {
-    const std::uint64_t size = std::min<std::uint64_t>(from.size() - done, kMostAtOnce);
-    const int count = ceph_ll_write(mount(), file->handle, static_cast<std::int64_t>(offset + done),
-                                    size, reinterpret_cast<const char*>(from.data() + done));
-    if (count < 0) {
-      if (done != 0) break;
-      return error_of(count);
+  return changing(file->node, [&](const Use& use) -> Result<std::size_t> {
+    LIBSERVICES_TRY(Fh* const handle, file->in(use));
+    file->writes()->count();
+    std::size_t done = 0;
+    while (done < from.size()) {
+      const std::uint64_t size = std::min<std::uint64_t>(from.size() - done, kMostAtOnce);
+      const int count = ceph_ll_write(use.info(), handle, static_cast<std::int64_t>(offset + done),
+                                      size, reinterpret_cast<const char*>(from.data() + done));
+      if (count < 0) {
+        if (done != 0) break;
+        return client_->failed(use, count);
+      }
+      if (count == 0) break;
+      done += static_cast<std::size_t>(count);
     }
-    if (count == 0) break;
-    done += static_cast<std::size_t>(count);
-  }
-  return done;
+    file->writes()->count();
+    if ((file->flags.bits & O_DSYNC) != 0) {
+      LIBSERVICES_CHECK_OK(client_->is_alive(use, file->node->in(use)));
+    }
+    // What a dead mount took is lost, and may not be known to be.
+    if (use.is_dead()) return Errno{EIO};
+    return done;
+  });
 }
 
 // All of it, for kData too: without its size in the MDS a file cannot be read back for certain.
 Result<void> Ceph::fsync(C, File& file, SyncScope) {
-  const int answer = file->handle != nullptr ? ceph_ll_fsync(mount(), file->handle, 0)
-                                             : ceph_ll_sync_inode(mount(), file->node->inode(), 0);
-  if (answer < 0) return error_of(answer);
-  return {};
+  const Node& node = file->node;
+  const WritesPtr writes = file->writes() != nullptr ? file->writes()
+                           : file->is_file() ? client_->unsynced().find(node->number())
+                                             : WritesPtr();
+  return changing(node, [&](const Use& use) -> Result<void> {
+    // Also what others have written; but who opened it later is told once, if nobody was.
+    if (writes != nullptr && (writes->tell() || file->is_lost(*writes))) return Errno{EIO};
+    const std::uint64_t counted = writes != nullptr ? writes->counted() : 0;
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    if (file->is_file()) {
+      LIBSERVICES_TRY(Fh* const handle, file->in(use));
+      LIBSERVICES_CHECK_OK(client_->checked(use, ceph_ll_fsync(use.info(), handle, 0)));
+    } else {
+      LIBSERVICES_CHECK_OK(client_->checked(use, ceph_ll_sync_inode(use.info(), inode, 0)));
+    }
+    LIBSERVICES_CHECK_OK(client_->is_alive(use, inode));
+    if (use.is_dead()) return Errno{EIO};
+    if (writes != nullptr) writes->synchronised(counted);
+    return {};
+  });
 }
 
 Result<void> Ceph::fallocate(C, File& file, int mode, std::uint64_t offset, std::uint64_t length) {
-  if (file->handle == nullptr || !file->flags.writes()) return Errno{EBADF};
+  if (!file->is_file() || !file->flags.writes()) return Errno{EBADF};
   if (!fits(offset) || !fits(length) || !fits(offset + length)) return Errno{EFBIG};
-  const int answer =
-      ceph_ll_fallocate(mount(), file->handle, mode, static_cast<std::int64_t>(offset),
-                        static_cast<std::int64_t>(length));
-  if (answer < 0) return error_of(answer);
-  return {};
+  return changing(file->node, [&](const Use& use) -> Result<void> {
+    LIBSERVICES_TRY(Fh* const handle, file->in(use));
+    file->writes()->count();
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, ceph_ll_fallocate(use.info(), handle, mode, static_cast<std::int64_t>(offset),
+                               static_cast<std::int64_t>(length))));
+    file->writes()->count();
+    if (use.is_dead()) return Errno{EIO};
+    return {};
+  });
 }
 
 Result<void> Ceph::close(C, File& file) {
   const File closed = std::move(file);
-  if (closed->handle == nullptr) return {};
-  const int answer = ceph_ll_close(mount(), std::exchange(closed->handle, nullptr));
-  if (answer < 0) return error_of(answer);
-  return {};
+  return closed->close();
 }
 
 Result<void> Ceph::readdir(C context, File& file, std::uint64_t after, Listing wanted,
@@ -325,34 +379,44 @@ Result<void> Ceph::readdir(C context, File& file, std::uint64_t after, Listing w
   OpenFile& open = *file;
   if (!open.node->is(S_IFDIR)) return Errno{ENOTDIR};
   if (!fits(after)) return Errno{EINVAL};
+  return client_->asking([&](const Use& use) -> Result<void> {
+    return list(context, use, open, after, wanted, sink);
+  });
+}
+
+Result<void> Ceph::list(C context, const Use& use, OpenFile& open, std::uint64_t after,
+                        Listing wanted, EntrySink sink) {
+  LIBSERVICES_TRY(Inode* const inode, open.node->in(use));
   std::lock_guard lock(open.listing);
-  if (open.directory == nullptr) {
-    LIBSERVICES_TRY([[maybe_unused]] const auto opened,
-                    checked(ceph_ll_opendir(mount(), open.node->inode(), &open.directory,
-                                            permissions_of(context))));
-    if (after != 0) ceph_seekdir(mount(), open.directory, static_cast<std::int64_t>(after));
+  ceph_dir_result* directory = open.directory.in(use);
+  const auto seek = [&] {
+    ceph_seekdir(use.info(), directory, static_cast<std::int64_t>(after));
+    open.has_refused = false;
+  };
+  if (directory == nullptr) {
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, ceph_ll_opendir(use.info(), inode, &directory, permissions_of(context))));
+    open.directory.set(use, directory);
+    open.has_refused = false;
+    if (after != 0) seek();
   } else if (after == 0) {
-    ceph_rewinddir(mount(), open.directory);
+    ceph_rewinddir(use.info(), directory);
     open.has_refused = false;
   } else if (after != open.listed) {
-    ceph_seekdir(mount(), open.directory, static_cast<std::int64_t>(after));
-    open.has_refused = false;
+    seek();
   }
   open.listed = after;
   const bool with_attributes = wanted == Listing::kAttributes;
-  if (open.has_refused && with_attributes && open.refused_for != wanted) {
-    ceph_seekdir(mount(), open.directory, static_cast<std::int64_t>(after));
-    open.has_refused = false;
-  }
+  if (open.has_refused && with_attributes && open.refused_for != wanted) seek();
   dirent& entry = open.refused;
   Statx& seen = open.refused_statx;
   for (;;) {
     if (!std::exchange(open.has_refused, false)) {
       const int count =
-          ceph_readdirplus_r(mount(), open.directory, &entry, &seen, with_attributes ? kWanted : 0U,
+          ceph_readdirplus_r(use.info(), directory, &entry, &seen, with_attributes ? kWanted : 0U,
                              with_attributes ? 0U : AT_STATX_DONT_SYNC, nullptr);
       if (count == 0 || count == -ENOENT) return {};  // of a directory that was removed
-      if (count < 0) return error_of(count);
+      if (count < 0) return client_->failed(use, count);
     }
     const std::string_view name = entry.d_name;
     const auto cookie = static_cast<std::uint64_t>(entry.d_off);
@@ -377,12 +441,17 @@ Result<void> Ceph::readdir(C context, File& file, std::uint64_t after, Listing w
 
 Result<std::size_t> Ceph::getxattr(C context, const Node& node, std::string_view name,
                                    std::span<std::byte> into) {
-  return checked(ceph_ll_getxattr(mount(), node->inode(), terminated(name).c_str(), into.data(),
-                                  into.size(), permissions_of(context)));
+  const std::string text = terminated(name);
+  return client_->asking([&](const Use& use) -> Result<std::size_t> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    return client_->checked(use, ceph_ll_getxattr(use.info(), inode, text.c_str(), into.data(),
+                                                  into.size(), permissions_of(context)));
+  });
 }
 
 Result<void> Ceph::setxattr(C context, const Node& node, std::string_view name,
                             std::span<const std::byte> value, XattrMode mode) {
+  const std::string text = terminated(name);
   const int flags = mode == XattrMode::kCreate    ? XATTR_CREATE
                     : mode == XattrMode::kReplace ? XATTR_REPLACE
                                                   : 0;
@@ -390,25 +459,34 @@ Result<void> Ceph::setxattr(C context, const Node& node, std::string_view name,
   static constexpr char kEmpty = '\0';
   const void* const bytes =
       value.data() != nullptr ? static_cast<const void*>(value.data()) : &kEmpty;
-  const int answer = ceph_ll_setxattr(mount(), node->inode(), terminated(name).c_str(), bytes,
-                                      value.size(), flags, permissions_of(context));
-  if (answer < 0) return error_of(answer);
-  return {};
+  return changing(node, [&](const Use& use) -> Result<void> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, ceph_ll_setxattr(use.info(), inode, text.c_str(), bytes, value.size(), flags,
+                              permissions_of(context))));
+    return {};
+  });
 }
 
 Result<std::size_t> Ceph::listxattr(C context, const Node& node, std::span<char> into) {
-  std::size_t size = 0;
-  const int answer = ceph_ll_listxattr(mount(), node->inode(), into.data(), into.size(), &size,
-                                       permissions_of(context));
-  if (answer < 0) return error_of(answer);
-  return size;
+  return client_->asking([&](const Use& use) -> Result<std::size_t> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    std::size_t size = 0;
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, ceph_ll_listxattr(use.info(), inode, into.data(), into.size(), &size,
+                               permissions_of(context))));
+    return size;
+  });
 }
 
 Result<void> Ceph::removexattr(C context, const Node& node, std::string_view name) {
-  const int answer = ceph_ll_removexattr(mount(), node->inode(), terminated(name).c_str(),
-                                         permissions_of(context));
-  if (answer < 0) return error_of(answer);
-  return {};
+  const std::string text = terminated(name);
+  return changing(node, [&](const Use& use) -> Result<void> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, ceph_ll_removexattr(use.info(), inode, text.c_str(), permissions_of(context))));
+    return {};
+  });
 }
 
 }  // namespace libservices

@@ -8,12 +8,15 @@
 // what is above may remember. README.md says what CephFS does otherwise than a host's filesystem.
 //
 // What was written is in the memory of this process until fsync, or until the cluster asks for it.
+// A client that the cluster has shut out comes back by itself; of files with changes that were not
+// synchronised, and those who try to synchronise them, it says EIO.
 // WARNING: never fork while one is started: libcephfs does not work in the child.
 // THREADS: all operations at once. A dead cluster blocks them for as long as it is dead; reads and
 // writes end with ETIMEDOUT if `data_timeout` says so.
 #ifndef LIBSERVICES_SERVICES_CEPH_CEPH_H_
 #define LIBSERVICES_SERVICES_CEPH_CEPH_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -24,6 +27,7 @@
 #include "absl/status/status.h"
 #include "libservices/capabilities.h"
 #include "services/ceph/client.h"
+#include "services/ceph/names.h"
 #include "services/ceph/open_file.h"
 #include "services/ceph/work_directory.h"
 
@@ -116,26 +120,44 @@ class Ceph {
 
  private:
   using Statx = ceph_internal::Statx;
+  using Use = ceph_internal::Use;
+  using OpenFile = ceph_internal::OpenFile;
 
-  ceph_mount_info* mount() const { return client_->mount(); }
-  Entry<Node> admit(Inode* inode, const Statx& seen) const;
-  Result<Statx> statx(C context, const Node& node) const;
+  // As Client::changing, unless somebody else has the work directory now.
+  template <class Call>
+  auto changing(const Node& near, Call call) -> decltype(call(std::declval<const Use&>())) {
+    if (displaced_.load(std::memory_order_relaxed)) return Errno{EIO};
+    return client_->changing(near, call);
+  }
+  Entry<Node> admit(const Use& use, Inode* inode, const Statx& seen) const;
+  Result<Attributes> attributes(C context, const Use& use, const Node& node) const;
+  Result<void> list(C context, const Use& use, OpenFile& open, std::uint64_t after, Listing wanted,
+                    EntrySink sink);
+  Result<Entry<Node>> find(C context, const Use& use, const Node& directory,
+                           const ceph_internal::Name& name) const;
   // Gives what was just made the owner and mode that it shall have, or fails.
-  Result<void> dress(C context, Inode* inode, Statx& seen, const NewNode& fresh) const;
-  // `make(name, permissions, &inode, &statx)` makes an object, which `remove(name)` removes again
-  // if it cannot be dressed.
+  Result<void> dress(C context, const Use& use, Inode* inode, Statx& seen,
+                     const NewNode& fresh) const;
+  // `make(use, directory, name, permissions, &inode, &statx)` makes an object, which
+  // `remove(use, directory, name)` removes again if it cannot be dressed.
   template <class Make, class Remove>
   Result<Entry<Node>> add(C context, const Node& directory, std::string_view name,
                           const NewNode& fresh, Make make, Remove remove);
   // Whether `directory` is the one of that number, or below it. REQUIRES: lock_moves().
-  bool is_within(const Node& directory, std::uint64_t ancestor) const;
-  Result<void> rename_to_free(C context, const Entry<Node>& moved, const Node& directory,
-                              const char* name, const Node& new_directory, const char* new_name);
+  bool is_within(const Use& use, const Node& directory, std::uint64_t ancestor) const;
+  using Dropper = int (*)(ceph_mount_info*, Inode*, const char*, const UserPerm*);
+  Result<void> drop(C context, const Node& directory, std::string_view name, Dropper call);
+  struct Names;
+  Result<void> rename_in(C context, const Use& use, const Entry<Node>& here, const Names& names,
+                         RenameMode mode);
+  Result<void> rename_to_free(C context, const Use& use, const Entry<Node>& moved,
+                              const Names& names);
 
   const Config config_;
   std::shared_ptr<ceph_internal::Client> client_;
   std::string place_;
   Node root_;
+  std::atomic<bool> displaced_{false};  // somebody else has the work directory
 
   std::mutex work_mutex_;
   std::unique_ptr<ceph_internal::WorkDirectory> work_;  // under work_mutex_, as what follows

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/ceph/client.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <shared_mutex>
-#include <vector>
-
-#include "absl/container/flat_hash_map.h"
+#include <cstdio>
+#include <system_error>
 
 namespace libservices::ceph_internal {
 namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// For calls that are inside when the client ends, and for dead mounts.
+constexpr seconds kMostForTheLast{5};
+// What the cluster refuses soon after it has shut the client out may be the way there.
+constexpr seconds kMostForShuttingOut{1};
 
 struct Registry {
   std::mutex mutex;  // guards clients, and the users of each
@@ -23,80 +24,6 @@ struct Registry {
 Registry& registry() {
   static Registry* const all = new Registry;  // outlives whoever leaves at exit
   return *all;
-}
-
-// What a UserPerm refers to is part of it.
-struct Caller {
-  uid_t uid;
-  gid_t gid;
-  std::vector<gid_t> groups;
-
-  bool is(uid_t other_uid, gid_t other_gid, std::span<const gid_t> others) const {
-    return uid == other_uid && gid == other_gid &&
-           std::equal(groups.begin(), groups.end(), others.begin(), others.end());
-  }
-  friend bool operator==(const Caller&, const Caller&) = default;
-  template <class H>
-  friend H AbslHashValue(H hash, const Caller& caller) {
-    return H::combine(std::move(hash), caller.uid, caller.gid, caller.groups);
-  }
-};
-struct Known {
-  Caller caller;
-  UserPerm* permissions;
-};
-// Callers by all of their numbers, for ever: so many that no machine has them.
-constexpr std::size_t kMostCallers = 65536;
-
-struct Callers {
-  std::shared_mutex mutex;  // guards known
-  absl::flat_hash_map<Caller, std::unique_ptr<Known>> known;
-};
-Callers& callers() {
-  static Callers* const all = new Callers;
-  return *all;
-}
-
-const Known* find_caller(Caller caller) {
-  Callers& all = callers();
-  {
-    std::shared_lock lock(all.mutex);
-    if (const auto found = all.known.find(caller); found != all.known.end()) {
-      return found->second.get();
-    }
-  }
-  std::unique_lock lock(all.mutex);
-  // Then only the owner counts, where the key has rights for some groups alone.
-  if (all.known.size() >= kMostCallers) caller.groups.clear();
-  auto& slot = all.known[caller];
-  if (slot == nullptr) {
-    auto fresh = std::make_unique<Known>(Known{std::move(caller), nullptr});
-    Caller& kept = fresh->caller;
-    fresh->permissions = ceph_userperm_new(kept.uid, kept.gid, static_cast<int>(kept.groups.size()),
-                                           kept.groups.data());
-    slot = std::move(fresh);
-  }
-  return slot.get();
-}
-
-// A keyring has the names of clients; a key file has the key alone.
-Result<bool> is_keyring(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return last_errno();
-  char first = '\0';
-  ssize_t size = 1;
-  do {
-    size = ::read(fd, &first, 1);
-  } while ((size == 1 && std::isspace(static_cast<unsigned char>(first)) != 0) ||
-           (size < 0 && errno == EINTR));
-  const Errno failed = last_errno();
-  ::close(fd);
-  if (size < 0) return failed;
-  return first == '[' || first == '#' || first == ';';
-}
-
-std::string whole_seconds(std::chrono::nanoseconds time) {
-  return std::to_string(std::chrono::ceil<std::chrono::seconds>(time).count());
 }
 
 Timestamp timestamp(const timespec& time) {
@@ -110,26 +37,6 @@ std::uint64_t hash_of(std::string_view text) {
 }
 
 }  // namespace
-
-Errno error_of(std::int64_t answer) {
-  const std::int64_t error = -answer;
-  switch (error) {
-    case ESHUTDOWN:  // the cluster has shut this client out
-    case ENOTCONN:   // it is not mounted, or not any more
-    case ENOTRECOVERABLE:
-      return Errno{EIO};
-    default:
-      return Errno{error > 0 && error < 4096 ? static_cast<int>(error) : EIO};
-  }
-}
-
-const UserPerm* permissions_of(uid_t uid, gid_t gid, std::span<const gid_t> groups) {
-  thread_local const Known* last = nullptr;
-  if (last == nullptr || !last->caller.is(uid, gid, groups)) {
-    last = find_caller({uid, gid, {groups.begin(), groups.end()}});
-  }
-  return last->permissions;
-}
 
 absl::StatusOr<std::shared_ptr<Client>> Client::join(const ClientConfig& config) {
   Registry& all = registry();
@@ -147,146 +54,185 @@ absl::StatusOr<std::shared_ptr<Client>> Client::join(const ClientConfig& config)
   return client;
 }
 
+absl::Status Client::start() {
+  auto made = Mount::make(config_, 1);
+  if (!made.ok()) return made.status();
+  if (absl::Status started = (*made)->start(Mount::Session::kTakeOver); !started.ok()) {
+    return started;
+  }
+  identify(**made);
+  const std::lock_guard lock(mutex_);
+  show(*std::move(made));
+  return absl::OkStatus();
+}
+
 absl::Status Client::leave() {
   Registry& all = registry();
-  std::lock_guard lock(all.mutex);
+  std::lock_guard registered(all.mutex);
   if (--users_ > 0) return absl::OkStatus();
-  gone_.store(true, std::memory_order_release);
-  const int answer = ceph_unmount(mount_);
-  mounted_ = false;
-  absl::Status left;
-  if (answer < 0) left = failure("unmounting", answer, "what was not synchronised may be lost");
   std::erase_if(all.clients, [this](const auto& client) { return client.get() == this; });
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    changed_.notify_all();
+  }
+  if (recovery_.joinable()) recovery_.join();
+
+  Mount* const last = current_.exchange(nullptr);
+  const Clock::time_point deadline = Clock::now() + kMostForTheLast;
+  absl::Status left;
+  if (last != nullptr) {
+    while (last->has_calls() && Clock::now() < deadline) std::this_thread::sleep_for(milliseconds(1));
+    left = last->has_calls() ? last->failure("unmounting", -EBUSY,
+                                             "calls wait for the cluster: what was not "
+                                             "synchronised may be lost")
+                             : last->end();
+  }
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [this] { return draining_ == 0; });
   return left;
 }
 
-Client::~Client() {
-  if (mount_ == nullptr) return;
-  if (mounted_) (void)ceph_unmount(mount_);
-  (void)ceph_release(mount_);
+Client::~Client() = default;
+
+Result<void> Client::is_alive(const Use& use, const Result<Inode*>& inode, unsigned wanted) {
+  if (!inode.ok()) return inode.error();
+  Statx seen{};
+  const int answer = ceph_ll_getattr(use.info(), *inode, &seen, wanted, 0, own_permissions());
+  if (answer < 0) return failed(use, answer);
+  return {};
 }
 
-absl::Status Client::failure(std::string_view what, int answer, std::string_view mend) const {
-  return absl::Status(absl::ErrnoToStatusCode(-answer),
-                      fmt::format("ceph: client.{}: {}: {} ({})", config_.client, what,
-                                  std::strerror(-answer), mend));
+void Client::synchronise() {
+  const Use use = try_use();
+  if (!use) return;
+  Unsynced::Everything all = unsynced_.everything();
+  if (ceph_sync_fs(use.info()) < 0) return;
+  Inode* root = nullptr;
+  if (ceph_ll_lookup_root(use.info(), &root) < 0) return;
+  const bool alive = is_alive(use, root).ok();
+  ceph_ll_put(use.info(), root);
+  if (alive && !use.is_dead()) unsynced_.synchronised(std::move(all));
 }
 
-absl::Status Client::configure() {
-  std::string conf = config_.conf_file;
-  if (conf.empty() && !config_.cluster.empty()) {
-    conf = fmt::format("/etc/ceph/{}.conf", config_.cluster);
+Result<Use> Client::wait_for_mount() {
+  std::unique_lock lock(mutex_);
+  if (!stopped_ && !recovering_ && current_.load() == nullptr) begin_recovery();
+  changed_.wait_until(lock, died_ + config_.mount_timeout,
+                      [this] { return current_.load() != nullptr || stopped_ || refused_; });
+  Use use = try_use();
+  if (!use) return Errno{EIO};
+  return use;
+}
+
+void Client::bury(Mount* mount) {
+  mount->die();  // what it answers from now on is nothing, whoever looks
+  const std::lock_guard lock(mutex_);
+  if (!current_.compare_exchange_strong(mount, nullptr)) return;
+  died_ = Clock::now();
+  if (!stopped_ && !recovering_) begin_recovery();
+}
+
+// REQUIRES: mutex_.
+void Client::begin_recovery() {
+  if (recovery_.joinable()) recovery_.join();  // it has nothing left to do
+  try {
+    recovery_ = std::thread([this] { recover(); });
+    recovering_ = true;
+  } catch (const std::system_error&) {
+    // There is no thread to be had: the next call tries again.
   }
-  if (const int answer = ceph_conf_read_file(mount_, conf.empty() ? nullptr : conf.c_str());
-      answer < 0) {
-    return failure(conf.empty() ? "the cluster's configuration" : conf, answer,
-                   "name the cluster's ceph.conf with conf=FILE or in CEPH_CONF");
-  }
-  struct Setting {
-    const char* key;
-    std::string value;
-  };
-  // A larger share of dirty bytes makes libcephfs write at a third of its speed.
-  const std::uint64_t dirty = config_.dirty_bytes == 0
-                                  ? config_.cache_bytes / 2
-                                  : std::min(config_.dirty_bytes, config_.cache_bytes / 2);
-  std::vector<Setting> settings{
-      // Filesystem has checked the caller's permissions. SOURCE: the low-level calls look at the
-      // second of these.
-      {"client_permissions", "false"},
-      {"fuse_default_permissions", "true"},
-      {"client_acl_type", "posix_acl"},
-      {"client_dirsize_rbytes", "false"},  // else any write changes all directories above
-      {"client_oc_size", std::to_string(config_.cache_bytes)},
-      {"client_oc_max_dirty", std::to_string(dirty)},
-      // A file of up to 4 MiB is an object: else small files would not fill the cache.
-      {"client_oc_max_objects",
-       std::to_string(std::max<std::uint64_t>(config_.cache_bytes / 65536, 1000))},
-      {"client_oc_target_dirty", std::to_string(std::min<std::uint64_t>(dirty / 2, 8U << 20U))},
-      {"client_mount_timeout", whole_seconds(config_.mount_timeout)},
-      {"client_shutdown_timeout", "1"},
-      {"rados_osd_op_timeout", whole_seconds(config_.data_timeout)},
-      // Several clients of one process would fight for the socket, and write to its standard error.
-      {"admin_socket", ""},
-      {"log_to_stderr", "false"},
-      {"err_to_stderr", "false"},
-      {"log_file", ""},
-  };
-  if (!config_.filesystem.empty()) settings.push_back({"client_fs", config_.filesystem});
-  if (!config_.key_file.empty()) {
-    const Result<bool> keyring = is_keyring(config_.key_file);
-    if (!keyring.ok()) {
-      return failure(config_.key_file, -keyring.error().value,
-                     "the service must be able to read the key file");
+}
+
+void Client::recover() {
+  std::unique_lock lock(mutex_);
+  const std::shared_ptr<Mount> dead = mounts_.back();
+  bool told = false;
+  for (milliseconds pause{20};; pause = std::min<milliseconds>(pause * 2, seconds(5))) {
+    lock.unlock();
+    auto made = Mount::make(config_, dead->generation() + 1);
+    absl::Status status = made.status();
+    if (status.ok()) status = (*made)->start(Mount::Session::kRespect);
+    if (status.ok()) {
+      take_again(**made);
+      if ((*made)->is_dead()) status = (*made)->failure("mounting", -ESHUTDOWN, "it is tried again");
     }
-    settings.push_back({*keyring ? "keyring" : "keyfile", config_.key_file});
-  } else if (!config_.cluster.empty()) {
-    settings.push_back({"keyring", fmt::format("/etc/ceph/{}.client.{}.keyring", config_.cluster,
-                                               config_.client)});
-  }
-  for (const Setting& setting : settings) {
-    if (const int answer = ceph_conf_set(mount_, setting.key, setting.value.c_str()); answer < 0) {
-      return failure(fmt::format("{} = {}", setting.key, setting.value), answer,
-                     "this libcephfs2 does not know it");
+    // Before anybody can use the next one.
+    if (status.ok()) unsynced_.lose(dead->generation());
+    lock.lock();
+    if (stopped_) break;
+    if (status.ok()) {
+      show(*std::move(made));
+      refused_ = false;
+      break;
     }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Client::make() {
-  if (const int answer = ceph_create(&mount_, config_.client.c_str()); answer < 0) {
-    mount_ = nullptr;
-    return failure("making a client", answer, "is there memory left?");
-  }
-  return configure();
-}
-
-absl::StatusOr<std::shared_ptr<Client>> Client::configured(const ClientConfig& config) {
-  auto client = std::make_shared<Client>(config);
-  if (absl::Status made = client->make(); !made.ok()) return made;
-  return client;
-}
-
-absl::Status Client::start() {
-  if (absl::Status made = make(); !made.ok()) return made;
-  constexpr std::string_view kNoKey =
-      "is there a key for this client in its keyring, or in the file that key=FILE names?";
-  if (const int answer = ceph_init(mount_); answer < 0) {
-    return failure("connecting", answer,
-                   answer == -ETIMEDOUT ? "no monitor answers: is the cluster up?" : kNoKey);
-  }
-  if (!config_.session.empty()) {
-    // What an earlier process of that session held is given back at once, not after a minute.
-    const int answer = ceph_start_reclaim(mount_, config_.session.c_str(), CEPH_RECLAIM_RESET);
-    if (answer < 0 && answer != -ENOENT) {
-      return failure("taking over the session", answer,
-                     answer == -ETIMEDOUT ? "no MDS answers: is one active?"
-                                          : "leave out session=, and wait a minute");
+    refused_ = !absl::IsDeadlineExceeded(status) && Clock::now() - died_ > kMostForShuttingOut;
+    if (refused_ && !std::exchange(told, true)) {
+      std::fputs(fmt::format("{}\nceph: the cluster had shut this client out; it goes on trying\n",
+                             std::string(status.message()))
+                     .c_str(),
+                 stderr);
     }
-    ceph_finish_reclaim(mount_);
-    ceph_set_uuid(mount_, config_.session.c_str());
+    changed_.notify_all();
+    changed_.wait_for(lock, pause, [this] { return stopped_; });
+    if (stopped_) break;
   }
-  if (const int answer = ceph_mount(mount_, config_.root.c_str()); answer < 0) {
-    return failure(fmt::format("mounting {}", config_.root), answer,
-                   answer == -ETIMEDOUT ? "no MDS answers: is one active?"
-                   : answer == -EPERM
-                       ? "may the key reach it? name the directory that it may with root="
-                   : answer == -ENOENT ? "make that directory, or correct root= or filesystem="
-                                       : kNoKey);
-  }
-  mounted_ = true;
-  identify();
-  return absl::OkStatus();
+  recovering_ = false;
+  changed_.notify_all();
+  drain(dead);
 }
 
-void Client::identify() {
+// REQUIRES: mutex_.
+void Client::show(std::shared_ptr<Mount> mount) {
+  generation_.store(mount->generation(), std::memory_order_release);
+  current_.store(mount.get());
+  mounts_.push_back(std::move(mount));
+}
+
+void Client::take_again(Mount& mount) {
+  const Use use(&mount);
+  const std::lock_guard lock(keepers_mutex_);
+  for (Keeper* const keeper : keepers_) keeper->take_again(use);
+}
+
+// REQUIRES: mutex_. On a thread of its own: a call may wait for an OSD that is dead, too.
+void Client::drain(const std::shared_ptr<Mount>& mount) {
+  try {
+    std::thread([client = shared_from_this(), mount] {
+      milliseconds pause{1};
+      while (mount->has_calls()) {
+        std::this_thread::sleep_for(pause);
+        pause = std::min<milliseconds>(pause * 2, seconds(1));
+      }
+      (void)mount->end();
+      const std::lock_guard lock(client->mutex_);
+      --client->draining_;
+      client->changed_.notify_all();
+    }).detach();
+    ++draining_;
+  } catch (const std::system_error&) {
+    // It is ended with the client.
+  }
+}
+
+void Client::add(Keeper* keeper) {
+  const std::lock_guard lock(keepers_mutex_);
+  keepers_.push_back(keeper);
+}
+
+void Client::remove(Keeper* keeper) {
+  const std::lock_guard lock(keepers_mutex_);
+  std::erase(keepers_, keeper);
+}
+
+void Client::identify(const Mount& mount) {
   std::array<char, 128> cluster{};
   // Of the root, which answers for all of the cluster.
-  if (ceph_getxattr(mount_, "/", "ceph.cluster_fsid", cluster.data(), cluster.size() - 1) <= 0 &&
-      ceph_conf_get(mount_, "fsid", cluster.data(), cluster.size()) < 0) {
+  if (ceph_getxattr(mount.info(), "/", "ceph.cluster_fsid", cluster.data(), cluster.size() - 1) <= 0 &&
+      ceph_conf_get(mount.info(), "fsid", cluster.data(), cluster.size()) < 0) {
     cluster[0] = '\0';
   }
-  name_ = fmt::format("{}/{}", cluster.data(), ceph_get_fs_cid(mount_));
+  name_ = fmt::format("{}/{}", cluster.data(), ceph_get_fs_cid(mount.info()));
   // Neither a device of the host nor, as st_dev is shown, 0.
   device_ = (hash_of(name_) & 0x7fffffffU) | 0x40000000U;
 }

@@ -1,96 +1,114 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A client of a Ceph cluster with one CephFS mounted, and how libcephfs is spoken to.
+// A client of a Ceph cluster with one CephFS mounted.
 //
 // For `Ceph` alone. Instances with the same settings share a client: its sessions, its threads and
-// its cache. THREADS: all members from any thread; libcephfs has one lock for each client.
-// SOURCE: libcephfs of Ceph 16.2, cephfs/libcephfs.h.
+// its cache. When the cluster shuts it out, it mounts anew by itself: `asking` and `changing` are
+// how everything is called, so that nothing meets two mounts at once. THREADS: all members from any
+// thread; libcephfs has one lock for each mount.
 #ifndef LIBSERVICES_SERVICES_CEPH_CLIENT_H_
 #define LIBSERVICES_SERVICES_CEPH_CLIENT_H_
-
-#include <cephfs/libcephfs.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <span>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "libservices/attributes.h"
-#include "libservices/context.h"
 #include "libservices/result.h"
+#include "services/ceph/calls.h"
+#include "services/ceph/mount.h"
+#include "services/ceph/unsynced.h"
 
 namespace libservices::ceph_internal {
 
-// What a client is made with; Ceph::Config says what each means.
-struct ClientConfig {
-  std::string conf_file;
-  std::string cluster;
-  std::string client = "admin";
-  std::string key_file;
-  std::string filesystem;
-  std::string root = "/";
-  std::string session;
-  std::uint64_t cache_bytes = std::uint64_t{200} << 20U;
-  std::uint64_t dirty_bytes = 0;
-  std::chrono::nanoseconds mount_timeout = std::chrono::seconds(5);
-  std::chrono::nanoseconds data_timeout{0};
-
-  friend bool operator==(const ClientConfig&, const ClientConfig&) = default;
+// Who holds something in the cluster that another mount must take again before it is used.
+class Keeper {
+ public:
+  virtual ~Keeper() = default;
+  virtual void take_again(const Use& fresh) = 0;
 };
 
-// The one place where what libcephfs answers, a negative number, becomes an errno of ours.
-Errno error_of(std::int64_t answer);
-
-// The number of an answer that is one, or its error.
-inline Result<std::uint64_t> checked(std::int64_t answer) {
-  if (answer < 0) return error_of(answer);
-  return static_cast<std::uint64_t>(answer);
-}
-
-// As whom the cluster is asked. `Filesystem` has checked the permissions, so this matters where the
-// key has them for some users alone, and for the owner of what is made.
-// The answer is good for ever: libcephfs looks at groups again when it repeats requests that it
-// answered long ago, after an MDS died.
-const UserPerm* permissions_of(uid_t uid, gid_t gid, std::span<const gid_t> groups);
-inline const UserPerm* permissions_of(const Context& context) {
-  return permissions_of(context.caller.uid, context.caller.gid, context.caller.groups);
-}
-
-// There is a function of that name, too.
-using Statx = struct ceph_statx;
-// st_dev of what is in no snapshot; otherwise it is the snapshot's number.
-inline constexpr std::uint64_t kNoSnapshot = static_cast<std::uint64_t>(-2);
-inline constexpr unsigned kWanted = CEPH_STATX_BASIC_STATS | CEPH_STATX_BTIME;
-
-class Client {
+class Client : public std::enable_shared_from_this<Client> {
  public:
   // Mounts, or shares what is mounted. `leave` ends that; the last one unmounts.
   // ERRORS: for a person to read; what is in the key file is not among them.
   static absl::StatusOr<std::shared_ptr<Client>> join(const ClientConfig& config);
   absl::Status leave();
-  // Made and configured only: nothing is said to the cluster. For its context. Not shared.
-  static absl::StatusOr<std::shared_ptr<Client>> configured(const ClientConfig& config);
 
   explicit Client(ClientConfig config) : config_(std::move(config)) {}
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  ceph_mount_info* mount() const { return mount_; }
-  // Unmounted: whoever holds a reference to something of libcephfs's has none any more.
-  bool gone() const { return gone_.load(std::memory_order_acquire); }
+  // What `call(const Use&)` returns, which reads: if the cluster shuts the mount out meanwhile, it
+  // is called again on the next one. ERRORS: EIO while there is none, and the call's.
+  template <class Call>
+  auto asking(Call call) -> decltype(call(std::declval<const Use&>())) {
+    for (int left = kTries;; --left) {
+      LIBSERVICES_TRY(const Use use, this->use());
+      auto answer = call(use);
+      if (answer.ok() || !use.is_dead() || left == 0) return answer;
+    }
+  }
+
+  // What `call(const Use&)` returns, which changes something. It is called once: if the cluster
+  // shuts the mount out meanwhile nobody can say whether it was done, and the answer is EIO. So it
+  // is asked before, about `near`, which shall be known here, whether the mount is alive.
+  template <class Near, class Call>
+  auto changing(const Near& near, Call call) -> decltype(call(std::declval<const Use&>())) {
+    for (int left = kTries;; --left) {
+      LIBSERVICES_TRY(const Use use, this->use());
+      const Result<void> alive = is_alive(use, near->in(use), CEPH_STATX_MODE);
+      if (!alive.ok() && use.is_dead() && left != 0) continue;
+      auto answer = call(use);
+      if (!answer.ok() && use.is_dead()) return Errno{EIO};
+      return answer;
+    }
+  }
+
+  // The current mount, or the next one, which is waited for. ERRORS: EIO, while the cluster refuses.
+  Result<Use> use() {
+    if (Use use = try_use()) return use;
+    return wait_for_mount();
+  }
+  // None while no mount is alive. Never waits.
+  Use try_use() const { return Use::of(current_); }
+  // What a call in `use` answered, as an error.
+  Errno failed(const Use& use, std::int64_t answer) {
+    if (is_shut_out(answer)) [[unlikely]] bury(use.mount());
+    return error_of(answer);
+  }
+  Result<std::uint64_t> checked(const Use& use, std::int64_t answer) {
+    if (answer < 0) return failed(use, answer);
+    return static_cast<std::uint64_t>(answer);
+  }
+  // Whether the client has had its rights on the object until now, by an answer that only they
+  // allow. SOURCE: libcephfs 16.2 drops what is not written when it is shut out, and then fsync has
+  // nothing to do, and succeeds.
+  Result<void> is_alive(const Use& use, const Result<Inode*>& inode, unsigned wanted = kWanted);
+
   // Which filesystem of which cluster.
   const std::string& name() const { return name_; }
+  // How many mounts there were.
+  std::uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+  Unsynced& unsynced() { return unsynced_; }
+  // All that was written through this client is in the cluster, or it stays in `unsynced`.
+  void synchronise();
+  void add(Keeper* keeper);
+  void remove(Keeper* keeper);
 
   Attributes attributes_of(const Statx& seen) const;
 
@@ -112,57 +130,48 @@ class Client {
   NameLock lock_moves() { return NameLock(moves_); }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr int kTries = 3;
+
   std::size_t place_of(std::uint64_t directory, std::string_view name) const {
     return (std::hash<std::string_view>()(name) ^ (directory * 0x9e3779b97f4a7c15)) % names_.size();
   }
-  absl::Status make();
   absl::Status start();
-  absl::Status configure();
-  absl::Status failure(std::string_view what, int answer, std::string_view mend) const;
-  void identify();
+  void identify(const Mount& mount);
+  Result<Use> wait_for_mount();
+  void bury(Mount* mount);
+  void begin_recovery();
+  // Mounts anew, and again, until the cluster lets it.
+  void recover();
+  void take_again(Mount& mount);
+  void show(std::shared_ptr<Mount> mount);
+  // Ends a dead mount when the last call has left it.
+  void drain(const std::shared_ptr<Mount>& mount);
 
   const ClientConfig config_;
-  ceph_mount_info* mount_ = nullptr;
-  bool mounted_ = false;
   std::string name_;
   std::uint64_t device_ = 0;
   int users_ = 0;  // guarded by the registry's lock
-  std::atomic<bool> gone_{false};
+  std::atomic<Mount*> current_{nullptr};
+  std::atomic<std::uint64_t> generation_{0};
+  Unsynced unsynced_;
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::vector<std::shared_ptr<Mount>> mounts_;  // all there were: who looks at one may be slow
+  Clock::time_point died_;
+  bool recovering_ = false;
+  bool stopped_ = false;
+  bool refused_ = false;  // by the cluster, in words: nobody waits for it
+  int draining_ = 0;
+  std::thread recovery_;
+
+  std::mutex keepers_mutex_;  // guards keepers_, and is held while they are asked
+  std::vector<Keeper*> keepers_;
+
   std::mutex moves_;
   std::array<std::mutex, 64> names_;
 };
-
-// An object of the cluster, kept in libcephfs for as long as this lives.
-class Object {
- public:
-  // Takes over one reference.
-  Object(std::shared_ptr<Client> client, Inode* inode, const Statx& seen)
-      : client_(std::move(client)),
-        inode_(inode),
-        number_(seen.stx_ino),
-        mode_(seen.stx_mode),
-        in_snapshot_(seen.stx_dev != kNoSnapshot) {}
-  ~Object() {
-    if (!client_->gone()) ceph_ll_put(client_->mount(), inode_);
-  }
-  Object(const Object&) = delete;
-  Object& operator=(const Object&) = delete;
-
-  Inode* inode() const { return inode_; }
-  std::uint64_t number() const { return number_; }
-  bool is(std::uint32_t type) const { return (mode_ & S_IFMT) == type; }
-  // A snapshot, something in one, or the directory that they are made in.
-  bool in_snapshot() const { return in_snapshot_; }
-  Client& client() const { return *client_; }
-
- private:
-  const std::shared_ptr<Client> client_;
-  Inode* const inode_;
-  const std::uint64_t number_;
-  const std::uint32_t mode_;
-  const bool in_snapshot_;
-};
-using ObjectPtr = std::shared_ptr<const Object>;
 
 }  // namespace libservices::ceph_internal
 

@@ -24,7 +24,7 @@ absl::Status failed(int answer, std::string_view what, std::string_view why,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Monitor>> Monitor::connect(const ClientConfig& config) {
-  const absl::StatusOr<std::shared_ptr<Client>> configured = Client::configured(config);
+  const absl::StatusOr<std::shared_ptr<Mount>> configured = Mount::make(config);
   if (!configured.ok()) {
     return absl::Status(
         configured.status().code(),
@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<Monitor>> Monitor::connect(const ClientConfig& co
   }
   std::unique_ptr<Monitor> monitor(new Monitor(config.client));
   int answer =
-      rados_create_with_context(&monitor->cluster_, ceph_get_mount_context((*configured)->mount()));
+      rados_create_with_context(&monitor->cluster_, ceph_get_mount_context((*configured)->info()));
   if (answer >= 0) {
     answer = rados_conf_set(monitor->cluster_, "rados_mon_op_timeout", kCommandTimeout);
   }

@@ -52,27 +52,31 @@ absl::StatusOr<std::unique_ptr<TenantFiles>> TenantFiles::mount(ClientConfig con
                           reason_of(joined.status()),
                           "an MDS must be active, and the key reach the root: mds 'allow *'");
   }
-  return std::unique_ptr<TenantFiles>(new TenantFiles(*std::move(joined)));
+  Use use = (*joined)->try_use();
+  return std::unique_ptr<TenantFiles>(new TenantFiles(*std::move(joined), std::move(use)));
 }
 
 TenantFiles::~TenantFiles() {
-  if (!waits_) (void)client_->leave();
+  if (waits_) return;
+  use_.drop();
+  (void)client_->leave();
 }
 
 Result<ObjectPtr> TenantFiles::top() const {
   Inode* inode = nullptr;
   Statx seen{};
   LIBSERVICES_CHECK_OK(done(ceph_ll_walk(mounted(), "/", &inode, &seen, kWanted, 0, root())));
-  return std::make_shared<const Object>(client_, inode, seen);
+  return std::make_shared<const Object>(client_, use_, inode, seen);
 }
 
 Result<ObjectPtr> TenantFiles::directory_in(const ObjectPtr& parent,
                                             const std::string& name) const {
   Inode* inode = nullptr;
   Statx seen{};
-  LIBSERVICES_CHECK_OK(done(ceph_ll_lookup(mounted(), parent->inode(), name.c_str(), &inode, &seen,
+  LIBSERVICES_TRY(Inode* const above, parent->in(use_));
+  LIBSERVICES_CHECK_OK(done(ceph_ll_lookup(mounted(), above, name.c_str(), &inode, &seen,
                                            kWanted, AT_SYMLINK_NOFOLLOW, root())));
-  ObjectPtr directory = std::make_shared<const Object>(client_, inode, seen);
+  ObjectPtr directory = std::make_shared<const Object>(client_, use_, inode, seen);
   if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
   return directory;
 }
@@ -91,12 +95,13 @@ Result<TenantFiles::Made> TenantFiles::make(std::string_view path) const {
   for (const std::string& name : parts(path)) {
     Inode* inode = nullptr;
     Statx seen{};
-    const int answer = ceph_ll_mkdir(mounted(), made.directory->inode(), name.c_str(), 0755, &inode,
+    LIBSERVICES_TRY(Inode* const above, made.directory->in(use_));
+    const int answer = ceph_ll_mkdir(mounted(), above, name.c_str(), 0755, &inode,
                                      &seen, kWanted, 0, root());
     if (answer < 0 && answer != -EEXIST) return error_of(answer);
     made.is_new = answer >= 0;
     if (made.is_new) {
-      made.directory = std::make_shared<const Object>(client_, inode, seen);
+      made.directory = std::make_shared<const Object>(client_, use_, inode, seen);
     } else {
       LIBSERVICES_TRY(made.directory, directory_in(made.directory, name));
     }
@@ -107,12 +112,14 @@ Result<TenantFiles::Made> TenantFiles::make(std::string_view path) const {
 Result<void> TenantFiles::remove(const std::string& path) const {
   const std::size_t slash = path.rfind('/');
   LIBSERVICES_TRY(const ObjectPtr parent, find(std::string_view(path).substr(0, slash)));
-  return remove_all(client_, parent->inode(), path.c_str() + slash + 1);
+  LIBSERVICES_TRY(Inode* const above, parent->in(use_));
+  return remove_all(client_, use_, above, path.c_str() + slash + 1);
 }
 
 Result<bool> TenantFiles::is_empty(const ObjectPtr& directory) const {
   ceph_dir_result* listing = nullptr;
-  LIBSERVICES_CHECK_OK(done(ceph_ll_opendir(mounted(), directory->inode(), &listing, root())));
+  LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
+  LIBSERVICES_CHECK_OK(done(ceph_ll_opendir(mounted(), inode, &listing, root())));
   dirent entry{};
   int answer = 0;
   bool empty = true;
@@ -126,9 +133,10 @@ Result<bool> TenantFiles::is_empty(const ObjectPtr& directory) const {
 }
 
 Result<std::string> TenantFiles::text(const ObjectPtr& directory, const char* name) const {
+  LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
   std::array<char, 512> value{};
   const int size =
-      ceph_ll_getxattr(mounted(), directory->inode(), name, value.data(), value.size(), root());
+      ceph_ll_getxattr(mounted(), inode, name, value.data(), value.size(), root());
   if (size == -ENODATA) return std::string();
   if (size < 0) return error_of(size);
   return std::string(value.data(), static_cast<std::size_t>(size));
@@ -143,12 +151,14 @@ Result<std::uint64_t> TenantFiles::number(const ObjectPtr& directory, const char
 
 Result<void> TenantFiles::set(const ObjectPtr& directory, const char* name,
                               const std::string& value) const {
+  LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
   return done(
-      ceph_ll_setxattr(mounted(), directory->inode(), name, value.data(), value.size(), 0, root()));
+      ceph_ll_setxattr(mounted(), inode, name, value.data(), value.size(), 0, root()));
 }
 
 Result<void> TenantFiles::unset(const ObjectPtr& directory, const char* name) const {
-  return done(ceph_ll_removexattr(mounted(), directory->inode(), name, root()));
+  LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
+  return done(ceph_ll_removexattr(mounted(), inode, name, root()));
 }
 
 Result<void> TenantFiles::dress(const ObjectPtr& directory, const NewCephTenant& wanted) const {
@@ -160,9 +170,10 @@ Result<void> TenantFiles::dress(const ObjectPtr& directory, const NewCephTenant&
   fresh.stx_uid = wanted.uid.value_or(0);
   fresh.stx_gid = wanted.gid.value_or(0);
   fresh.stx_mode = static_cast<std::uint16_t>(wanted.mode.value_or(0));
+  LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
   if (mask != 0) {
     LIBSERVICES_CHECK_OK(
-        done(ceph_ll_setattr(mounted(), directory->inode(), &fresh, mask, root())));
+        done(ceph_ll_setattr(mounted(), inode, &fresh, mask, root())));
   }
   if (!wanted.quota_bytes) return {};
   return set(directory, kQuota, std::to_string(*wanted.quota_bytes));
@@ -180,13 +191,13 @@ Result<void> TenantFiles::evict(const std::string& mds, const std::string& clien
   const std::string command =
       nlohmann::json{{"prefix", "session evict"}, {"filters", {"auth_name=" + client}}}.dump();
   // An MDS that does not answer is waited for without end.
-  std::thread([asked, command, mds, kept = client_] {
+  std::thread([asked, command, mds, kept = client_, mount = mounted()] {
     const char* words[] = {command.c_str()};
     char* answer = nullptr;
     char* said = nullptr;
     std::size_t answer_size = 0;
     std::size_t said_size = 0;
-    const int status = ceph_mds_command(kept->mount(), mds.c_str(), words, 1, nullptr, 0, &answer,
+    const int status = ceph_mds_command(mount, mds.c_str(), words, 1, nullptr, 0, &answer,
                                         &answer_size, &said, &said_size);
     ceph_buffer_free(answer);
     ceph_buffer_free(said);

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "services/ceph/client.h"
+#include "services/ceph/object.h"
 #include "services/ceph/tenants.h"
 
 namespace libservices::ceph_internal {
@@ -57,13 +57,15 @@ class TenantFiles {
   Result<void> evict(const std::string& mds, const std::string& client);
 
  private:
-  explicit TenantFiles(std::shared_ptr<Client> client) : client_(std::move(client)) {}
+  TenantFiles(std::shared_ptr<Client> client, Use use)
+      : client_(std::move(client)), use_(std::move(use)) {}
 
-  ceph_mount_info* mounted() const { return client_->mount(); }
+  ceph_mount_info* mounted() const { return use_.info(); }
   Result<ObjectPtr> top() const;
   Result<ObjectPtr> directory_in(const ObjectPtr& parent, const std::string& name) const;
 
   const std::shared_ptr<Client> client_;
+  Use use_;  // of the first mount: a client that is shut out does not begin again
   bool waits_ = false;  // a thread in libcephfs, for an MDS
 };
 

@@ -9,12 +9,11 @@
 
 namespace libservices {
 
-using ceph_internal::checked;
-using ceph_internal::error_of;
 using ceph_internal::kWanted;
 using ceph_internal::Name;
-using ceph_internal::OpenFile;
+using ceph_internal::own_permissions;
 using ceph_internal::permissions_of;
+using ceph_internal::Use;
 
 namespace {
 
@@ -32,15 +31,22 @@ const UserPerm* owner_of(const Context& context, const NewNode& fresh) {
 Result<Entry<Ceph::Node>> Ceph::lookup(C context, const Node& directory, std::string_view name) {
   if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
   LIBSERVICES_TRY(const Name text, Name::of(name));
-  Inode* inode = nullptr;
-  Statx seen{};
-  const int answer = ceph_ll_lookup(mount(), directory->inode(), text.c_str(), &inode, &seen,
-                                    kWanted, AT_SYMLINK_NOFOLLOW, permissions_of(context));
-  if (answer < 0) return error_of(answer);
-  return admit(inode, seen);
+  return client_->asking([&](const Use& use) { return find(context, use, directory, text); });
 }
 
-Result<void> Ceph::dress(C context, Inode* inode, Statx& seen, const NewNode& fresh) const {
+Result<Entry<Ceph::Node>> Ceph::find(C context, const Use& use, const Node& directory,
+                                     const Name& name) const {
+  LIBSERVICES_TRY(Inode* const above, directory->in(use));
+  Inode* inode = nullptr;
+  Statx seen{};
+  const int answer = ceph_ll_lookup(use.info(), above, name.c_str(), &inode, &seen, kWanted,
+                                    AT_SYMLINK_NOFOLLOW, permissions_of(context));
+  if (answer < 0) return client_->failed(use, answer);
+  return admit(use, inode, seen);
+}
+
+Result<void> Ceph::dress(C context, const Use& use, Inode* inode, Statx& seen,
+                         const NewNode& fresh) const {
   const std::uint32_t mode = fresh.mode & 07777U;
   const bool mode_differs = !S_ISLNK(seen.stx_mode) && (seen.stx_mode & 07777U) != mode;
   int mask = 0;
@@ -53,11 +59,10 @@ Result<void> Ceph::dress(C context, Inode* inode, Statx& seen, const NewNode& fr
   wanted.stx_uid = fresh.uid;
   wanted.stx_gid = fresh.gid;
   wanted.stx_mode = static_cast<std::uint16_t>(mode);
-  LIBSERVICES_TRY([[maybe_unused]] const auto set,
-                  checked(ceph_ll_setattr(mount(), inode, &wanted, mask, permissions_of(context))));
-  LIBSERVICES_TRY(
-      [[maybe_unused]] const auto asked,
-      checked(ceph_ll_getattr(mount(), inode, &seen, kWanted, 0, permissions_of(context))));
+  LIBSERVICES_CHECK_OK(client_->checked(
+      use, ceph_ll_setattr(use.info(), inode, &wanted, mask, permissions_of(context))));
+  LIBSERVICES_CHECK_OK(client_->checked(
+      use, ceph_ll_getattr(use.info(), inode, &seen, kWanted, 0, permissions_of(context))));
   return {};
 }
 
@@ -66,52 +71,61 @@ Result<Entry<Ceph::Node>> Ceph::add(C context, const Node& directory, std::strin
                                     const NewNode& fresh, Make make, Remove remove) {
   if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
   LIBSERVICES_TRY(const Name text, Name::of(name));
-  const auto lock = client_->lock_name(directory->number(), name);
-  Inode* inode = nullptr;
-  Statx seen{};
-  LIBSERVICES_TRY([[maybe_unused]] const auto made,
-                  checked(make(text.c_str(), owner_of(context, fresh), &inode, &seen)));
-  Entry<Node> entry = admit(inode, seen);
-  if (directory->in_snapshot()) return entry;  // a snapshot is as its directory is
-  if (const auto dressed = dress(context, inode, seen, fresh); !dressed.ok()) {
-    (void)remove(text.c_str());
-    return dressed.error();
-  }
-  entry.attributes = client_->attributes_of(seen);
-  return entry;
+  return changing(directory, [&](const Use& use) -> Result<Entry<Node>> {
+    LIBSERVICES_TRY(Inode* const above, directory->in(use));
+    const auto lock = client_->lock_name(directory->number(), name);
+    Inode* inode = nullptr;
+    Statx seen{};
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, make(use, above, text.c_str(), owner_of(context, fresh), &inode, &seen)));
+    Entry<Node> entry = admit(use, inode, seen);
+    if (directory->in_snapshot()) return entry;  // a snapshot is as its directory is
+    if (const auto dressed = dress(context, use, inode, seen, fresh); !dressed.ok()) {
+      (void)remove(use, above, text.c_str());
+      return dressed.error();
+    }
+    entry.attributes = client_->attributes_of(seen);
+    return entry;
+  });
 }
 
 Result<Created<Ceph::Node, Ceph::File>> Ceph::create(C context, const Node& directory,
                                                      std::string_view name, const NewNode& fresh,
                                                      OpenFlags flags) {
-  const int bits = (flags.bits & (O_ACCMODE | O_DIRECT | O_SYNC | O_DSYNC)) | O_CREAT | O_EXCL;
+  const int bits = (flags.bits & OpenFile::kBits) | O_CREAT | O_EXCL;
+  const UserPerm* const caller = permissions_of(context);
+  Use made_in;  // until the handle has its file
   Fh* handle = nullptr;
-  auto made = add(
-      context, directory, name, fresh,
-      [&](const char* text, const UserPerm* owner, Inode** inode, Statx* seen) {
-        return ceph_ll_create(mount(), directory->inode(), text, S_IFREG | (fresh.mode & 07777U),
-                              bits, inode, &handle, seen, kWanted, 0, owner);
-      },
-      [&](const char* text) {
-        (void)ceph_ll_close(mount(), handle);
-        return ceph_ll_unlink(mount(), directory->inode(), text, permissions_of(context));
-      });
-  if (!made.ok()) return made.error();
-  auto file = std::make_unique<OpenFile>(made->node, flags);
-  file->handle = handle;
-  return Created<Node, File>{std::move(made->node), std::move(file), made->attributes};
+  LIBSERVICES_TRY(
+      Entry<Node> made,
+      add(
+          context, directory, name, fresh,
+          [&](const Use& use, Inode* above, const char* text, const UserPerm* owner, Inode** inode,
+              Statx* seen) {
+            made_in = Use(use.mount());
+            return ceph_ll_create(use.info(), above, text, S_IFREG | (fresh.mode & 07777U), bits,
+                                  inode, &handle, seen, kWanted, 0, owner);
+          },
+          [&](const Use& use, Inode* above, const char* text) {
+            (void)ceph_ll_close(use.info(), handle);
+            return ceph_ll_unlink(use.info(), above, text, caller);
+          }));
+  auto file = std::make_unique<OpenFile>(made_in, made.node, flags, caller);
+  file->adopt(made_in, handle);
+  return Created<Node, File>{std::move(made.node), std::move(file), made.attributes};
 }
 
 Result<Entry<Ceph::Node>> Ceph::mkdir(C context, const Node& directory, std::string_view name,
                                       const NewNode& fresh) {
   return add(
       context, directory, name, fresh,
-      [&](const char* text, const UserPerm* owner, Inode** inode, Statx* seen) {
-        return ceph_ll_mkdir(mount(), directory->inode(), text, fresh.mode & 07777U, inode, seen,
+      [&](const Use& use, Inode* above, const char* text, const UserPerm* owner, Inode** inode,
+          Statx* seen) {
+        return ceph_ll_mkdir(use.info(), above, text, fresh.mode & 07777U, inode, seen,
                              kWanted, 0, owner);
       },
-      [&](const char* text) {
-        return ceph_ll_rmdir(mount(), directory->inode(), text, permissions_of(context));
+      [&](const Use& use, Inode* above, const char* text) {
+        return ceph_ll_rmdir(use.info(), above, text, permissions_of(context));
       });
 }
 
@@ -123,12 +137,13 @@ Result<Entry<Ceph::Node>> Ceph::mknod(C context, const Node& directory, std::str
   if (fresh.special_device > UINT32_MAX) return Errno{EINVAL};  // the MDS has 32 bits for it
   return add(
       context, directory, name, fresh,
-      [&](const char* text, const UserPerm* owner, Inode** inode, Statx* seen) {
-        return ceph_ll_mknod(mount(), directory->inode(), text, type | (fresh.mode & 07777U),
+      [&](const Use& use, Inode* above, const char* text, const UserPerm* owner, Inode** inode,
+          Statx* seen) {
+        return ceph_ll_mknod(use.info(), above, text, type | (fresh.mode & 07777U),
                              fresh.special_device, inode, seen, kWanted, 0, owner);
       },
-      [&](const char* text) {
-        return ceph_ll_unlink(mount(), directory->inode(), text, permissions_of(context));
+      [&](const Use& use, Inode* above, const char* text) {
+        return ceph_ll_unlink(use.info(), above, text, permissions_of(context));
       });
 }
 
@@ -140,12 +155,13 @@ Result<Entry<Ceph::Node>> Ceph::symlink(C context, const Node& directory, std::s
   const std::string value(target);
   return add(
       context, directory, name, fresh,
-      [&](const char* text, const UserPerm* owner, Inode** inode, Statx* seen) {
-        return ceph_ll_symlink(mount(), directory->inode(), text, value.c_str(), inode, seen,
+      [&](const Use& use, Inode* above, const char* text, const UserPerm* owner, Inode** inode,
+          Statx* seen) {
+        return ceph_ll_symlink(use.info(), above, text, value.c_str(), inode, seen,
                                kWanted, 0, owner);
       },
-      [&](const char* text) {
-        return ceph_ll_unlink(mount(), directory->inode(), text, permissions_of(context));
+      [&](const Use& use, Inode* above, const char* text) {
+        return ceph_ll_unlink(use.info(), above, text, permissions_of(context));
       });
 }
 
@@ -154,52 +170,65 @@ Result<Entry<Ceph::Node>> Ceph::link(C context, const Node& node, const Node& di
   if (node->is(S_IFDIR)) return Errno{EPERM};
   if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
   LIBSERVICES_TRY(const Name text, Name::of(name));
-  {
-    const auto lock = client_->lock_name(directory->number(), name);
-    LIBSERVICES_TRY([[maybe_unused]] const auto linked,
-                    checked(ceph_ll_link(mount(), node->inode(), directory->inode(), text.c_str(),
-                                         permissions_of(context))));
-  }
-  LIBSERVICES_TRY(const Attributes seen, getattr(context, node));
-  return Entry<Node>{node, seen};
+  return changing(directory, [&](const Use& use) -> Result<Entry<Node>> {
+    LIBSERVICES_TRY(Inode* const inode, node->in(use));
+    LIBSERVICES_TRY(Inode* const above, directory->in(use));
+    {
+      const auto lock = client_->lock_name(directory->number(), name);
+      LIBSERVICES_CHECK_OK(client_->checked(
+          use, ceph_ll_link(use.info(), inode, above, text.c_str(), permissions_of(context))));
+    }
+    LIBSERVICES_TRY(const Attributes seen, attributes(context, use, node));
+    return Entry<Node>{node, seen};
+  });
 }
 
 Result<void> Ceph::unlink(C context, const Node& directory, std::string_view name) {
-  if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
-  LIBSERVICES_TRY(const Name text, Name::of(name));
-  const auto lock = client_->lock_name(directory->number(), name);
-  const int answer =
-      ceph_ll_unlink(mount(), directory->inode(), text.c_str(), permissions_of(context));
-  if (answer < 0) return error_of(answer);
-  return {};
+  return drop(context, directory, name, ceph_ll_unlink);
 }
 
 Result<void> Ceph::rmdir(C context, const Node& directory, std::string_view name) {
-  if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
-  LIBSERVICES_TRY(const Name text, Name::of(name));
-  const auto lock = client_->lock_name(directory->number(), name);
-  const int answer =
-      ceph_ll_rmdir(mount(), directory->inode(), text.c_str(), permissions_of(context));
-  if (answer < 0) return error_of(answer);
-  return {};
+  return drop(context, directory, name, ceph_ll_rmdir);
 }
 
-bool Ceph::is_within(const Node& directory, std::uint64_t ancestor) const {
-  const UserPerm* const own = permissions_of(0, 0, {});
+Result<void> Ceph::drop(C context, const Node& directory, std::string_view name, Dropper call) {
+  if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
+  LIBSERVICES_TRY(const Name text, Name::of(name));
+  return changing(directory, [&](const Use& use) -> Result<void> {
+    LIBSERVICES_TRY(Inode* const above, directory->in(use));
+    const auto lock = client_->lock_name(directory->number(), name);
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, call(use.info(), above, text.c_str(), permissions_of(context))));
+    return {};
+  });
+}
+
+bool Ceph::is_within(const Use& use, const Node& directory, std::uint64_t ancestor) const {
   Node at = directory;
   while (at->number() != ancestor) {
+    const Result<Inode*> here = at->in(use);
     Inode* inode = nullptr;
     Statx seen{};
     // The root's is the root.
-    if (ceph_ll_lookup(mount(), at->inode(), "..", &inode, &seen, CEPH_STATX_INO, 0, own) < 0) {
+    if (!here.ok() || ceph_ll_lookup(use.info(), *here, "..", &inode, &seen, CEPH_STATX_INO, 0,
+                                     own_permissions()) < 0) {
       return false;
     }
-    Node above = admit(inode, seen).node;
+    Node above = admit(use, inode, seen).node;
     if (above->number() == at->number()) return false;
     at = std::move(above);
   }
   return true;
 }
+
+struct Ceph::Names {
+  const Node& directory;
+  const Name from;
+  const Node& new_directory;
+  const Name to;
+
+  bool stay() const { return directory->number() == new_directory->number(); }
+};
 
 Result<void> Ceph::rename(C context, const Node& directory, std::string_view name,
                           const Node& new_directory, std::string_view new_name, RenameMode mode) {
@@ -207,23 +236,35 @@ Result<void> Ceph::rename(C context, const Node& directory, std::string_view nam
   LIBSERVICES_TRY(const Name from, Name::of(name));
   LIBSERVICES_TRY(const Name to, Name::of(new_name));
   if (mode == RenameMode::kExchange || mode == RenameMode::kLeaveWhiteout) return Errno{EINVAL};
-  const bool stays = directory->number() == new_directory->number();
-  // Held while a directory comes to another one: nobody moves those above them meanwhile.
-  std::unique_lock<std::mutex> moving;
-  auto locks = client_->lock_names(directory->number(), name, new_directory->number(), new_name);
-  auto looked = lookup(context, directory, name);
-  if (looked.ok() && looked->node->is(S_IFDIR) && !stays) {
-    locks = {};
-    moving = client_->lock_moves();
-    locks = client_->lock_names(directory->number(), name, new_directory->number(), new_name);
-    looked = lookup(context, directory, name);
-  }
-  if (!looked.ok()) return looked.error();
-  const Entry<Node>& here = *looked;
-  if (here.node->is(S_IFDIR) && !stays && is_within(new_directory, here.attributes.inode)) {
+  const Names names{directory, from, new_directory, to};
+  return changing(directory, [&](const Use& use) -> Result<void> {
+    // Held while a directory comes to another one: nobody moves those above them meanwhile.
+    std::unique_lock<std::mutex> moving;
+    const auto lock = [&] {
+      return client_->lock_names(directory->number(), name, new_directory->number(), new_name);
+    };
+    auto locks = lock();
+    auto here = find(context, use, directory, from);
+    if (here.ok() && here->node->is(S_IFDIR) && !names.stay()) {
+      locks = {};
+      moving = client_->lock_moves();
+      locks = lock();
+      here = find(context, use, directory, from);
+    }
+    if (!here.ok()) return here.error();
+    return rename_in(context, use, *here, names, mode);
+  });
+}
+
+// REQUIRES: the locks of both names, and of moves where a directory comes to another one.
+Result<void> Ceph::rename_in(C context, const Use& use, const Entry<Node>& here, const Names& names,
+                             RenameMode mode) {
+  const auto& [directory, from, new_directory, to] = names;
+  if (here.node->is(S_IFDIR) && !names.stay() &&
+      is_within(use, new_directory, here.attributes.inode)) {
     return Errno{EINVAL};
   }
-  auto there = lookup(context, new_directory, new_name);
+  auto there = find(context, use, new_directory, to);
   if (!there.ok() && there.error() != Errno{ENOENT}) return there.error();
   if (there.ok()) {
     if (mode == RenameMode::kNoReplace) return Errno{EEXIST};
@@ -233,15 +274,18 @@ Result<void> Ceph::rename(C context, const Node& directory, std::string_view nam
     // The MDS would look into the directory first.
     if (there->node->is(S_IFDIR) && !here.node->is(S_IFDIR)) return Errno{EISDIR};
     // An MDS that is asked for this never answers, and nobody else who asks for the directory.
-    if (there->node->is(S_IFDIR) && !stays && is_within(directory, there->attributes.inode)) {
+    if (there->node->is(S_IFDIR) && !names.stay() &&
+        is_within(use, directory, there->attributes.inode)) {
       return Errno{ENOTEMPTY};
     }
   } else if (mode == RenameMode::kNoReplace && !config_.exclusive) {
-    return rename_to_free(context, here, directory, from.c_str(), new_directory, to.c_str());
+    return rename_to_free(context, use, here, names);
   }
-  const int answer = ceph_ll_rename(mount(), directory->inode(), from.c_str(),
-                                    new_directory->inode(), to.c_str(), permissions_of(context));
-  if (answer < 0) return error_of(answer);
+  LIBSERVICES_TRY(Inode* const above, directory->in(use));
+  LIBSERVICES_TRY(Inode* const new_above, new_directory->in(use));
+  LIBSERVICES_CHECK_OK(client_->checked(
+      use, ceph_ll_rename(use.info(), above, from.c_str(), new_above, to.c_str(),
+                          permissions_of(context))));
   return {};
 }
 
@@ -249,26 +293,27 @@ Result<void> Ceph::rename(C context, const Node& directory, std::string_view nam
 // making one there, which the cluster refuses where it is taken, and replaces that, which it
 // refuses where that is not empty any more. For the rest there is no such way: a file could replace
 // one. REQUIRES: the locks of both names.
-Result<void> Ceph::rename_to_free(C context, const Entry<Node>& moved, const Node& directory,
-                                  const char* name, const Node& new_directory,
-                                  const char* new_name) {
+Result<void> Ceph::rename_to_free(C context, const Use& use, const Entry<Node>& moved,
+                                  const Names& names) {
   const UserPerm* const caller = permissions_of(context);
   if (!moved.node->is(S_IFDIR)) return Errno{EINVAL};
+  LIBSERVICES_TRY(Inode* const above, names.directory->in(use));
+  LIBSERVICES_TRY(Inode* const new_above, names.new_directory->in(use));
+  const char* const new_name = names.to.c_str();
   const Attributes& a = moved.attributes;
   Inode* inode = nullptr;
   Statx seen{};
-  LIBSERVICES_TRY(
-      [[maybe_unused]] const auto made,
-      checked(ceph_ll_mkdir(mount(), new_directory->inode(), new_name, a.permissions(), &inode,
-                            &seen, kWanted, 0, permissions_of(a.uid, a.gid, {}))));
-  const Node placeholder = admit(inode, seen).node;
+  LIBSERVICES_CHECK_OK(client_->checked(
+      use, ceph_ll_mkdir(use.info(), new_above, new_name, a.permissions(), &inode, &seen, kWanted, 0,
+                         permissions_of(a.uid, a.gid, {}))));
+  const Node placeholder = admit(use, inode, seen).node;
   const int answer =
-      ceph_ll_rename(mount(), directory->inode(), name, new_directory->inode(), new_name, caller);
+      ceph_ll_rename(use.info(), above, names.from.c_str(), new_above, new_name, caller);
   if (answer >= 0) return {};
   // Only if it is still empty, and a directory.
-  (void)ceph_ll_rmdir(mount(), new_directory->inode(), new_name, caller);
+  (void)ceph_ll_rmdir(use.info(), new_above, new_name, caller);
   // Somebody else has put something there, or something else.
-  return answer == -ENOTEMPTY || answer == -ENOTDIR ? Errno{EEXIST} : error_of(answer);
+  return answer == -ENOTEMPTY || answer == -ENOTDIR ? Errno{EEXIST} : client_->failed(use, answer);
 }
 
 }  // namespace libservices

@@ -23,6 +23,7 @@ constexpr int kPackagesMissing = 77;
 
 std::unique_ptr<Ceph> root;
 std::string conf;
+std::string up_at;
 
 // The tool's exit status.
 int run_tool(const std::vector<std::string>& arguments) {
@@ -43,6 +44,14 @@ int run_tool(const std::vector<std::string>& arguments) {
 }  // namespace
 
 Ceph& cluster_root() { return *root; }
+
+void cluster_tool(std::string verb, std::initializer_list<std::string> words) {
+  std::vector<std::string> arguments{std::move(verb), up_at};
+  arguments.insert(arguments.end(), words);
+  if (const int status = run_tool(arguments); status != 0) {
+    throw std::runtime_error(arguments[0] + " ends with status " + std::to_string(status));
+  }
+}
 
 Ceph::Config cluster_config(std::string directory) {
   Ceph::Config config;
@@ -67,14 +76,16 @@ namespace {
 
 int run(int argc, char** argv) {
   const ScratchDirectory scratch;
-  const std::string directory = scratch.path() + "/cluster";
-  const int up = run_tool({"up", "--while", std::to_string(::getpid()), directory});
+  up_at = scratch.path() + "/cluster";
+  std::vector<std::string> arguments{"up", "--while", std::to_string(::getpid()), up_at};
+  if (argc > 1 && std::string(argv[1]) == "--bluestore") arguments.insert(arguments.begin() + 1, argv[1]);
+  const int up = run_tool(arguments);
   if (up == kPackagesMissing && std::getenv("LIBSERVICES_REQUIRE_CEPH") == nullptr) {
     std::puts("SKIPPED: Ceph is not installed (tools/packages-install)");
     return 0;
   }
   if (up != 0) return up;
-  conf = directory + "/ceph.conf";
+  conf = up_at + "/ceph.conf";
   root = std::make_unique<Ceph>(cluster_config("/"));
   int failed = 1;
   if (const absl::Status started = root->start(); started.ok()) {
@@ -87,7 +98,7 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", std::string(started.message()).c_str());
   }
   root.reset();
-  if (run_tool({"down", directory}) != 0) failed = 1;
+  if (run_tool({"down", up_at}) != 0) failed = 1;
   return failed;
 }
 

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "services/ceph/open_file.h"
+
+namespace libservices::ceph_internal {
+
+void OpenFile::adopt(const Use& use, Fh* handle) {
+  handle_.set(use, handle);
+  if (flags.writes()) writes_ = node->client().unsynced().of(node->number());
+}
+
+Result<Fh*> OpenFile::in(const Use& use) {
+  if (writes_ != nullptr && is_lost(*writes_)) return Errno{EIO};
+  if (Fh* const handle = handle_.in(use)) [[likely]] return handle;
+  if (!is_file()) return Errno{EISDIR};
+  // Whoever looks again is the later one.
+  if (use.is_dead()) return Errno{EIO};
+  const std::lock_guard lock(listing);
+  if (Fh* const handle = handle_.in(use)) return handle;
+  LIBSERVICES_TRY(Inode* const inode, node->in(use));
+  Fh* handle = nullptr;
+  const int answer = ceph_ll_open(use.info(), inode, flags.bits & kBits, &handle, permissions);
+  if (answer < 0) return node->client().failed(use, answer);
+  handle_.set(use, handle);
+  return handle;
+}
+
+Result<void> OpenFile::close() {
+  Client& client = node->client();
+  Result<void> closed;
+  if (const Use use = client.try_use()) {
+    if (ceph_dir_result* const opened = directory.take(use)) {
+      (void)ceph_ll_releasedir(use.info(), opened);
+    }
+    if (Fh* const handle = handle_.take(use)) {
+      const int answer = ceph_ll_close(use.info(), handle);
+      if (answer < 0) closed = client.failed(use, answer);
+    }
+  }
+  if (writes_ != nullptr) {
+    if (is_lost(*writes_)) closed = Errno{EIO};
+    if (client.unsynced().release(node->number(), std::move(writes_))) client.synchronise();
+    writes_ = nullptr;
+  }
+  return closed;
+}
+
+}  // namespace libservices::ceph_internal
