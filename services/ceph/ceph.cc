@@ -87,6 +87,7 @@ absl::Status Ceph::start() {
                               .filesystem = config_.filesystem,
                               .root = root,
                               .session = config_.session,
+                              .service = config_.service,
                               .cache_bytes = config_.cache_bytes,
                               .dirty_bytes = config_.dirty_bytes,
                               .mount_timeout = config_.mount_timeout,
@@ -99,8 +100,8 @@ absl::Status Ceph::start() {
   const Result<Node> found = client_->asking([&](const Use& use) -> Result<Node> {
     Inode* inode = nullptr;
     Statx seen{};
-    LIBSERVICES_CHECK_OK(client_->checked(use, ceph_ll_walk(use.info(), path.c_str(), &inode, &seen,
-                                                            kWanted, 0, own_permissions())));
+    LIBSERVICES_CHECK_OK(client_->checked(
+        use, ceph_ll_walk(use.info(), path.c_str(), &inode, &seen, kWanted, 0, own_permissions())));
     return admit(use, inode, seen).node;
   });
   if (!found.ok() || !(*found)->is(S_IFDIR)) {
@@ -165,8 +166,7 @@ Entry<Ceph::Node> Ceph::admit(const Use& use, Inode* inode, const Statx& seen) c
 Result<Attributes> Ceph::attributes(C context, const Use& use, const Node& node) const {
   LIBSERVICES_TRY(Inode* const inode, node->in(use));
   Statx seen{};
-  const int answer =
-      ceph_ll_getattr(use.info(), inode, &seen, kWanted, 0, permissions_of(context));
+  const int answer = ceph_ll_getattr(use.info(), inode, &seen, kWanted, 0, permissions_of(context));
   if (answer < 0) return client_->failed(use, answer);
   return client_->attributes_of(seen);
 }
@@ -267,8 +267,8 @@ Result<Opened<Ceph::File>> Ceph::open(C context, const Node& node, OpenFlags fla
       LIBSERVICES_TRY(Inode* const inode, node->in(use));
       Fh* handle = nullptr;
       const int bits = flags.bits & (OpenFile::kBits | O_TRUNC);
-      LIBSERVICES_CHECK_OK(client_->checked(
-          use, ceph_ll_open(use.info(), inode, bits, &handle, file->permissions)));
+      LIBSERVICES_CHECK_OK(
+          client_->checked(use, ceph_ll_open(use.info(), inode, bits, &handle, file->permissions)));
       file->adopt(use, handle);
       if (flags.truncates() && file->writes() != nullptr) file->writes()->count();
       if (use.is_dead()) return Errno{EIO};
@@ -334,8 +334,8 @@ Result<std::size_t> Ceph::write(C, File& file, std::uint64_t offset,
 Result<void> Ceph::fsync(C, File& file, SyncScope) {
   const Node& node = file->node;
   const WritesPtr writes = file->writes() != nullptr ? file->writes()
-                           : file->is_file() ? client_->unsynced().find(node->number())
-                                             : WritesPtr();
+                           : file->is_file()         ? client_->unsynced().find(node->number())
+                                                     : WritesPtr();
   return changing(node, [&](const Use& use) -> Result<void> {
     // Also what others have written; but who opened it later is told once, if nobody was.
     if (writes != nullptr && (writes->tell() || file->is_lost(*writes))) return Errno{EIO};
@@ -461,9 +461,9 @@ Result<void> Ceph::setxattr(C context, const Node& node, std::string_view name,
       value.data() != nullptr ? static_cast<const void*>(value.data()) : &kEmpty;
   return changing(node, [&](const Use& use) -> Result<void> {
     LIBSERVICES_TRY(Inode* const inode, node->in(use));
-    LIBSERVICES_CHECK_OK(client_->checked(
-        use, ceph_ll_setxattr(use.info(), inode, text.c_str(), bytes, value.size(), flags,
-                              permissions_of(context))));
+    LIBSERVICES_CHECK_OK(
+        client_->checked(use, ceph_ll_setxattr(use.info(), inode, text.c_str(), bytes, value.size(),
+                                               flags, permissions_of(context))));
     return {};
   });
 }
@@ -472,9 +472,9 @@ Result<std::size_t> Ceph::listxattr(C context, const Node& node, std::span<char>
   return client_->asking([&](const Use& use) -> Result<std::size_t> {
     LIBSERVICES_TRY(Inode* const inode, node->in(use));
     std::size_t size = 0;
-    LIBSERVICES_CHECK_OK(client_->checked(
-        use, ceph_ll_listxattr(use.info(), inode, into.data(), into.size(), &size,
-                               permissions_of(context))));
+    LIBSERVICES_CHECK_OK(
+        client_->checked(use, ceph_ll_listxattr(use.info(), inode, into.data(), into.size(), &size,
+                                                permissions_of(context))));
     return size;
   });
 }

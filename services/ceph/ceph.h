@@ -57,8 +57,10 @@ class Ceph {
     std::chrono::nanoseconds mount_timeout = std::chrono::seconds(5);  // whole seconds count
     std::chrono::nanoseconds data_timeout{0};  // of a read or write-back; 0: as long as it takes
     // Names what a service holds, for the time after its death: the next one of that name has it at
-    // once. Empty: the cluster waits a minute. No two clients at the same time may have one name.
+    // once. No two clients at the same time may have one name. If it is empty, it is made of who
+    // the service is and of these settings; if that is empty, too, the cluster waits a minute.
     std::string session;
+    std::string service;
   };
   using Node = ceph_internal::ObjectPtr;
   using File = std::unique_ptr<ceph_internal::OpenFile>;

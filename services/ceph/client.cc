@@ -30,12 +30,6 @@ Timestamp timestamp(const timespec& time) {
   return {time.tv_sec, static_cast<std::uint32_t>(time.tv_nsec), 0};
 }
 
-std::uint64_t hash_of(std::string_view text) {
-  std::uint64_t number = 0xcbf29ce484222325;  // FNV-1a
-  for (const char c : text) number = (number ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return number;
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<Client>> Client::join(const ClientConfig& config) {
@@ -82,7 +76,8 @@ absl::Status Client::leave() {
   const Clock::time_point deadline = Clock::now() + kMostForTheLast;
   absl::Status left;
   if (last != nullptr) {
-    while (last->has_calls() && Clock::now() < deadline) std::this_thread::sleep_for(milliseconds(1));
+    while (last->has_calls() && Clock::now() < deadline)
+      std::this_thread::sleep_for(milliseconds(1));
     left = last->has_calls() ? last->failure("unmounting", -EBUSY,
                                              "calls wait for the cluster: what was not "
                                              "synchronised may be lost")
@@ -155,7 +150,8 @@ void Client::recover() {
     if (status.ok()) status = (*made)->start(Mount::Session::kRespect);
     if (status.ok()) {
       take_again(**made);
-      if ((*made)->is_dead()) status = (*made)->failure("mounting", -ESHUTDOWN, "it is tried again");
+      if ((*made)->is_dead())
+        status = (*made)->failure("mounting", -ESHUTDOWN, "it is tried again");
     }
     // Before anybody can use the next one.
     if (status.ok()) unsynced_.lose(dead->generation());
@@ -228,7 +224,8 @@ void Client::remove(Keeper* keeper) {
 void Client::identify(const Mount& mount) {
   std::array<char, 128> cluster{};
   // Of the root, which answers for all of the cluster.
-  if (ceph_getxattr(mount.info(), "/", "ceph.cluster_fsid", cluster.data(), cluster.size() - 1) <= 0 &&
+  if (ceph_getxattr(mount.info(), "/", "ceph.cluster_fsid", cluster.data(), cluster.size() - 1) <=
+          0 &&
       ceph_conf_get(mount.info(), "fsid", cluster.data(), cluster.size()) < 0) {
     cluster[0] = '\0';
   }

@@ -79,7 +79,8 @@ class Client : public std::enable_shared_from_this<Client> {
     }
   }
 
-  // The current mount, or the next one, which is waited for. ERRORS: EIO, while the cluster refuses.
+  // The current mount, or the next one, which is waited for. ERRORS: EIO, while the cluster
+  // refuses.
   Result<Use> use() {
     if (Use use = try_use()) return use;
     return wait_for_mount();
@@ -88,7 +89,8 @@ class Client : public std::enable_shared_from_this<Client> {
   Use try_use() const { return Use::of(current_); }
   // What a call in `use` answered, as an error.
   Errno failed(const Use& use, std::int64_t answer) {
-    if (is_shut_out(answer)) [[unlikely]] bury(use.mount());
+    if (is_shut_out(answer)) [[unlikely]]
+      bury(use.mount());
     return error_of(answer);
   }
   Result<std::uint64_t> checked(const Use& use, std::int64_t answer) {

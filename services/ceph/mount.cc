@@ -36,6 +36,12 @@ std::string whole_seconds(std::chrono::nanoseconds time) {
 
 }  // namespace
 
+std::uint64_t hash_of(std::string_view text) {
+  std::uint64_t number = 0xcbf29ce484222325;
+  for (const char c : text) number = (number ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return number;
+}
+
 std::size_t Mount::place_of_thread() {
   static std::atomic<std::size_t> threads{0};
   thread_local const std::size_t place =
@@ -134,10 +140,10 @@ absl::Status Mount::start(Session session) {
     return failure("connecting", answer,
                    answer == -ETIMEDOUT ? "no monitor answers: is the cluster up?" : kNoKey);
   }
-  if (!config_.session.empty()) {
+  if (!session_.empty()) {
     if (session == Session::kTakeOver) {
       // What an earlier process of that session held is given back at once, not after a minute.
-      const int answer = ceph_start_reclaim(info_, config_.session.c_str(), CEPH_RECLAIM_RESET);
+      const int answer = ceph_start_reclaim(info_, session_.c_str(), CEPH_RECLAIM_RESET);
       if (answer < 0 && answer != -ENOENT) {
         return failure("taking over the session", answer,
                        answer == -ETIMEDOUT ? "no MDS answers: is one active?"
@@ -145,12 +151,12 @@ absl::Status Mount::start(Session session) {
       }
       ceph_finish_reclaim(info_);
     }
-    ceph_set_uuid(info_, config_.session.c_str());
+    ceph_set_uuid(info_, session_.c_str());
   }
   if (const int answer = ceph_mount(info_, config_.root.c_str()); answer < 0) {
     return failure(fmt::format("mounting {}", config_.root), answer,
                    answer == -ETIMEDOUT ? "no MDS answers: is one active?"
-                   : answer == -EPERM && session == Session::kRespect && !config_.session.empty()
+                   : answer == -EPERM && session == Session::kRespect && !session_.empty()
                        ? "has another service its session now?"
                    : answer == -EPERM
                        ? "may the key reach it? name the directory that it may with root="
@@ -159,6 +165,17 @@ absl::Status Mount::start(Session session) {
   }
   mounted_ = true;
   return absl::OkStatus();
+}
+
+// A service may have several clients, which differ in something of this.
+std::string Mount::session_of(const ClientConfig& config) {
+  if (!config.session.empty() || config.service.empty()) return config.session;
+  return fmt::format(
+      "{} {:016x}", config.service,
+      hash_of(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{} {} {} {}", config.conf_file, config.cluster,
+                          config.client, config.key_file, config.filesystem, config.root,
+                          config.cache_bytes, config.dirty_bytes, config.mount_timeout.count(),
+                          config.data_timeout.count())));
 }
 
 absl::Status Mount::end() {

@@ -2,9 +2,10 @@
 //
 // One mount of a CephFS: what libcephfs makes of a configuration, from the first call to the last.
 //
-// When the cluster shuts a client out (evicted by an administrator, or taken for dead), its mount is
-// dead for good: libcephfs answers ESHUTDOWN to everything, and what was not synchronised is lost.
-// `Client` then makes another one. What belongs to a mount (Inode*, Fh*) is used with that one only.
+// When the cluster shuts a client out (evicted by an administrator, or taken for dead), its mount
+// is dead for good: libcephfs answers ESHUTDOWN to everything, and what was not synchronised is
+// lost. `Client` then makes another one. What belongs to a mount (Inode*, Fh*) is used with that
+// one only.
 #ifndef LIBSERVICES_SERVICES_CEPH_MOUNT_H_
 #define LIBSERVICES_SERVICES_CEPH_MOUNT_H_
 
@@ -32,6 +33,7 @@ struct ClientConfig {
   std::string filesystem;
   std::string root = "/";
   std::string session;
+  std::string service;
   std::uint64_t cache_bytes = std::uint64_t{200} << 20U;
   std::uint64_t dirty_bytes = 0;
   std::chrono::nanoseconds mount_timeout = std::chrono::seconds(5);
@@ -39,6 +41,9 @@ struct ClientConfig {
 
   friend bool operator==(const ClientConfig&, const ClientConfig&) = default;
 };
+
+// FNV-1a: the same in every process.
+std::uint64_t hash_of(std::string_view text);
 
 class Mount {
  public:
@@ -74,10 +79,12 @@ class Mount {
   static std::size_t place_of_thread();
 
   Mount(const ClientConfig& config, std::uint64_t generation)
-      : config_(config), generation_(generation) {}
+      : config_(config), session_(session_of(config)), generation_(generation) {}
+  static std::string session_of(const ClientConfig& config);
   absl::Status configure();
 
   const ClientConfig config_;
+  const std::string session_;  // empty: none
   const std::uint64_t generation_;
   ceph_mount_info* info_ = nullptr;
   bool mounted_ = false;

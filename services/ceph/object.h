@@ -73,7 +73,8 @@ class Object {
 
   // ERRORS: ESTALE when it is gone, and the cluster's.
   Result<Inode*> in(const Use& use) const {
-    if (Inode* const inode = inode_.in(use)) [[likely]] return inode;
+    if (Inode* const inode = inode_.in(use)) [[likely]]
+      return inode;
     return find(use);
   }
   std::uint64_t number() const { return number_; }

@@ -10,7 +10,8 @@ void OpenFile::adopt(const Use& use, Fh* handle) {
 
 Result<Fh*> OpenFile::in(const Use& use) {
   if (writes_ != nullptr && is_lost(*writes_)) return Errno{EIO};
-  if (Fh* const handle = handle_.in(use)) [[likely]] return handle;
+  if (Fh* const handle = handle_.in(use)) [[likely]]
+    return handle;
   if (!is_file()) return Errno{EISDIR};
   // Whoever looks again is the later one.
   if (use.is_dead()) return Errno{EIO};
@@ -27,7 +28,8 @@ Result<Fh*> OpenFile::in(const Use& use) {
 Result<void> OpenFile::close() {
   Client& client = node->client();
   Result<void> closed;
-  if (const Use use = client.try_use()) {
+  const Use use = client.try_use();
+  if (use) {
     if (ceph_dir_result* const opened = directory.take(use)) {
       (void)ceph_ll_releasedir(use.info(), opened);
     }
@@ -37,7 +39,7 @@ Result<void> OpenFile::close() {
     }
   }
   if (writes_ != nullptr) {
-    if (is_lost(*writes_)) closed = Errno{EIO};
+    if (is_lost(*writes_) || (!use && writes_->pending())) closed = Errno{EIO};
     if (client.unsynced().release(node->number(), std::move(writes_))) client.synchronise();
     writes_ = nullptr;
   }

@@ -2,8 +2,8 @@
 //
 // An open file or directory of `Ceph`.
 //
-// On the next mount it is opened again, unless it had changes that were lost with the last one: then
-// it fails until it is closed.
+// On the next mount it is opened again, unless it had changes that were lost with the last one:
+// then it fails until it is closed.
 #ifndef LIBSERVICES_SERVICES_CEPH_OPEN_FILE_H_
 #define LIBSERVICES_SERVICES_CEPH_OPEN_FILE_H_
 
@@ -49,7 +49,7 @@ class OpenFile {
   const OpenFlags flags;
   const UserPerm* const permissions;
 
-  std::mutex listing;  // guards what follows; held while a file is opened again
+  std::mutex listing;                  // guards what follows; held while a file is opened again
   OfMount<ceph_dir_result> directory;  // opened by the first listing
   std::uint64_t listed = 0;            // the cookie behind which `directory` goes on
   // The entry behind `listed` that was read and not taken, if there is one.

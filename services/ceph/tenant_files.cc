@@ -74,8 +74,8 @@ Result<ObjectPtr> TenantFiles::directory_in(const ObjectPtr& parent,
   Inode* inode = nullptr;
   Statx seen{};
   LIBSERVICES_TRY(Inode* const above, parent->in(use_));
-  LIBSERVICES_CHECK_OK(done(ceph_ll_lookup(mounted(), above, name.c_str(), &inode, &seen,
-                                           kWanted, AT_SYMLINK_NOFOLLOW, root())));
+  LIBSERVICES_CHECK_OK(done(ceph_ll_lookup(mounted(), above, name.c_str(), &inode, &seen, kWanted,
+                                           AT_SYMLINK_NOFOLLOW, root())));
   ObjectPtr directory = std::make_shared<const Object>(client_, use_, inode, seen);
   if (!directory->is(S_IFDIR)) return Errno{ENOTDIR};
   return directory;
@@ -96,8 +96,8 @@ Result<TenantFiles::Made> TenantFiles::make(std::string_view path) const {
     Inode* inode = nullptr;
     Statx seen{};
     LIBSERVICES_TRY(Inode* const above, made.directory->in(use_));
-    const int answer = ceph_ll_mkdir(mounted(), above, name.c_str(), 0755, &inode,
-                                     &seen, kWanted, 0, root());
+    const int answer =
+        ceph_ll_mkdir(mounted(), above, name.c_str(), 0755, &inode, &seen, kWanted, 0, root());
     if (answer < 0 && answer != -EEXIST) return error_of(answer);
     made.is_new = answer >= 0;
     if (made.is_new) {
@@ -135,8 +135,7 @@ Result<bool> TenantFiles::is_empty(const ObjectPtr& directory) const {
 Result<std::string> TenantFiles::text(const ObjectPtr& directory, const char* name) const {
   LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
   std::array<char, 512> value{};
-  const int size =
-      ceph_ll_getxattr(mounted(), inode, name, value.data(), value.size(), root());
+  const int size = ceph_ll_getxattr(mounted(), inode, name, value.data(), value.size(), root());
   if (size == -ENODATA) return std::string();
   if (size < 0) return error_of(size);
   return std::string(value.data(), static_cast<std::size_t>(size));
@@ -152,8 +151,7 @@ Result<std::uint64_t> TenantFiles::number(const ObjectPtr& directory, const char
 Result<void> TenantFiles::set(const ObjectPtr& directory, const char* name,
                               const std::string& value) const {
   LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
-  return done(
-      ceph_ll_setxattr(mounted(), inode, name, value.data(), value.size(), 0, root()));
+  return done(ceph_ll_setxattr(mounted(), inode, name, value.data(), value.size(), 0, root()));
 }
 
 Result<void> TenantFiles::unset(const ObjectPtr& directory, const char* name) const {
@@ -172,8 +170,7 @@ Result<void> TenantFiles::dress(const ObjectPtr& directory, const NewCephTenant&
   fresh.stx_mode = static_cast<std::uint16_t>(wanted.mode.value_or(0));
   LIBSERVICES_TRY(Inode* const inode, directory->in(use_));
   if (mask != 0) {
-    LIBSERVICES_CHECK_OK(
-        done(ceph_ll_setattr(mounted(), inode, &fresh, mask, root())));
+    LIBSERVICES_CHECK_OK(done(ceph_ll_setattr(mounted(), inode, &fresh, mask, root())));
   }
   if (!wanted.quota_bytes) return {};
   return set(directory, kQuota, std::to_string(*wanted.quota_bytes));

@@ -65,7 +65,7 @@ class TenantFiles {
   Result<ObjectPtr> directory_in(const ObjectPtr& parent, const std::string& name) const;
 
   const std::shared_ptr<Client> client_;
-  Use use_;  // of the first mount: a client that is shut out does not begin again
+  Use use_;             // of the first mount: a client that is shut out does not begin again
   bool waits_ = false;  // a thread in libcephfs, for an MDS
 };
 

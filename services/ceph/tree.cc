@@ -96,20 +96,20 @@ Result<Created<Ceph::Node, Ceph::File>> Ceph::create(C context, const Node& dire
   const UserPerm* const caller = permissions_of(context);
   Use made_in;  // until the handle has its file
   Fh* handle = nullptr;
-  LIBSERVICES_TRY(
-      Entry<Node> made,
-      add(
-          context, directory, name, fresh,
-          [&](const Use& use, Inode* above, const char* text, const UserPerm* owner, Inode** inode,
-              Statx* seen) {
-            made_in = Use(use.mount());
-            return ceph_ll_create(use.info(), above, text, S_IFREG | (fresh.mode & 07777U), bits,
-                                  inode, &handle, seen, kWanted, 0, owner);
-          },
-          [&](const Use& use, Inode* above, const char* text) {
-            (void)ceph_ll_close(use.info(), handle);
-            return ceph_ll_unlink(use.info(), above, text, caller);
-          }));
+  LIBSERVICES_TRY(Entry<Node> made, add(
+                                        context, directory, name, fresh,
+                                        [&](const Use& use, Inode* above, const char* text,
+                                            const UserPerm* owner, Inode** inode, Statx* seen) {
+                                          made_in = Use(use.mount());
+                                          return ceph_ll_create(use.info(), above, text,
+                                                                S_IFREG | (fresh.mode & 07777U),
+                                                                bits, inode, &handle, seen, kWanted,
+                                                                0, owner);
+                                        },
+                                        [&](const Use& use, Inode* above, const char* text) {
+                                          (void)ceph_ll_close(use.info(), handle);
+                                          return ceph_ll_unlink(use.info(), above, text, caller);
+                                        }));
   auto file = std::make_unique<OpenFile>(made_in, made.node, flags, caller);
   file->adopt(made_in, handle);
   return Created<Node, File>{std::move(made.node), std::move(file), made.attributes};
@@ -121,8 +121,8 @@ Result<Entry<Ceph::Node>> Ceph::mkdir(C context, const Node& directory, std::str
       context, directory, name, fresh,
       [&](const Use& use, Inode* above, const char* text, const UserPerm* owner, Inode** inode,
           Statx* seen) {
-        return ceph_ll_mkdir(use.info(), above, text, fresh.mode & 07777U, inode, seen,
-                             kWanted, 0, owner);
+        return ceph_ll_mkdir(use.info(), above, text, fresh.mode & 07777U, inode, seen, kWanted, 0,
+                             owner);
       },
       [&](const Use& use, Inode* above, const char* text) {
         return ceph_ll_rmdir(use.info(), above, text, permissions_of(context));
@@ -157,8 +157,8 @@ Result<Entry<Ceph::Node>> Ceph::symlink(C context, const Node& directory, std::s
       context, directory, name, fresh,
       [&](const Use& use, Inode* above, const char* text, const UserPerm* owner, Inode** inode,
           Statx* seen) {
-        return ceph_ll_symlink(use.info(), above, text, value.c_str(), inode, seen,
-                               kWanted, 0, owner);
+        return ceph_ll_symlink(use.info(), above, text, value.c_str(), inode, seen, kWanted, 0,
+                               owner);
       },
       [&](const Use& use, Inode* above, const char* text) {
         return ceph_ll_unlink(use.info(), above, text, permissions_of(context));
@@ -197,8 +197,8 @@ Result<void> Ceph::drop(C context, const Node& directory, std::string_view name,
   return changing(directory, [&](const Use& use) -> Result<void> {
     LIBSERVICES_TRY(Inode* const above, directory->in(use));
     const auto lock = client_->lock_name(directory->number(), name);
-    LIBSERVICES_CHECK_OK(client_->checked(
-        use, call(use.info(), above, text.c_str(), permissions_of(context))));
+    LIBSERVICES_CHECK_OK(
+        client_->checked(use, call(use.info(), above, text.c_str(), permissions_of(context))));
     return {};
   });
 }
@@ -283,9 +283,9 @@ Result<void> Ceph::rename_in(C context, const Use& use, const Entry<Node>& here,
   }
   LIBSERVICES_TRY(Inode* const above, directory->in(use));
   LIBSERVICES_TRY(Inode* const new_above, new_directory->in(use));
-  LIBSERVICES_CHECK_OK(client_->checked(
-      use, ceph_ll_rename(use.info(), above, from.c_str(), new_above, to.c_str(),
-                          permissions_of(context))));
+  LIBSERVICES_CHECK_OK(
+      client_->checked(use, ceph_ll_rename(use.info(), above, from.c_str(), new_above, to.c_str(),
+                                           permissions_of(context))));
   return {};
 }
 
@@ -303,9 +303,9 @@ Result<void> Ceph::rename_to_free(C context, const Use& use, const Entry<Node>& 
   const Attributes& a = moved.attributes;
   Inode* inode = nullptr;
   Statx seen{};
-  LIBSERVICES_CHECK_OK(client_->checked(
-      use, ceph_ll_mkdir(use.info(), new_above, new_name, a.permissions(), &inode, &seen, kWanted, 0,
-                         permissions_of(a.uid, a.gid, {}))));
+  LIBSERVICES_CHECK_OK(
+      client_->checked(use, ceph_ll_mkdir(use.info(), new_above, new_name, a.permissions(), &inode,
+                                          &seen, kWanted, 0, permissions_of(a.uid, a.gid, {}))));
   const Node placeholder = admit(use, inode, seen).node;
   const int answer =
       ceph_ll_rename(use.info(), above, names.from.c_str(), new_above, new_name, caller);

@@ -32,8 +32,8 @@ Result<ObjectPtr> directory_in(const std::shared_ptr<Client>& client, const Use&
                                const char* name) {
   Inode* inode = nullptr;
   Statx seen{};
-  const int answer = ceph_ll_mkdir(use.info(), parent, name, 0700, &inode, &seen, kWanted, 0,
-                                   own_permissions());
+  const int answer =
+      ceph_ll_mkdir(use.info(), parent, name, 0700, &inode, &seen, kWanted, 0, own_permissions());
   if (answer < 0 && answer != -EEXIST) return client->failed(use, answer);
   ObjectPtr made;
   if (answer < 0) {
@@ -71,8 +71,8 @@ Result<void> remove_all(const std::shared_ptr<Client>& client, const Use& use, I
   if (depth == kDeepest) return Errno{ELOOP};
   LIBSERVICES_TRY(Inode* const directory, (*found)->in(use));
   ceph_dir_result* listing = nullptr;
-  LIBSERVICES_CHECK_OK(client->checked(
-      use, ceph_ll_opendir(use.info(), directory, &listing, own_permissions())));
+  LIBSERVICES_CHECK_OK(
+      client->checked(use, ceph_ll_opendir(use.info(), directory, &listing, own_permissions())));
   std::vector<std::string> inside;
   dirent entry{};
   while (ceph_readdir_r(use.info(), listing, &entry) > 0) {
@@ -116,8 +116,8 @@ Result<void> WorkDirectory::open_in(const Use& use) {
   const std::string above = slash == 0 ? "/" : path_.substr(0, slash);
   Inode* inode = nullptr;
   Statx seen{};
-  LIBSERVICES_CHECK_OK(client_->checked(use, ceph_ll_walk(use.info(), above.c_str(), &inode, &seen,
-                                                          kWanted, 0, own_permissions())));
+  LIBSERVICES_CHECK_OK(client_->checked(
+      use, ceph_ll_walk(use.info(), above.c_str(), &inode, &seen, kWanted, 0, own_permissions())));
   const Object parent(client_, use, inode, seen);
   LIBSERVICES_TRY(directory_, directory_in(client_, use, inode, path_.c_str() + slash + 1));
   LIBSERVICES_CHECK_OK(lock(use));

@@ -36,7 +36,7 @@ struct CephPlugin {
 };
 inline constexpr const char* kCephPluginSymbol = "libservices_ceph_plugin";
 // Changes with whatever both sides must agree in.
-inline constexpr const char* kCephPluginVersion = "2";
+inline constexpr const char* kCephPluginVersion = "3";
 
 // The plug-in, loaded by the first call. ERRORS: where it was looked for, or why it cannot be used.
 absl::StatusOr<const CephPlugin*> ceph_plugin();

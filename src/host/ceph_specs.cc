@@ -18,7 +18,7 @@ absl::StatusOr<Ceph::Config> FromSpec<Ceph>::config(SpecArguments& arguments) {
         arguments.take("cache", config.cache_bytes), arguments.take("dirty", config.dirty_bytes),
         arguments.take("mount_timeout", config.mount_timeout),
         arguments.take("data_timeout", config.data_timeout),
-        arguments.take("session", config.session)}) {
+        arguments.take("session", config.session), arguments.take("service", config.service)}) {
     if (!taken.ok()) return taken;
   }
   return config;

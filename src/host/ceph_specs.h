@@ -5,7 +5,7 @@
 //   ceph:/directory(exclusive=true, work=/directory, conf=FILE, cluster=NAME, client=NAME,
 //   key=FILE,
 //                   filesystem=NAME, root=/directory, cache=200M, dirty=100M, mount_timeout=5s,
-//                   data_timeout=30s, session=NAME)
+//                   data_timeout=30s, session=NAME, service=NAME)
 //
 // services/ceph/README.md has their meaning.
 #ifndef LIBSERVICES_SRC_HOST_CEPH_SPECS_H_

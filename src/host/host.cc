@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "ipc/copy_table_file.h"
+#include "src/host/ceph_sessions.h"
 #include "src/host/dispatcher.h"
 #include "src/host/error_status.h"
 #include "src/host/fuse_mount.h"
@@ -102,10 +103,15 @@ class Host::Running {
 };
 
 absl::Status Host::Running::build(const Catalog& catalog) {
+  const std::string service = host::service_name(config_.run_directory);
   for (const HostConfig::Mount& mount : config_.mounts) {
     absl::StatusOr<std::string> path = host::normalised_mount_path(mount.path);
     if (!path.ok()) return path.status();
-    absl::StatusOr<std::unique_ptr<AnyFilesystem>> filesystem = catalog.build(mount.spec);
+    absl::StatusOr<Spec> spec = parse_spec(mount.spec);
+    if (!spec.ok()) return about(mount, spec.status());
+    // Where no other service will come, nobody takes over.
+    if (config_.restart_wait.count() != 0) host::name_ceph_sessions(*spec, service);
+    absl::StatusOr<std::unique_ptr<AnyFilesystem>> filesystem = catalog.build(*spec);
     if (!filesystem.ok()) return about(mount, filesystem.status());
     filesystems_.push_back({*std::move(path), mount.spec, *std::move(filesystem), nullptr});
   }

@@ -78,7 +78,8 @@ int run(int argc, char** argv) {
   const ScratchDirectory scratch;
   up_at = scratch.path() + "/cluster";
   std::vector<std::string> arguments{"up", "--while", std::to_string(::getpid()), up_at};
-  if (argc > 1 && std::string(argv[1]) == "--bluestore") arguments.insert(arguments.begin() + 1, argv[1]);
+  if (argc > 1 && std::string(argv[1]) == "--bluestore")
+    arguments.insert(arguments.begin() + 1, argv[1]);
   const int up = run_tool(arguments);
   if (up == kPackagesMissing && std::getenv("LIBSERVICES_REQUIRE_CEPH") == nullptr) {
     std::puts("SKIPPED: Ceph is not installed (tools/packages-install)");

@@ -1,0 +1,164 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A service over CephFS that is shut out, killed, and loses its cluster: programs go on, what fsync
+# has acknowledged is there, and mounts of other filesystems notice nothing.
+# usage: service_fault_test.sh TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN
+set -u
+source "$(dirname "$0")/../support/checks.sh"
+cluster=$(realpath "$1")
+program=$(realpath "$2")
+LIBSERVICES_PRELOAD=$(realpath "$3")
+LIBSERVICES_CEPH=$(realpath "$4")
+export LIBSERVICES_PRELOAD LIBSERVICES_CEPH
+work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/ceph-fault.XXXXXX")
+export XDG_RUNTIME_DIR=$work
+service=
+writer=
+clean_up() {
+  local process
+  for process in $writer $service; do kill -9 "$process" 2>/dev/null; done
+  "$cluster" down "$work/cluster" 2>/dev/null
+  rm -rf "$work"
+}
+trap clean_up EXIT
+
+"$cluster" up --bluestore --while $$ "$work/cluster" 2>"$work/err"
+status=$?
+if [ $status = 77 ]; then
+  [ -n "${LIBSERVICES_REQUIRE_CEPH-}" ] || skip "$(cat "$work/err")"
+  bad 'packages are missing, where they are required'
+fi
+check 'a cluster' [ $status = 0 ]
+[ $failed = 0 ] || { report; exit 1; }
+eval "$("$cluster" env "$work/cluster")"
+
+serve() {
+  rm -f "$work/ready"
+  LIBSERVICES_PRELOAD= "$program" serve --pool one --restart-wait 60 \
+    --mount "$work/ceph=ceph:/(mount_timeout=30s)" --mount "$work/memory=memory" --ready 3 \
+    3>"$work/ready" 2>>"$work/served" &
+  service=$!
+  until [ -s "$work/ready" ]; do
+    kill -0 $service 2>/dev/null || return 1
+    sleep 0.01
+  done
+}
+killed() {
+  kill -9 $service
+  wait $service
+} 2>/dev/null
+inside() { timeout 60 "$program" run --pool one -- sh -e -c "cd $work; $1"; }
+# Within a time in which the cluster does not yet take a dead client for dead.
+soon() { timeout 30 "$program" run --pool one -- sh -e -c "cd $work; $1"; }
+# The numbers from 1 on, a line each. What is acknowledged is also written here, behind it.
+write_on() {
+  : >"$work/acknowledged"
+  "$program" run --pool one -- python3 -c '
+import os, sys
+with open(sys.argv[1], "ab", buffering=0) as file, open(sys.argv[2], "ab", buffering=0) as here:
+    for number in range(1, 1000000):
+        line = b"%d\n" % number
+        file.write(line)
+        os.fsync(file.fileno())
+        here.write(line)
+' "$work/ceph/$1" "$work/acknowledged" >"$work/writer" 2>&1 &
+  writer=$!
+  await_lines 20
+}
+lines() { wc -l <"$work/acknowledged"; }
+await_lines() {  # await_lines COUNT: so many more are acknowledged
+  local wanted=$(($(lines) + $1))
+  until [ "$(lines)" -ge $wanted ]; do
+    kill -0 $writer 2>/dev/null || return 1
+    sleep 0.01
+  done
+}
+all_there() {  # all_there NAME: what was acknowledged, in its order, and at most one line more
+  inside "cat ceph/$1" >"$work/got" || return 1
+  head -n "$(lines)" "$work/got" | cmp - "$work/acknowledged" || return 1
+  [ "$(wc -l <"$work/got")" -le $(($(lines) + 1)) ]
+}
+stop_writing() {
+  kill -9 $writer
+  wait $writer
+  writer=
+} 2>/dev/null
+
+check 'a service' serve
+check 'files' inside 'echo text >ceph/file; mkdir ceph/directory; sync ceph/file; echo m >memory/file'
+
+"$cluster" pause "$work/cluster" mds osd
+check 'a cluster that is stopped stops no other mount' soon 'cat memory/file; echo x >memory/other'
+check 'nor what is known' soon 'test "$(cat ceph/file)" = text'
+"$cluster" resume "$work/cluster" mds osd
+check 'and goes on' inside 'echo more >ceph/more; sync ceph/more'
+
+# The client is shut out: readers go on, a writer is told, and all who come next work.
+cat >"$work/holder.py" <<'PROGRAM'
+import os
+import sys
+
+
+def failure(call):
+    try:
+        call()
+        return 0
+    except OSError as error:
+        return error.errno
+
+
+os.chdir(sys.argv[1])
+kept = os.open("file", os.O_RDONLY)
+lost = os.open("lost", os.O_RDWR | os.O_CREAT)
+os.write(lost, b"not synchronised")
+print("ready", flush=True)
+sys.stdin.readline()
+assert os.read(kept, 100) == b"text\n"
+assert failure(lambda: os.fsync(lost)) == 5
+assert failure(lambda: os.write(lost, b"x")) == 5
+fresh = os.open("lost", os.O_RDWR)
+os.write(fresh, b"again")
+os.fsync(fresh)
+PROGRAM
+goes_on_when_shut_out() {
+  local holder
+  mkfifo "$work/go"
+  exec 4<>"$work/go"
+  timeout 60 "$program" run --pool one -- python3 "$work/holder.py" "$work/ceph" \
+    <"$work/go" >"$work/holder" 4>&- &
+  holder=$!
+  until [ -s "$work/holder" ]; do
+    kill -0 $holder || return 1
+    sleep 0.01
+  done
+  "$cluster" evict "$work/cluster"
+  echo go >&4
+  wait $holder
+}
+check 'a client that was shut out' goes_on_when_shut_out
+check 'is there for all' inside 'test "$(cat ceph/lost)" = again; rmdir ceph/directory'
+check 'others noticed nothing' inside 'test "$(cat memory/file)" = m'
+
+# The service is killed, and the next one takes over its session at once.
+check 'a program writes' write_on one
+killed
+check 'the next service' serve
+check 'which has its files at once' soon 'cat ceph/one ceph/file; echo x >>ceph/file'
+check 'the program goes on' await_lines 20
+stop_writing
+check 'all that was acknowledged is there' all_there one
+
+# And now everything.
+check 'a program writes again' write_on two
+"$cluster" kill "$work/cluster" osd mds mon
+killed
+stop_writing
+check 'the cluster comes back' "$cluster" start "$work/cluster" mon osd mds
+check 'and a service' serve
+check 'still all is there' all_there two
+check 'also what was older' inside 'test "$(wc -l <ceph/one)" -ge 40; test "$(cat ceph/lost)" = again'
+kill $service
+wait $service
+same 'it ends well' 0 $?
+service=
+report
