@@ -52,7 +52,11 @@ std::string work_of(const Ceph::Config& config) {
   return config.work.empty() ? clean(config.directory) + ".work" : clean(config.work);
 }
 
+// The cluster has 32 bits for seconds, as the kernel's client knows too.
 struct timespec time_of(const Timestamp& time) {
+  constexpr std::int64_t kLast = UINT32_MAX;
+  if (time.seconds < 0) return {0, 0};
+  if (time.seconds > kLast) return {kLast, 0};
   return {time.seconds, static_cast<long>(time.nanoseconds)};
 }
 
@@ -198,6 +202,15 @@ Result<Attributes> Ceph::setattr(C context, const Node& node, const AttributeCha
   }
   if (change(A::kUid, CEPH_SETATTR_UID)) wanted.stx_uid = changes.uid;
   if (change(A::kGid, CEPH_SETATTR_GID)) wanted.stx_gid = changes.gid;
+  if ((changes.has(A::kUid) || changes.has(A::kGid)) && !changes.has(A::kMode) &&
+      node->is(S_IFREG)) {
+    // The cluster takes set-id bits away of its own accord, also those that stay.
+    LIBSERVICES_TRY(const Attributes before, getattr(context, node));
+    if ((before.mode & 06000U) != 0) {
+      wanted.stx_mode = static_cast<std::uint16_t>(before.permissions());
+      mask |= CEPH_SETATTR_MODE;
+    }
+  }
   if (change(A::kSize, CEPH_SETATTR_SIZE)) wanted.stx_size = changes.size;
   const Timestamp now = Timestamp::now();
   if (change(A::kAtime, CEPH_SETATTR_ATIME)) wanted.stx_atime = time_of(changes.atime);

@@ -154,6 +154,9 @@ class Ceph {
                          RenameMode mode);
   Result<void> rename_to_free(C context, const Use& use, const Entry<Node>& moved,
                               const Names& names);
+  static void learn_times(C context, const Use& use, Inode* directory);
+  // A rename onto one of several names of an object, by a client that remembers no names.
+  Result<void> rename_onto_link(C context, const Names& names);
 
   const Config config_;
   std::shared_ptr<ceph_internal::Client> client_;

@@ -60,11 +60,30 @@ absl::Status Client::start() {
   return absl::OkStatus();
 }
 
+Result<std::shared_ptr<Client>> Client::forgetful(std::unique_lock<std::mutex>& lock) {
+  lock = std::unique_lock(forgetful_mutex_);
+  if (forgetful_ == nullptr) {
+    ClientConfig config = config_;
+    config.cache_bytes = 1U << 20U;
+    config.dirty_bytes = 0;
+    config.remembers_names = false;
+    if (!config.session.empty()) config.session += "/renames";
+    auto joined = join(config);
+    if (!joined.ok()) {
+      std::fputs(fmt::format("{}\n", std::string(joined.status().message())).c_str(), stderr);
+      return Errno{EIO};
+    }
+    forgetful_ = *std::move(joined);
+  }
+  return forgetful_;
+}
+
 absl::Status Client::leave() {
   Registry& all = registry();
-  std::lock_guard registered(all.mutex);
+  std::unique_lock registered(all.mutex);
   if (--users_ > 0) return absl::OkStatus();
   std::erase_if(all.clients, [this](const auto& client) { return client.get() == this; });
+  const std::shared_ptr<Client> forgetful = std::exchange(forgetful_, nullptr);
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
@@ -83,8 +102,12 @@ absl::Status Client::leave() {
                                              "synchronised may be lost")
                              : last->end();
   }
-  std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [this] { return draining_ == 0; });
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, deadline, [this] { return draining_ == 0; });
+  }
+  registered.unlock();
+  if (forgetful != nullptr) left.Update(forgetful->leave());
   return left;
 }
 

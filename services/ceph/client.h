@@ -128,6 +128,12 @@ class Client : public std::enable_shared_from_this<Client> {
     NameLock first(names_[low]);
     return {std::move(first), low == high ? NameLock() : NameLock(names_[high])};
   }
+  // Held, after those of names, while the object of that number gets a name, or loses one to
+  // another object.
+  NameLock lock_links(std::uint64_t number) { return NameLock(links_[number % links_.size()]); }
+  // Another client of the same settings, for one caller at a time, who holds `lock`. It remembers
+  // no names. It is there from its first use on. ERRORS: EIO, and standard error has the reason.
+  Result<std::shared_ptr<Client>> forgetful(std::unique_lock<std::mutex>& lock);
   // Held, before those of names, while an object comes to another directory.
   NameLock lock_moves() { return NameLock(moves_); }
 
@@ -171,8 +177,12 @@ class Client : public std::enable_shared_from_this<Client> {
   std::mutex keepers_mutex_;  // guards keepers_, and is held while they are asked
   std::vector<Keeper*> keepers_;
 
+  std::mutex forgetful_mutex_;
+  std::shared_ptr<Client> forgetful_;  // guarded by forgetful_mutex_
+
   std::mutex moves_;
   std::array<std::mutex, 64> names_;
+  std::array<std::mutex, 64> links_;
 };
 
 }  // namespace libservices::ceph_internal

@@ -101,6 +101,7 @@ absl::Status Mount::configure() {
       {"err_to_stderr", "false"},
       {"log_file", ""},
   };
+  if (!config_.remembers_names) settings.push_back({"client_cache_size", "0"});
   if (!config_.filesystem.empty()) settings.push_back({"client_fs", config_.filesystem});
   if (!config_.key_file.empty()) {
     const Result<bool> keyring = is_keyring(config_.key_file);
@@ -171,7 +172,7 @@ absl::Status Mount::start(Session session) {
 std::string Mount::session_of(const ClientConfig& config) {
   if (!config.session.empty() || config.service.empty()) return config.session;
   return fmt::format(
-      "{} {:016x}", config.service,
+      "{}{} {:016x}", config.service, config.remembers_names ? "" : "/renames",
       hash_of(fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{} {} {} {}", config.conf_file, config.cluster,
                           config.client, config.key_file, config.filesystem, config.root,
                           config.cache_bytes, config.dirty_bytes, config.mount_timeout.count(),

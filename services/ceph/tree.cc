@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <array>
+#include <cstdio>
+
 #include "services/ceph/ceph.h"
 #include "services/ceph/names.h"
 
@@ -175,6 +178,7 @@ Result<Entry<Ceph::Node>> Ceph::link(C context, const Node& node, const Node& di
     LIBSERVICES_TRY(Inode* const above, directory->in(use));
     {
       const auto lock = client_->lock_name(directory->number(), name);
+      const auto links = client_->lock_links(node->number());
       LIBSERVICES_CHECK_OK(client_->checked(
           use, ceph_ll_link(use.info(), inode, above, text.c_str(), permissions_of(context))));
     }
@@ -283,10 +287,59 @@ Result<void> Ceph::rename_in(C context, const Use& use, const Entry<Node>& here,
   }
   LIBSERVICES_TRY(Inode* const above, directory->in(use));
   LIBSERVICES_TRY(Inode* const new_above, new_directory->in(use));
+  ceph_internal::Client::NameLock links;
+  if (there.ok() && !there->node->is(S_IFDIR)) {
+    links = client_->lock_links(there->node->number());
+    LIBSERVICES_TRY(const Attributes replaced, attributes(context, use, there->node));
+    if (replaced.links > 1) return rename_onto_link(context, names);
+  }
   LIBSERVICES_CHECK_OK(
       client_->checked(use, ceph_ll_rename(use.info(), above, from.c_str(), new_above, to.c_str(),
                                            permissions_of(context))));
+  if (!names.stay()) learn_times(context, use, above);
   return {};
+}
+
+// The MDS tells a rename's client nothing of the directory that it took the name from, and the
+// client goes on with the times that it knows. This attribute is asked for each time, and all
+// others come along.
+void Ceph::learn_times(C context, const Use& use, Inode* directory) {
+  std::array<char, 64> unused{};
+  (void)ceph_ll_getxattr(use.info(), directory, "ceph.dir.rctime", unused.data(), unused.size(),
+                         permissions_of(context));
+}
+
+// When the MDS has stored a rename, libcephfs takes all names of what was replaced for gone that it
+// knows at that time, also those that are left, for as long as it has the right to remember them
+// (Client::put_request, _try_to_trim_inode). So who knows none does it. REQUIRES: the locks of both
+// names, and of the links of what is replaced.
+Result<void> Ceph::rename_onto_link(C context, const Names& names) {
+  std::unique_lock<std::mutex> lock;
+  LIBSERVICES_TRY(const std::shared_ptr<ceph_internal::Client> client, client_->forgetful(lock));
+  const auto find = [&](const Use& use, const Node& node) -> Result<Node> {
+    Inode* inode = nullptr;
+    LIBSERVICES_CHECK_OK(client->checked(
+        use, ceph_ll_lookup_vino(use.info(), {{node->number()}, ceph_internal::kNoSnapshot}, &inode)));
+    Statx seen{};
+    seen.stx_ino = node->number();
+    seen.stx_mode = S_IFDIR;
+    seen.stx_dev = ceph_internal::kNoSnapshot;
+    return Node(std::make_shared<const ceph_internal::Object>(client, use, inode, seen));
+  };
+  LIBSERVICES_TRY(const Node from,
+                  client->asking([&](const Use& use) { return find(use, names.directory); }));
+  LIBSERVICES_TRY(const Node to,
+                  client->asking([&](const Use& use) { return find(use, names.new_directory); }));
+  return client->changing(from, [&](const Use& use) -> Result<void> {
+    LIBSERVICES_TRY(Inode* const above, from->in(use));
+    LIBSERVICES_TRY(Inode* const new_above, to->in(use));
+    LIBSERVICES_CHECK_OK(
+        client->checked(use, ceph_ll_rename(use.info(), above, names.from.c_str(), new_above,
+                                            names.to.c_str(), permissions_of(context))));
+    // Stored, before the other one learns other names.
+    (void)ceph_ll_sync_inode(use.info(), new_above, 0);
+    return {};
+  });
 }
 
 // Of others' names nobody knows between two calls what they are. So a directory takes the name by
@@ -309,7 +362,10 @@ Result<void> Ceph::rename_to_free(C context, const Use& use, const Entry<Node>& 
   const Node placeholder = admit(use, inode, seen).node;
   const int answer =
       ceph_ll_rename(use.info(), above, names.from.c_str(), new_above, new_name, caller);
-  if (answer >= 0) return {};
+  if (answer >= 0) {
+    learn_times(context, use, above);
+    return {};
+  }
   // Only if it is still empty, and a directory.
   (void)ceph_ll_rmdir(use.info(), new_above, new_name, caller);
   // Somebody else has put something there, or something else.

@@ -33,13 +33,6 @@ struct Started {
   Ceph::Node root;
 };
 
-// A client of its own, with a session of its own, beside those that the program shares.
-Ceph::Config other_client(const std::string& directory) {
-  Ceph::Config config = cluster_config(directory);
-  config.cache_bytes += 4096;
-  return config;
-}
-
 std::string failure_of(const Ceph::Config& config) {
   Ceph service(config);
   const absl::Status status = service.start();
@@ -55,7 +48,7 @@ bool has(const std::string& text, std::string_view part) {
 TEST_CASE("two clients see each other's names, attributes and bytes at once") {
   const std::string directory = fresh_directory();
   Started one(cluster_config(directory));
-  Started two(other_client(directory));
+  Started two(second_client_config(directory));
   CHECK(one.service.coherence().kind == Coherence::Kind::kAskAgain);
   write_file(one.service, one.context, one.root, "file", "first");
   auto seen = must(two.service.lookup(two.context, two.root, "file"));
@@ -139,6 +132,43 @@ TEST_CASE("callers may what the filesystem above allows them, and no more") {
   CHECK(fs.stop().ok());
 }
 
+TEST_CASE("a new owner leaves the set-id bits that Filesystem leaves") {
+  Filesystem<Ceph> fs(cluster_config(fresh_directory()));
+  REQUIRE(fs.start().ok());
+  const Context root;
+  auto file = fs.open(root, "/file", {O_CREAT | O_RDWR}, 0600);
+  REQUIRE(file.ok());
+  CHECK(fs.close(root, *std::move(file)).ok());
+  AttributeChanges changes;
+  changes.which = AttributeChanges::kMode;
+  changes.mode = 06700;
+  REQUIRE(fs.setattr(root, "/file", changes).ok());
+  changes.which = AttributeChanges::kUid | AttributeChanges::kGid;
+  changes.uid = changes.gid = 7;
+  REQUIRE(fs.setattr(root, "/file", changes).ok());
+  CHECK(fs.stat(root, "/file")->permissions() == 02700);
+  changes.uid = changes.gid = 8;
+  REQUIRE(fs.setattr(root, "/file", changes).ok());
+  CHECK(fs.stat(root, "/file")->permissions() == 02700);
+  CHECK(fs.stat(root, "/file")->uid == 8);
+  CHECK(fs.stop().ok());
+}
+
+TEST_CASE("times that the cluster cannot store become the nearest that it can") {
+  Started fs(cluster_config(fresh_directory()));
+  write_file(fs.service, fs.context, fs.root, "file", "x");
+  const auto file = must(fs.service.lookup(fs.context, fs.root, "file")).node;
+  for (const auto& [set, kept] : {std::pair<std::int64_t, std::int64_t>{-5, 0},
+                                  {0, 0},
+                                  {UINT32_MAX, UINT32_MAX},
+                                  {std::int64_t{1} << 32U, UINT32_MAX}}) {
+    AttributeChanges changes;
+    changes.which = AttributeChanges::kMtime;
+    changes.mtime = {set, 0, 0};
+    CHECK(must(fs.service.setattr(fs.context, file, changes)).mtime.seconds == kept);
+  }
+}
+
 TEST_CASE("access lists are stored, and not applied a second time") {
   Started fs(cluster_config(fresh_directory()));
   const auto directory = must(fs.service.mkdir(fs.context, fs.root, "d", {.mode = 0755}));
@@ -173,11 +203,11 @@ TEST_CASE("a work directory has one user at a time, and what it left goes") {
     write_file(one.service, one.context, kept, "kept", "x");
     Started same_client(config);
     CHECK(error_of(same_client.service.staging(one.context, Staging::kDrafts)) == EBUSY);
-    Started other(other_client(directory));
+    Started other(second_client_config(directory));
     CHECK(error_of(other.service.staging(one.context, Staging::kDrafts)) == EBUSY);
     CHECK(must(one.service.lookup(one.context, staging, "draft")).attributes.size == 1);
   }
-  Started next(other_client(directory));
+  Started next(second_client_config(directory));
   const auto staging = must(next.service.staging(next.context, Staging::kDrafts));
   CHECK(error_of(next.service.lookup(next.context, staging, "draft")) == ENOENT);
   const auto kept = must(next.service.staging(next.context, Staging::kKept));
@@ -188,7 +218,7 @@ TEST_CASE("instances that agree share a client, and others do not") {
   const std::string directory = fresh_directory();
   Started one(cluster_config(directory));
   Started two(cluster_config(directory));
-  Started other(other_client(directory));
+  Started other(second_client_config(directory));
   const auto mount_of = [](const Started& fs) { return fs.root->client().try_use().info(); };
   CHECK(mount_of(one) == mount_of(two));
   CHECK(mount_of(one) != mount_of(other));
@@ -223,7 +253,7 @@ TEST_CASE("a snapshot is made by a directory in .snap, and keeps what was") {
 
 TEST_CASE("who takes over a session has its files at once, and the other one knows") {
   const std::string directory = fresh_directory();
-  Ceph::Config config = other_client(directory);
+  Ceph::Config config = second_client_config(directory);
   config.session = "of-the-test";
   config.mount_timeout = std::chrono::seconds(2);  // then it has given up, for now
   Started dead(config);
@@ -251,7 +281,7 @@ TEST_CASE("a node and a file that outlive their instance are dropped in peace") 
   Ceph::Node node;
   Ceph::File file;
   {
-    Started fs(other_client(fresh_directory()));
+    Started fs(second_client_config(fresh_directory()));
     write_file(fs.service, fs.context, fs.root, "file", "x");
     node = must(fs.service.lookup(fs.context, fs.root, "file")).node;
     file = must(fs.service.open(fs.context, node, {O_RDWR})).file;

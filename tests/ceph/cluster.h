@@ -21,6 +21,9 @@ Ceph::Config cluster_config(std::string directory);
 // tools/cluster with this verb and what follows its directory. Throws if it fails.
 void cluster_tool(std::string verb, std::initializer_list<std::string> words = {});
 
+// What has a client of its own, with a session and a cache of its own, beside that one.
+Ceph::Config second_client_config(std::string directory);
+
 // The path of a new directory at the root of the CephFS.
 std::string fresh_directory();
 

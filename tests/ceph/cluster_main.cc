@@ -61,6 +61,12 @@ Ceph::Config cluster_config(std::string directory) {
   return config;
 }
 
+Ceph::Config second_client_config(std::string directory) {
+  Ceph::Config config = cluster_config(std::move(directory));
+  config.cache_bytes += 4096;
+  return config;
+}
+
 std::string fresh_directory() {
   static std::atomic<int> made{0};
   const std::string name = "d" + std::to_string(made.fetch_add(1));

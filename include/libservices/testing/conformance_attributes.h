@@ -95,6 +95,11 @@ TEST_CASE_TEMPLATE_DEFINE("a change of entries moves mtime of the directory", St
   must(fs.service.rename(fs.context, directory, "new", directory, "renamed",
                          RenameMode::kReplace));
   CHECK(changed());
+  const auto other = must(fs.service.mkdir(fs.context, fs.root(), "other", kDirectory)).node;
+  must(fs.service.rename(fs.context, directory, "renamed", other, "moved", RenameMode::kReplace));
+  CHECK(changed());
+  must(fs.service.rename(fs.context, other, "moved", directory, "renamed", RenameMode::kReplace));
+  CHECK(changed());
   must(fs.service.unlink(fs.context, directory, "renamed"));
   CHECK(changed());
   must(fs.service.rmdir(fs.context, directory, "sub"));

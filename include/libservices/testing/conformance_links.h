@@ -64,6 +64,25 @@ TEST_CASE_TEMPLATE_DEFINE("link refuses a name that is taken, and directories", 
   CHECK(error_of(fs.service.link(fs.context, file, file, "new")) == ENOTDIR);
 }
 
+TEST_CASE_TEMPLATE_DEFINE("a name that is replaced takes no other name of the object along", Stack,
+                          conform_link_replaced) {
+  Instance<Stack> fs;
+  const auto directory = fs.find("directory");
+  const auto made = fs.make(fs.root(), "one", "text");
+  must(fs.service.link(fs.context, made, fs.root(), "two"));
+  must(fs.service.link(fs.context, made, directory, "three"));
+  must(fs.service.rename(fs.context, fs.root(), "file", fs.root(), "two", RenameMode::kReplace));
+  // Once more, with what listings have told.
+  for (int time = 0; time < 2; ++time) {
+    CHECK(fs.names(fs.root()).count("one") == 1);
+    CHECK(fs.names(directory).count("three") == 1);
+    CHECK(fs.content(fs.find("one")) == "text");
+    CHECK(fs.content(fs.find(directory, "three")) == "text");
+    CHECK(fs.content(fs.find("two")) == kSeedText);
+    CHECK(fs.attributes(fs.find("one")).links == 2);
+  }
+}
+
 TEST_CASE_TEMPLATE_DEFINE("mknod makes each type but directories", Stack,
                           conform_mknod) {
   Instance<Stack> fs;
@@ -116,13 +135,14 @@ TEST_CASE_TEMPLATE_DEFINE("what is made in staging is not seen until it is renam
 
 }  // namespace libservices::testing
 
-#define LIBSERVICES_CONFORMANCE_LINKS(Stack)                \
-  LIBSERVICES_CASE(conform_symlink, Stack, OffersSymlink);  \
-  LIBSERVICES_CASE(conform_readlink, Stack, OffersSymlink); \
-  LIBSERVICES_CASE(conform_link, Stack, OffersLink);        \
-  LIBSERVICES_CASE(conform_link_errors, Stack, OffersLink); \
-  LIBSERVICES_CASE(conform_mknod, Stack, OffersMknod);      \
-  LIBSERVICES_CASE(conform_tmpfile, Stack, OffersTmpfile);  \
+#define LIBSERVICES_CONFORMANCE_LINKS(Stack)                  \
+  LIBSERVICES_CASE(conform_symlink, Stack, OffersSymlink);    \
+  LIBSERVICES_CASE(conform_readlink, Stack, OffersSymlink);   \
+  LIBSERVICES_CASE(conform_link, Stack, OffersLink);          \
+  LIBSERVICES_CASE(conform_link_errors, Stack, OffersLink);   \
+  LIBSERVICES_CASE(conform_link_replaced, Stack, OffersLink); \
+  LIBSERVICES_CASE(conform_mknod, Stack, OffersMknod);        \
+  LIBSERVICES_CASE(conform_tmpfile, Stack, OffersTmpfile);    \
   LIBSERVICES_CASE(conform_staging, Stack, OffersStaging);
 
 #endif  // LIBSERVICES_TESTING_CONFORMANCE_LINKS_H_
