@@ -23,6 +23,7 @@ shift 2
 programs=("$@")
 [ $# != 0 ] || programs=(git sqlite tar)
 kills=${KILLS-20}
+most=$((120 + 4 * kills))  # seconds
 seed=${SEED-$(($(date +%s) % 32768))}
 echo "seed $seed, $kills kills for each program"
 RANDOM=$seed
@@ -54,9 +55,9 @@ serve() {  # a service that answers
 }
 on_mount() {
   if [ $way = mount ]; then
-    timeout 120 "$@"
+    timeout "$most" "$@"
   else
-    timeout 120 "$libservices" run --run-directory "$work/run" -- "$@"
+    timeout "$most" "$libservices" run --run-directory "$work/run" -- "$@"
   fi
 }
 
