@@ -22,25 +22,13 @@
 #include "tests/differential/comparison.h"
 #include "tests/differential/filesystem_subject.h"
 #include "tests/differential/kernel_subject.h"
+#include "tests/differential/layers.h"
 #include "tests/differential/script.h"
 #include "tests/differential/seeds.h"
 #include "tests/support/scratch_directory.h"
 
 namespace libservices::testing {
 namespace {
-
-template <class Stack>
-void run_on(typename Stack::Config config, const std::function<void(Subject&)>& work) {
-  FilesystemOf<Stack> fs(std::move(config));
-  const absl::Status started = fs.start();
-  REQUIRE_MESSAGE(started.ok(), std::string(started.message()));
-  {
-    FilesystemSubject subject(fs);
-    work(subject);
-  }
-  CHECK(fs.counters().open_files == 0);
-  REQUIRE(fs.stop().ok());
-}
 
 struct OverMemory {
   static constexpr const char* kName = "memory";
@@ -59,15 +47,6 @@ struct OverLocal {
     run_on<Local>(config, work);
   }
 };
-
-WithFresh without_directory_links(const WithFresh& fresh) {
-  return [fresh](const std::function<void(Subject&)>& work) {
-    fresh([&](Subject& subject) {
-      WithoutDirectoryLinks wrapped(subject);
-      work(wrapped);
-    });
-  };
-}
 
 // Over empty lower layers: what a union adds to its upper must not be seen.
 struct OverUnionOfMemory {
@@ -213,60 +192,6 @@ TEST_CASE("IdMap answers every script as an idmapped mount of tmpfs does") {
         });
       });
 }
-
-// Over layers that hold files, whiteouts and opaque directories: the calls before the first
-// kNextLayer make the lowest layer, the next ones the layer above it through a union, and so on.
-// What is different by design is left out on both sides: names of one file that lie in different
-// layers come apart at a copy-up, since a layer does not hold its index.
-class OnLayers final : public Subject {
- public:
-  static constexpr int kLayers = 3;
-  // What the calls on layer `layer` go to.
-  using Enter = std::function<Subject&(int layer)>;
-
-  explicit OnLayers(Enter enter) : enter_(std::move(enter)), subject_(&enter_(0)) {}
-
-  Outcome apply(const Operation& op) override {
-    if (op.call == Call::kNextLayer) {
-      Operation close;
-      close.call = Call::kClose;
-      for (close.slot = 0; close.slot < kSlots; ++close.slot) (void)subject_->apply(close);
-      subject_ = &enter_(++layer_);
-      return {};
-    }
-    if (op.call == Call::kLink && layer_ + 2 < kLayers) return {};
-    return subject_->apply(op);
-  }
-
- private:
-  const Enter enter_;
-  Subject* subject_;
-  int layer_ = 0;
-};
-
-void layers_on_tmpfs(const std::function<void(Subject&)>& work) {
-  on_fresh_tmpfs([&](Subject& kernel) {
-    OnLayers subject([&](int) -> Subject& { return kernel; });
-    work(subject);
-  });
-}
-
-// A filesystem that is started, and the subject on it.
-template <class Stack>
-struct Running {
-  explicit Running(typename Stack::Config config) : fs(std::move(config)) {
-    const absl::Status started = fs.start();
-    REQUIRE_MESSAGE(started.ok(), std::string(started.message()));
-    subject.emplace(fs);
-  }
-  ~Running() {
-    subject.reset();
-    CHECK(fs.counters().open_files == 0);
-    CHECK(fs.stop().ok());
-  }
-  FilesystemOf<Stack> fs;
-  std::optional<FilesystemSubject> subject;
-};
 
 // A directory with the owner, mode, times and attributes of another one, and nothing in it.
 void make_like(const std::string& directory, const std::string& model) {
