@@ -214,6 +214,7 @@ Result<Attributes> Ceph::setattr(C context, const Node& node, const AttributeCha
   if (change(A::kSize, CEPH_SETATTR_SIZE)) wanted.stx_size = changes.size;
   const Timestamp now = Timestamp::now();
   if (change(A::kAtime, CEPH_SETATTR_ATIME)) wanted.stx_atime = time_of(changes.atime);
+  wanted.stx_mtime = time_of(now);  // a larger size alone sets it, too
   if (change(A::kMtime, CEPH_SETATTR_MTIME)) wanted.stx_mtime = time_of(changes.mtime);
   if (change(A::kAtimeNow, CEPH_SETATTR_ATIME)) wanted.stx_atime = time_of(now);
   if (change(A::kMtimeNow, CEPH_SETATTR_MTIME)) wanted.stx_mtime = time_of(now);

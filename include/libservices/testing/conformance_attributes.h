@@ -77,6 +77,21 @@ TEST_CASE_TEMPLATE_DEFINE("a write moves mtime and ctime of the file", Stack,
   CHECK(fs.attributes(node).mtime > long_ago());
 }
 
+TEST_CASE_TEMPLATE_DEFINE("so does another size, of a new file too", Stack, conform_size_times) {
+  Instance<Stack> fs;
+  for (const std::uint64_t size : {std::uint64_t{100000}, std::uint64_t{7}}) {
+    const auto node = fs.find("file");
+    set_back(fs, node);
+    AttributeChanges changes;
+    changes.which = AttributeChanges::kSize;
+    changes.size = size;
+    CHECK(must(fs.service.setattr(fs.context, node, changes)).mtime > long_ago());
+    CHECK(fs.attributes(node).mtime > long_ago());
+    const auto made = fs.make(fs.root(), "new" + std::to_string(size));
+    CHECK(must(fs.service.setattr(fs.context, made, changes)).mtime > long_ago());
+  }
+}
+
 TEST_CASE_TEMPLATE_DEFINE("a change of entries moves mtime of the directory", Stack,
                           conform_entry_times) {
   Instance<Stack> fs;
@@ -127,6 +142,7 @@ TEST_CASE_TEMPLATE_DEFINE("attributes of an object without a name can be changed
   LIBSERVICES_CASE(conform_owner, Stack, WritableService);       \
   LIBSERVICES_CASE(conform_times, Stack, WritableService);       \
   LIBSERVICES_CASE(conform_write_times, Stack, WritableService); \
+  LIBSERVICES_CASE(conform_size_times, Stack, WritableService);  \
   LIBSERVICES_CASE(conform_entry_times, Stack, WritableService); \
   LIBSERVICES_CASE(conform_setattr_unlinked, Stack, WritableService);
 
