@@ -22,6 +22,7 @@ if command -v sqlite3 >/dev/null; then
 fi
 python3 -c "import sqlite3; c = sqlite3.connect('data.db'); print(c.execute('pragma integrity_check').fetchone(), c.execute('select max(a) from t').fetchone())"
 rm data.db
+has shared_mappings || exit 0
 
 # A write-ahead log: its index is memory that all processes share by mapping a file. One writer is killed on the way.
 cat >writer.py <<'END'
