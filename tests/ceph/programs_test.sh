@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Scripts of tests/programs in a directory of a CephFS and in a union of two, through the preload
 # library, beside a plain directory. One cluster serves them all, several at a time.
-# usage: programs_test.sh TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN PROGRAMS_TEST SCRIPT:WAY...
+# usage: programs_test.sh TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN PROGRAMS_TEST
+#   SCRIPT:WAY...
 set -u
 source "$(dirname "$0")/../support/checks.sh"
 cluster=$(realpath "$1")
@@ -40,10 +41,11 @@ printf '%s\n' "$@" | xargs -P 4 -I{} bash -c 'run_one "$1"' bash {}
 for one in "$@"; do
   cp "$work/$one.log" "$work/out"
   : >"$work/err"
-  if [ -e "$work/$one.failed" ] || ! tail -1 "$work/out" | grep -qx '1 passed, 0 failed, 0 skipped'; then
-    bad "$one"
-  else
+  ended=$(tail -1 "$work/out")
+  if [ ! -e "$work/$one.failed" ] && [ "$ended" = '1 passed, 0 failed, 0 skipped' ]; then
     ok
+  else
+    bad "$one"
   fi
 done
 report
