@@ -21,10 +21,9 @@ namespace libservices {
 // How long what a libservice said stays true, when others may change the storage behind it.
 struct Coherence {
   enum class Kind : std::uint8_t {
-    kNeverChanges,            // the content is fixed
-    kChangesOnlyThroughMe,    // this instance is the only one that changes it
-    kGivesNotice,             // others change it, and the libservice tells (OffersNotices)
-    kAskAgain,                // others change it; true for `ask_again_after`, then ask again
+    kNeverChanges,          // the content is fixed
+    kChangesOnlyThroughMe,  // this instance is the only one that changes it (and CountsLosses)
+    kAskAgain,              // others change it; true for `ask_again_after`, then ask again
   };
 
   Kind kind = Kind::kAskAgain;
@@ -45,6 +44,13 @@ concept HasLifecycle = requires(S& s) {
 template <class S>
 concept DeclaresCoherence = requires(const S& s) {
   { s.coherence() } -> std::same_as<Coherence>;
+};
+
+// losses: how often what was said before may have become untrue, though nobody else has changed
+// anything: the storage lost it. Grows, and does before anything else is said.
+template <class S>
+concept CountsLosses = requires(const S& s) {
+  { s.losses() } -> std::same_as<std::uint64_t>;
 };
 
 // readlink: the target, never longer than 4095 bytes, into `into`; returns its length.

@@ -73,6 +73,8 @@ class Ceph {
     return {config_.exclusive ? Coherence::Kind::kChangesOnlyThroughMe : Coherence::Kind::kAskAgain,
             {}};
   }
+  // Whenever the cluster shut the client out.
+  std::uint64_t losses() const { return client_ != nullptr ? client_->generation() : 0; }
   // Cluster, filesystem and directory; after start().
   const std::string& place() const { return place_; }
 

@@ -97,6 +97,12 @@ class Union {
   absl::Status stop();
   Coherence coherence() const { return {Coherence::Kind::kChangesOnlyThroughMe, {}}; }
 
+  std::uint64_t losses() const
+    requires CountsLosses<Upper>
+  {
+    return branches_.has_upper() ? branches_.upper().losses() : 0;
+  }
+
   Upper& upper() { return branches_.upper(); }
   Lower& lower(std::size_t index) { return *branches_.lowers()[index]; }
 

@@ -23,8 +23,8 @@ class Session::Run {
         room_(room),
         reply_(reply),
         groups_(message) {
-    context_.caller = {message.header.uid, message.header.gid, {}, &groups_,
-                       session.options_.kernel_decides};
+    context_.caller = {
+        message.header.uid, message.header.gid, {}, &groups_, session.options_.kernel_decides};
     context_.process = kOfKernel | message.header.pid;
   }
 
@@ -43,7 +43,6 @@ class Session::Run {
         coherence.kind == Coherence::Kind::kChangesOnlyThroughMe) {
       return {kForEver, 0};
     }
-    if (coherence.kind != Coherence::Kind::kAskAgain) return {0, 0};
     const auto time = static_cast<std::uint64_t>(coherence.ask_again_after.count());
     return {time / 1000000000, static_cast<std::uint32_t>(time % 1000000000)};
   }

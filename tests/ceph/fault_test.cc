@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "libservices/filesystem.h"
 #include "libservices/testing/instance.h"
 #include "services/ceph/ceph.h"
 #include "tests/ceph/cluster.h"
@@ -281,6 +282,28 @@ TEST_CASE("the work directory stays this service's, unless another one has taken
     CHECK(fs.service.lookup(fs.context, fs.root, "name").ok());
     must(second.service.mkdir(second.context, second.root, "other", {.mode = 0755}));
   }
+}
+
+TEST_CASE("what a filesystem remembers of its own directory goes with the session") {
+  Filesystem<Ceph> fs(Served::config_for(fresh_directory(), true));
+  REQUIRE(fs.start().ok());
+  const Context context;
+  auto file = fs.open(context, "/file", {O_CREAT | O_RDWR}, 0644);
+  REQUIRE(file.ok());
+  REQUIRE(fs.write(context, **file, bytes_of("first")).ok());
+  REQUIRE(fs.fsync(context, **file, SyncScope::kAll).ok());
+  REQUIRE(fs.write(context, **file, bytes_of(" and more")).ok());
+  REQUIRE(fs.stat(context, "/file")->size == 14);
+  cluster_tool("evict");
+  // A stat of what is remembered asks nobody; statfs is of no use, it succeeds always.
+  for (int i = 0; fs.stat(context, "/file")->size != 5 && i < 10000; ++i) {
+    (void)fs.stat(context, "/none" + std::to_string(i));
+    std::this_thread::sleep_for(1ms);
+  }
+  CHECK(fs.stat(context, "/file")->size == 5);
+  CHECK(error_of(fs.fsync(context, **file, SyncScope::kAll)) == EIO);
+  CHECK(error_of(fs.close(context, *std::move(file))) == EIO);
+  CHECK(fs.stop().ok());
 }
 
 // `call` does not end while these daemons are stopped, and does then.

@@ -80,6 +80,7 @@ class Tree {
   absl::Status start() {
     if (absl::Status started = start_service(stack_); !started.ok()) return started;
     coherence_ = coherence_of(stack_);
+    if constexpr (CountsLosses<Stack>) losses_before_ = stack_.losses();
     lists_.start(oldest_valid() == 0 && coherence_.kind != Coherence::Kind::kAskAgain);
     auto root = stack_.root(Context{});
     if (!root.ok()) {
@@ -104,8 +105,9 @@ class Tree {
       return *known;
     }
     const std::uint64_t ticket = inode.attributes.ticket();
+    const std::uint64_t time = now();
     LIBSERVICES_TRY(const Attributes asked, stack_.getattr(context, inode.node));
-    inode.attributes.store(asked, ticket, now());
+    inode.attributes.store(asked, ticket, time);
     return asked;
   }
 
@@ -168,10 +170,10 @@ class Tree {
   }
   std::uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
 
+  // What is remembered is as old as this, asked before the stack was.
   std::uint64_t now() const {
-    if (coherence_.kind != Coherence::Kind::kAskAgain || coherence_.ask_again_after.count() == 0) {
-      return 0;
-    }
+    if (coherence_.kind != Coherence::Kind::kAskAgain) return losses();
+    if (coherence_.ask_again_after.count() == 0) return 0;
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
   }
 
@@ -221,9 +223,7 @@ class Tree {
     switch (coherence_.kind) {
       case Coherence::Kind::kNeverChanges:
       case Coherence::Kind::kChangesOnlyThroughMe:
-        return 0;
-      case Coherence::Kind::kGivesNotice:
-        return UINT64_MAX;  // not trusted until notices arrive here
+        return losses();
       case Coherence::Kind::kAskAgain:
         break;
     }
@@ -231,6 +231,11 @@ class Tree {
     const auto age = static_cast<std::uint64_t>(coherence_.ask_again_after.count());
     const std::uint64_t time = now();
     return time > age ? time - age : 0;
+  }
+  // 0 until the storage loses something.
+  std::uint64_t losses() const {
+    if constexpr (CountsLosses<Stack>) return stack_.losses() - losses_before_;
+    return 0;
   }
   bool caches() const { return oldest_valid() != UINT64_MAX; }
 
@@ -273,6 +278,7 @@ class Tree {
   Stack stack_;
   AccessLists<Stack> lists_;
   Coherence coherence_;
+  std::uint64_t losses_before_ = 0;  // the start
   ChangeListener* listener_ = nullptr;
   InodeTable<Node> inodes_;  // outlives every pointer to its objects: root_ and names_ below
   Pointer root_;

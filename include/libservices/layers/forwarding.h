@@ -83,6 +83,11 @@ class Forwarding {
   {
     return lower().coherence();
   }
+  std::uint64_t losses() const
+    requires CountsLosses<Lower>
+  {
+    return lower().losses();
+  }
   Result<std::uint64_t> partial_files(const Context& context, std::stop_token stop)
     requires KeepsPartialFiles<Lower>
   {
