@@ -10,13 +10,15 @@ usage: tools/bench [OPTION]... [NAME]...
   programs   untar, grep -r, find, diff -r on the same, beside those and unionfs-fuse
   union      changes of what lower layers hold, large listings, lookups through 1 to 500 layers: each
              with an empty upper, on tmpfs and ext4; --only append (tree, move, list, lookup) for some of it
+  ceph       files in CephFS on a cluster of its own, beside ceph-fuse and unionfs-fuse over it, and libcephfs
+             itself; --only calls (content, programs, pools, threads) for some of it
   start      64 copies of lighttpd, each chrooted in a union, through our mount and others, until all have answered
   ipc        an empty request, beside a pipe, a Unix socket, an eventfd and a FUSE getattr
   preload    a program's start under `run`, and calls on what is the kernel's, beside the same without the library
   stack      1 to 8 pass-through layers composed at compile time, beside virtual calls (no root needed)
   NAME       any other program //bench:NAME that prints rows as JSON, as bench/README.md says
 
-`calls`, `fuse`, `programs`, `union` and `start` mount what they measure, in a mount namespace of their own, so that nothing
+`calls`, `fuse`, `programs`, `union`, `ceph` and `start` mount what they measure, in a mount namespace of their own, so that nothing
 stays mounted whatever happens. The first two make a tmpfs with a lower tree and one upper directory for each
 system. Systems take turns in each round, and a
 figure is the median of the rounds. `plain` is the tmpfs itself. A ratio is the peer's time over ours: above 1, ours is faster.
@@ -42,7 +44,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 STANDARD = ["stack", "calls", "programs"]
-MOUNTING = {"calls": "calls", "fuse": "calls", "programs": "calls", "union": "trees", "start": "start"}  # and the program of each
+# And the programs of each.
+MOUNTING = {"calls": ["calls"], "fuse": ["calls"], "programs": ["calls"], "union": ["trees"], "start": ["start"],
+            "ceph": ["calls", "trees", "cephfs"]}
 PROGRAMS = "LIBSERVICES_BENCH_PROGRAMS"  # set once they are built, and in the mount namespace if one is needed
 OURS = "libservices"
 OURS_MOUNT = "/mnt/libservices-bench"  # must not exist: only programs under the preload library see it
@@ -81,9 +85,11 @@ def build(names):
 
     It happens before there is a mount namespace: a Bazel server that is started here outlives this run.
     """
-    targets = {f"//bench:{MOUNTING.get(name, name)}" for name in names}
+    targets = {f"//bench:{program}" for name in names for program in MOUNTING.get(name, [name])}
     if (MOUNTING.keys() | {"preload"}) & set(names):
         targets |= {"//src/cli:libservices", "//src/preload:libservices-preload.so"}
+    if "ceph" in names:
+        targets.add("//src/host:libservices-ceph.so")
     command = ["bazel", "build", "--config=opt", "--ui_event_filters=-info", *sorted(targets)]
     say("building " + " ".join(sorted(targets)))
     if subprocess.run(command, stdin=subprocess.DEVNULL, cwd=ROOT, check=False).returncode != 0:
@@ -143,7 +149,7 @@ def print_rows(title, rows):
     """Rows: name, unit, ours and peers {name: value}, None for what could not be measured.
 
     The unit is nanoseconds if none is named; "better": "higher" marks rates. A "goal" is a ratio to
-    overlayfs; "at_most" one to ours itself.
+    overlayfs, "goals" are {peer: ratio}; "at_most" is one to ours itself. "extrapolated" are {peer: times}.
     """
     peers = list(dict.fromkeys(peer for row in rows for peer in row["peers"]))
     wide = max([18, *(len(row["name"]) + 1 for row in rows)])
@@ -157,10 +163,13 @@ def print_rows(title, rows):
         line = f"{row['name']:{wide}}{figure(row['ours'], unit):>10}"
         for peer in peers:
             theirs = row["peers"].get(peer)
-            line += f"{figure(theirs, unit):>16}{ratio_of(row, theirs):>7}"
-        if row.get("goal") and row["ours"] and row["peers"].get("overlayfs"):
-            reached = row["peers"]["overlayfs"] / row["ours"] >= row["goal"]
-            line += f"   goal {row['goal']} {'reached' if reached else 'missed'}"
+            mark = "~" if peer in row.get("extrapolated", {}) else ""
+            line += f"{mark + figure(theirs, unit):>16}{ratio_of(row, theirs):>7}"
+        for peer, goal in (row.get("goals") or {"overlayfs": row.get("goal")}).items():
+            if goal and row["ours"] and row["peers"].get(peer):
+                reached = row["peers"][peer] / row["ours"] >= goal
+                of = f" of {peer}" if row.get("goals") else ""
+                line += f"   goal {goal}{of} {'reached' if reached else 'missed'}"
         if row.get("at_most") and row["ours"]:
             line += f"   at most {row['at_most']}: {'reached' if row['ours'] <= row['at_most'] else 'missed'}"
         say(line)
@@ -600,7 +609,7 @@ def arguments():
     parser.add_argument("--cores", type=lambda text: [int(c) for c in text.split(",")],
                         help="numbers of cores to measure on (2,1; union: 2)")
     parser.add_argument("--only", action="append",
-                        help="this part of `union`; may be repeated; results are not written")
+                        help="this part of `union` or `ceph`; may be repeated; results are not written")
     parser.add_argument("--nice", type=int, default=0, help="niceness of everything; -20 on a busy machine (0)")
     return parser.parse_args()
 
@@ -621,13 +630,14 @@ def main():
     good = True
     for name in names:
         run = {"calls": bench_calls, "fuse": bench_fuse, "programs": bench_programs,
-               "union": union_rows.bench, "start": start_rows.bench}.get(name)
+               "union": union_rows.bench, "start": start_rows.bench, "ceph": ceph_rows.bench}.get(name)
         good &= run(options) if run else bench_program(name, options)
     return 0 if good else 1
 
 
 if __name__ == "__main__":
-    sys.modules["harness"] = sys.modules["__main__"]  # union_rows.py and start_rows.py use what is here
+    sys.modules["harness"] = sys.modules["__main__"]  # the other scripts use what is here
+    import ceph_rows
     import start_rows
     import union_rows
     try:

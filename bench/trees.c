@@ -6,6 +6,8 @@
 //
 //   make DIRECTORY PREFIX COUNT          empty files: links of a few, so that a million fit
 //   append PATH BYTES ends|syncs         open, write, fsync if it syncs, close
+//   read PATH COUNT BYTES onwards|random and the average of so many reads
+//   write PATH COUNT                     a new file of so many MiB, each a write, and fsync
 //   move FROM TO                         rename, and mv(1) where that fails with EXDEV
 //   list DIRECTORY COUNT                 of names alone
 //   stat DIRECTORY PREFIX COUNT ERRNO    the first pass over the names, and the median of 20 more
@@ -87,6 +89,37 @@ static void append(const char* path, long long bytes, int syncs) {
   answer(taken);
 }
 
+static void read_some(const char* path, int count, int bytes, int anywhere) {
+  static char into[kAppendedBytes];
+  struct stat s;
+  const int fd = open(path, O_RDONLY);
+  if (fd < 0 || fstat(fd, &s) != 0) return failed(path);
+  unsigned random_state = 1;
+  const unsigned long long start = now();
+  for (int i = 0; i < count; ++i) {
+    random_state = random_state * 1664525u + 1013904223u;
+    const off_t place = anywhere ? (off_t)(random_state >> 8) % (s.st_size / bytes) : i;
+    if (bytes > kAppendedBytes || pread(fd, into, (size_t)bytes, place * bytes) != bytes) {
+      return failed("read");
+    }
+  }
+  const unsigned long long taken = now() - start;
+  close(fd);
+  answer(taken / (unsigned)count);
+}
+
+static void write_new(const char* path, int count) {
+  const unsigned long long start = now();
+  const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
+  if (fd < 0) return failed(path);
+  for (int i = 0; i < count; ++i) {
+    if (write(fd, appended, kAppendedBytes) != kAppendedBytes) return failed("write");
+  }
+  if (fsync(fd) != 0) return failed("fsync");
+  if (close(fd) != 0) return failed("close");
+  answer(now() - start);
+}
+
 static void move(char* from, char* to) {
   char* const command[] = {"mv", from, to, NULL};
   const unsigned long long start = now();
@@ -149,10 +182,15 @@ static int obey(char* line) {
   static char two[kWordBytes];
   long long number;
   int other;
+  int bytes;
   if (sscanf(line, "make %1023s %1023s %d", one, two, &other) == 3) {
     make(one, two, other);
   } else if (sscanf(line, "append %1023s %lld %1023s", one, &number, two) == 3) {
     append(one, number, strcmp(two, "syncs") == 0);
+  } else if (sscanf(line, "read %1023s %d %d %1023s", one, &other, &bytes, two) == 4) {
+    read_some(one, other, bytes, strcmp(two, "random") == 0);
+  } else if (sscanf(line, "write %1023s %d", one, &other) == 2) {
+    write_new(one, other);
   } else if (sscanf(line, "move %1023s %1023s", one, two) == 2) {
     move(one, two);
   } else if (sscanf(line, "list %1023s %d", one, &other) == 2) {
