@@ -72,7 +72,7 @@ absl::Status Mount::configure() {
                    "name the cluster's ceph.conf with conf=FILE or in CEPH_CONF");
   }
   struct Setting {
-    const char* key;
+    std::string key;
     std::string value;
   };
   // A larger share of dirty bytes makes libcephfs write at a third of its speed.
@@ -101,6 +101,12 @@ absl::Status Mount::configure() {
       {"err_to_stderr", "false"},
       {"log_file", ""},
   };
+  // Lines that nobody will see are not kept in memory either: each wakes libceph's thread for them,
+  // which doubles the time of a call that is answered from the cache.
+  for (const char* const part : {"client", "filer", "finisher", "ms", "objectcacher", "objecter",
+                                 "striper", "throttle", "timer"}) {
+    settings.push_back({fmt::format("debug_{}", part), "0/0"});
+  }
   if (!config_.remembers_names) settings.push_back({"client_cache_size", "0"});
   if (!config_.filesystem.empty()) settings.push_back({"client_fs", config_.filesystem});
   if (!config_.key_file.empty()) {
@@ -115,7 +121,8 @@ absl::Status Mount::configure() {
                                                config_.client)});
   }
   for (const Setting& setting : settings) {
-    if (const int answer = ceph_conf_set(info_, setting.key, setting.value.c_str()); answer < 0) {
+    if (const int answer = ceph_conf_set(info_, setting.key.c_str(), setting.value.c_str());
+        answer < 0) {
       return failure(fmt::format("{} = {}", setting.key, setting.value), answer,
                      "this libcephfs2 does not know it");
     }
