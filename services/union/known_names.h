@@ -3,11 +3,11 @@
 // The names that a branch has in one directory, once they are known: a name that is not among them
 // is missing, and no call to the branch is needed to say so.
 //
-// After a few looks that found nothing the directory is listed, if it is not too large. From then
-// on whoever changes names in it says so here: insert() after every change that may have added
-// one, erase() after one that surely took it away. The set may hold names that are gone; it never
-// lacks one that is there, as long as nobody else changes the branch.
-// THREADS: all functions at once.
+// After a few looks that found nothing the directory is listed, if it is not too large; of one that
+// was made by the union they are known at once. From then on whoever changes names in it says so
+// here: insert() after every change that may have added one, erase() after one that surely took it
+// away. The set may hold names that are gone; it never lacks one that is there, as long as nobody
+// else changes the branch. THREADS: all functions at once.
 #ifndef LIBSERVICES_SERVICES_UNION_KNOWN_NAMES_H_
 #define LIBSERVICES_SERVICES_UNION_KNOWN_NAMES_H_
 
@@ -41,6 +41,12 @@ class KnownNames {
   KnownNames(const KnownNames&) = delete;
   KnownNames& operator=(const KnownNames&) = delete;
 
+  // Of a directory that was made just now. REQUIRES: nobody else has this yet.
+  void know_empty(const Room& room) {
+    room_ = room;
+    state_.store(State::kKnown, std::memory_order_release);
+  }
+
   // The first of the places that may have the name, counted from 0; empty: none has it. A name that
   // is too long is the branch's to refuse.
   std::optional<std::size_t> first_place(std::string_view name) const {
@@ -64,8 +70,8 @@ class KnownNames {
     std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || state_.load(std::memory_order_relaxed) != State::kUnknown) return;
     room_ = room;
-    const bool whole = list(
-        [this](std::string_view name, std::size_t place) { return keep(name, place); });
+    const bool whole =
+        list([this](std::string_view name, std::size_t place) { return keep(name, place); });
     // A branch that failed, or too many: not tried again.
     state_.store(whole && state_.load() == State::kUnknown ? State::kKnown : State::kGivenUp,
                  std::memory_order_release);
@@ -96,7 +102,8 @@ class KnownNames {
 
   // REQUIRES: mutex_. False, and kGivenUp, when there is no room for it.
   bool keep(std::string_view name, std::size_t place) {
-    const auto [known, added] = names_.try_emplace(std::string(name), static_cast<std::uint32_t>(place));
+    const auto [known, added] =
+        names_.try_emplace(std::string(name), static_cast<std::uint32_t>(place));
     if (!added) {
       known->second = std::min(known->second, static_cast<std::uint32_t>(place));
       return true;

@@ -39,6 +39,7 @@ class Lookup {
       : branches_(branches), records_(branches, index) {}
 
   B& branches() { return branches_; }
+  const KnownNames::Room& room() const { return room_; }
 
   // ERRORS: of a branch that fails; not ENOENT.
   Result<Found> find(const Context& context, const Pointer& directory, std::string_view name) {

@@ -230,7 +230,8 @@ class Union {
   template <class Make>
   Result<Entry<Node>> add(C context, const Node& directory, std::string_view name,
                           bool is_directory, Make&& make);
-  Node known_upper(const Entry<typename Upper::Node>& entry);
+  // `is_new`: was made just now, by the holder of its directory's `entries`.
+  Node known_upper(const Entry<typename Upper::Node>& entry, bool is_new = false);
   Result<void> prepare_link(C context, const Node& node, const Node& directory);
   Result<void> remove(C context, const Node& directory, std::string_view name, bool is_directory);
   void gone(C context, const Node& directory, std::string_view name, const Found& was);

@@ -194,6 +194,16 @@ TEST_CASE_FIXTURE(Fixture, "a lower that fails fails the lookup and the listing"
   CHECK(*names_in(tested, top(tested)) == Names{"a", "d"});
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "the upper is not asked for names in a directory that was made just now") {
+  auto made = tested.mkdir(kMe, top(tested), "new", NewNode{0755, 0, 0, 0});
+  REQUIRE(made.ok());
+  put(tested, made->node, "file", "text");
+  upper_faults->add({.operation = Operation::lookup, .error = {EIO}});
+  CHECK(tested.lookup(kMe, made->node, "other").error() == Errno{ENOENT});
+  CHECK(tested.lookup(kMe, made->node, "file").error() == Errno{EIO});
+}
+
 TEST_CASE_FIXTURE(Fixture, "an upper file decides alone: a failing lower below it is not asked") {
   put(tested, top(tested), "b", "mine");
   lower_faults->add({.operation = Operation::lookup, .error = {EIO}});

@@ -39,14 +39,15 @@ auto Union<Upper, Lower>::add(C context, const Node& directory, std::string_view
     if (now.whiteout_in_upper) tried = change();
   }
   LIBSERVICES_TRY(const auto made, std::move(tried));
-  Node record = known_upper(made);
+  Node record = known_upper(made, true);
   union_internal::place(record, directory, name);
   const Attributes seen = branches_.shown(*record, made.attributes);
   return Entry<Node>{std::move(record), seen};
 }
 
 template <CanBeUpper Upper, ReadableService Lower>
-auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) -> Node {
+auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry, bool is_new)
+    -> Node {
   using R = typename Internal::R;
   const Attributes& seen = entry.attributes;
   const union_internal::BranchKey key{0, seen.device, seen.inode};
@@ -55,6 +56,9 @@ auto Union<Upper, Lower>::known_upper(const Entry<typename Upper::Node>& entry) 
                                     auto record = std::make_shared<R>(number, seen);
                                     record->upper_node = entry.node;
                                     record->in_upper = true;
+                                    if (is_new && record->is_directory()) {
+                                      record->upper_names.know_empty(lookup_.room());
+                                    }
                                     return record;
                                   });
 }
