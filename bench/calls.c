@@ -3,9 +3,9 @@
 // Times single file calls in a directory: usage `calls DIRECTORY MILLISECONDS [CALL...]`.
 //
 // For each line on standard input it runs one round: every call for MILLISECONDS, in batches of
-// about 20 us so that reading the clock costs nothing, and prints `CALL NANOSECONDS` (the median
-// batch, for each call) and at last `end`. bench/harness.py starts one for each filesystem and
-// gives rounds in turn, so all of them see the same machine.
+// about 20 us so that reading the clock costs nothing, and prints `CALL MEDIAN MEAN` (nanoseconds
+// of the median batch, and over all of the time) and at last `end`. bench/harness.py starts one for
+// each filesystem and gives rounds in turn, so all of them see the same machine.
 //
 // DIRECTORY holds what bench/harness.py makes: d/D/F (10 x 100 files of 4 KiB), r1000/ with 1,000
 // files, and big of 64 MiB, all in the lower layer. It is plain C and libc: what is measured is the
@@ -173,7 +173,7 @@ static int by_value(const void* a, const void* b) {
   return (x > y) - (x < y);
 }
 
-static double measure(const struct Call* call, unsigned milliseconds) {
+static double measure(const struct Call* call, unsigned milliseconds, double* mean) {
   static double samples[kMaxSamples];
   call->run();
   unsigned long long start = now();
@@ -182,12 +182,14 @@ static double measure(const struct Call* call, unsigned milliseconds) {
   const unsigned long long once = (now() - start) / 2 + 1;
   const unsigned batch = once < kBatchNanoseconds ? (unsigned)(kBatchNanoseconds / once) : 1;
   int count = 0;
-  const unsigned long long end = now() + milliseconds * 1000000ull;
+  const unsigned long long begin = now();
+  const unsigned long long end = begin + milliseconds * 1000000ull;
   do {
     start = now();
     for (unsigned i = 0; i < batch; ++i) call->run();
     samples[count++] = (double)(now() - start) / batch;
   } while (count < kMaxSamples && (now() < end || count < 5));
+  *mean = (double)(now() - begin) / ((double)count * batch);
   qsort(samples, (size_t)count, sizeof samples[0], by_value);
   return samples[count / 2];
 }
@@ -231,7 +233,9 @@ int main(int argc, char** argv) {
   while (fgets(line, sizeof line, stdin) != NULL) {
     for (size_t i = 0; i < sizeof kCalls / sizeof kCalls[0]; ++i) {
       if (!wanted(kCalls[i].name, argc - 3, argv + 3)) continue;
-      printf("%s %.1f\n", kCalls[i].name, measure(&kCalls[i], milliseconds));
+      double mean;
+      const double median = measure(&kCalls[i], milliseconds, &mean);
+      printf("%s %.1f %.1f\n", kCalls[i].name, median, mean);
     }
     printf("end\n");
     fflush(stdout);

@@ -17,11 +17,10 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
-from harness import (OURS, OURS_MOUNT, ROOT, Client, Failure, Fuse, System, built, cpus_of, make_calls_tree, print_rows,
+from harness import (OURS, OURS_MOUNT, ROOT, Failure, Fuse, System, built, cpus_of, make_calls_tree, print_rows,
                      record, say)
 from union_rows import ask
 
@@ -33,7 +32,8 @@ COLD_MIB = 8
 WRITTEN_MIB = 32
 APPENDED_TO = 64 * MIB
 UNTARRED, UNTARRED_BYTES, UNTARRED_EACH = 5000, 2048, 100
-PUTS, VALUE_BYTES = 500, 128 << 10
+PUTS, VALUE_BYTES = 1500, 128 << 10  # more than RocksDB keeps in memory until it writes a table
+PROGRAM_ROUNDS = 3  # at most: they take the longest
 POOLS = (1, 2, 4, 8)
 POOL_CALLS = ("stat", "open+close", "read4K", "create+unlink")
 
@@ -231,6 +231,16 @@ def cluster(base):
         subprocess.run([tool, "down", str(directory)], check=False)
 
 
+def stop_all(systems):
+    """All of them, whatever one of them says."""
+    for system in systems:
+        if isinstance(system, OursOnCeph) and system.daemon is not None:
+            system.daemon.terminate()  # each takes up to a second for its unmount
+    with contextlib.ExitStack() as stack:
+        for system in systems:
+            stack.callback(system.stop)
+
+
 def make_files(base, cpus, rounds, pools):
     """The trees of all systems in the CephFS: copies of one that is made on the tmpfs."""
     tree = base / "tree"
@@ -279,7 +289,7 @@ def make_archives(base):
 def calls_of(client):
     client.tell("round")
     while (line := client.hear()) != "end":
-        call, nanoseconds = line.split()
+        call, nanoseconds, *_ = line.split()
         yield call, float(nanoseconds)
 
 
@@ -366,8 +376,7 @@ class Measurement:
                     self.give_up(system, failure)
 
     def stop(self):
-        for system in self.systems:
-            system.stop()
+        stop_all(self.systems)
         self.systems = []
 
     def rows(self, union):
@@ -396,36 +405,51 @@ class Measurement:
 # ---- pools and threads
 
 
+def start_pools(kind, base, cpus, milliseconds, systems):
+    """As many as there are at most, each with a program that has read all that it will use."""
+    for number in range(max(POOLS)):
+        system = made(kind, base, cpus, f"-{number}")
+        systems.append(system)
+        system.start()
+        system.client([str(built("bench/trees")), str(system.at)])
+    for system in systems:
+        system.clients[0].tell(f"run cat {system.at}/d/*/* {system.at}/big >/dev/null")
+    for system in systems:
+        if system.clients[0].hear().startswith("failed"):
+            raise Failure("not all files can be read")
+        system.clients.pop().stop()
+        system.client([str(built("bench/calls")), str(system.at), str(milliseconds), *POOL_CALLS])
+
+
 def pool_rows(base, cpus, milliseconds, rounds):
     """One to eight tenants at once, each with a service, or daemons, and a program that works."""
     samples, systems = {}, {}
     try:
         for kind in UNIONS:
-            systems[kind.name] = []
-            for number in range(max(POOLS)):
-                system = made(kind, base, cpus, f"-{number}")
-                systems[kind.name].append(system)
-                system.start()
-                client = system.client([str(built("bench/calls")), str(system.at), str(milliseconds), *POOL_CALLS])
-                list(calls_of(client))
+            systems[kind.name] = some = []
+            try:
+                start_pools(kind, base, cpus, milliseconds, some)
+            except (Failure, OSError) as failure:
+                say(f"libservices: bench: {kind.name} is left out of the pools: {failure}")
+                stop_all(some)
+                some.clear()
+        kinds = [kind for kind in UNIONS if systems[kind.name]]
         for number in range(rounds + 1):
-            for kind, count in random.sample([(kind, count) for kind in UNIONS for count in POOLS],
-                                             len(UNIONS) * len(POOLS)):
+            for kind, count in random.sample([(kind, count) for kind in kinds for count in POOLS],
+                                             len(kinds) * len(POOLS)):
                 working = [system.clients[0] for system in systems[kind.name][:count]]
                 for client in working:
                     client.tell("round")
                 total = {}
                 for client in working:
                     while (line := client.hear()) != "end":
-                        call, nanoseconds = line.split()
-                        total[call] = total.get(call, 0) + 1e9 / float(nanoseconds)
+                        call, _, mean = line.split()  # of what was done: others' turns count
+                        total[call] = total.get(call, 0) + 1e9 / float(mean)
                 if number > 0:
                     for call, value in total.items():
                         samples.setdefault((call, count), {}).setdefault(kind.name, []).append(value)
     finally:
-        for some in systems.values():
-            for system in some:
-                system.stop()
+        stop_all([system for some in systems.values() for system in some])
     rows = []
     for (call, count), of in sorted(samples.items(), key=lambda item: (POOL_CALLS.index(item[0][0]), item[0][1])):
         medians = {name: statistics.median(values) for name, values in of.items()}
@@ -482,7 +506,7 @@ def bench(options):
                 for part, steps in (("calls", lambda system, _: calls_of(system.calls)), ("content", content_steps),
                                     ("programs", program_steps)):
                     if part in parts:
-                        measurement.rounds(rounds, steps)
+                        measurement.rounds(min(rounds, PROGRAM_ROUNDS) if part == "programs" else rounds, steps)
                         say(f"{part} are done ({time.monotonic() - begun:.1f} s)")
                 for system in measurement.systems:
                     measurement.put("memory at last", system, resident_bytes(system) / MIB)

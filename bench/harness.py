@@ -541,7 +541,7 @@ def time_calls(name, options, kinds, goals):
         client.tell("round")
         values = {}
         while (line := client.hear()) != "end":
-            call, nanoseconds = line.split()
+            call, nanoseconds, _ = line.split()
             values[call] = float(nanoseconds)
         return values
 
