@@ -46,6 +46,7 @@ class Branches {
   }
 
   Upper& upper() { return upper_; }
+  const Upper& upper() const { return upper_; }
   bool has_upper() const { return !without_upper_; }
   bool keeps_index() const { return index_; }
   std::uint64_t device() const { return device_; }  // that callers see
