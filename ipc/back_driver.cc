@@ -9,8 +9,6 @@
 namespace libservices::ipc {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr unsigned kFewestThreads = 2;
 constexpr timespec kTick{0, 1'000'000};
 constexpr std::uint64_t kHeldUpTicks = 2;
@@ -25,6 +23,8 @@ thread_local std::uint32_t client_cpu = kNoCpu;
 // them on one processor it leaves them there, where a round trip takes ten times as long. A
 // service thread that finds itself beside its client again and again moves to another one.
 class Separation {
+  using Clock = std::chrono::steady_clock;
+
  public:
   void request_came_from(std::uint32_t cpu) {
     if (cpu != current_cpu()) {
@@ -60,28 +60,45 @@ thread_local Separation separation;
 
 void BackDriver::start() {
   started_ = true;
+  // Nobody stands by until all are there, and makes more.
+  std::lock_guard lock(stand_by_mutex_);
   for (unsigned i = 0; i < kFewestThreads; ++i) add_thread();
 }
 
-void BackDriver::stop() {
-  if (!started_ || stopping_.exchange(true)) return;
+void BackDriver::stop() { (void)stop(Patience::kForEver); }
+
+bool BackDriver::stop(std::chrono::milliseconds most) {
+  if (!started_ || stopping_.exchange(true)) return true;
   queue().bell.ring(1);
   be_alert();
   standby_word_.fetch_add(1);
   futex_wake(&standby_word_, INT32_MAX);
   std::vector<std::thread> threads;
-  {
-    std::lock_guard lock(threads_mutex_);
-    threads.swap(threads_);
+  std::unique_lock lock(threads_mutex_);
+  const auto ended = [this] { return running_threads_ == 0; };
+  if (most == Patience::kForEver) {
+    thread_ended_.wait(lock, ended);
+  } else if (!thread_ended_.wait_for(lock, most, ended)) {
+    queue().closed.store(1);
+    for (std::thread& thread : threads_) thread.detach();
+    threads_.clear();
+    return false;
   }
+  threads.swap(threads_);
+  lock.unlock();
   for (std::thread& thread : threads) thread.join();
   queue().closed.store(1);
+  return true;
 }
 
-void BackDriver::add_thread() {
+// False: there are as many as there may be.
+bool BackDriver::add_thread() {
   std::lock_guard lock(threads_mutex_);
-  if (stopping_.load()) return;
-  if (thread_count_.load() >= std::max(options_.most_threads, kFewestThreads)) return;
+  if (stopping_.load()) return false;
+  const unsigned held_up = held_up_.load();
+  const unsigned others = thread_count_.load() - std::min(held_up, thread_count_.load());
+  if (others > std::max(options_.most_threads, 1U)) return false;
+  if (held_up >= options_.most_held_up) return false;
   for (std::size_t i = 0; i < workers_.size(); ++i) {  // in the order of threads_
     if (workers_[i]->ended) {
       threads_[i].join();
@@ -89,9 +106,29 @@ void BackDriver::add_thread() {
       workers_.erase(workers_.begin() + static_cast<std::ptrdiff_t>(i--));
     }
   }
+  return make_thread();
+}
+
+// REQUIRES: threads_mutex_.
+bool BackDriver::make_thread() {
   workers_.push_back(std::make_unique<Worker>());
   thread_count_.fetch_add(1);
-  threads_.emplace_back([this, worker = workers_.back().get()] { run(*worker); });
+  ++running_threads_;
+  try {
+    threads_.emplace_back([this, worker = workers_.back().get()] {
+      run(*worker);
+      std::lock_guard lock(threads_mutex_);
+      worker->ended = true;
+      --running_threads_;
+      thread_ended_.notify_all();
+    });
+  } catch (const std::system_error&) {  // a limit of the machine or of the container
+    workers_.pop_back();
+    thread_count_.fetch_sub(1);
+    --running_threads_;
+    return false;
+  }
+  return true;
 }
 
 void BackDriver::stay_in_group() {
@@ -110,18 +147,16 @@ void BackDriver::run(Worker& self) {
   while (!stopping_.load(std::memory_order_relaxed)) {
     idle_.fetch_add(1);
     const bool active = stand_by();
-    const bool last = idle_.fetch_sub(1) == 1;
+    idle_.fetch_sub(1);
     if (active) {
-      if (last && !stopping_.load()) add_thread();  // somebody must stand by
       serve(self);
       continue;
     }
     if (stopping_.load()) break;
     // Superfluous: others stand by, and have for a while.
     std::lock_guard lock(threads_mutex_);
-    if (thread_count_.load() > kFewestThreads) {
+    if (thread_count_.load() > kFewestThreads + held_up_.load()) {
       thread_count_.fetch_sub(1);
-      self.ended = true;
       return;
     }
   }
@@ -172,10 +207,9 @@ void BackDriver::came_in_vain(Worker& self) {
 // False: it took so long that another thread is active now.
 bool BackDriver::run_one(Worker& self, const ClaimedRequest& request) {
   self.in_vain = 0;
-  self.running.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  answer(request);
+  const bool in_time = answer(self, request);
   self.served.store(self.served.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  return self.running.exchange(0, std::memory_order_relaxed) != kDetached;
+  return in_time;
 }
 
 bool BackDriver::claim_from_queue(Worker& self, ClaimedRequest& request) {
@@ -206,27 +240,52 @@ void BackDriver::tell_where(std::uint32_t cpu) {
   }
 }
 
-void BackDriver::answer(const ClaimedRequest& request) {
+// False: it was held up, and another thread is active now.
+bool BackDriver::answer(Worker& self, const ClaimedRequest& request) {
   tell_where(current_cpu());
   RequestBuffer& buffer = request.session->buffer(request.buffer);
   client_cpu = buffer.cpu.load(std::memory_order_relaxed);
   const auto groups = static_cast<std::uint32_t>(options_.groups.size());
   if (groups > 1 && queues_.group(client_cpu, groups) != group_) hot_.drop(request);
-  TakenRequest taken{.header = buffer.copy_once(), .input = {}, .number = 0};
+  Running& running = self.running;
+  TakenRequest taken{
+      .header = buffer.copy_once(), .input = {}, .number = 0, .running = running};
+  self.request = &request;
+  self.header = &taken.header;
+  running.claimed_ = false;
+  // Pairs with look_at_threads(), which reads what stands above.
+  running.state_.store(1 + tick_.load(std::memory_order_relaxed), std::memory_order_release);
   if (taken.header.is_sound()) {
     taken.input = {taken.header.inlined != 0 ? taken.header.inline_input() : buffer.data,
                    taken.header.input_bytes};
     taken.number = request_number(request.session->salt(), request.buffer, request.posted);
     handle_(*request.session, taken, buffer);
+    if (!running.claimed_) (void)running.claim();
   } else {
     refused_.fetch_add(1, std::memory_order_relaxed);
-    buffer.answer.error = EINVAL;
-    buffer.answer.output_bytes = 0;
+    if (running.claim()) {
+      buffer.answer.error = EINVAL;
+      buffer.answer.output_bytes = 0;
+    }
   }
+  if (!running.given_up_) complete(request);
+  separation.request_came_from(client_cpu);
+  if (!running.was_held_up_) return true;
+  if (running.given_up_) options_.patience->came_back(taken.header);
+  // Behind hold_up() and give_up(), which look at the request.
+  std::lock_guard lock(threads_mutex_);
+  running.state_.store(Running::kNothing);
+  // Pairs with FrontDriver::take_buffer().
+  if (running.given_up_) buffer.held.store(0, std::memory_order_release);
+  held_up_.fetch_sub(1);
+  return false;
+}
+
+void BackDriver::complete(const ClaimedRequest& request) {
+  RequestBuffer& buffer = request.session->buffer(request.buffer);
   // Pairs with FrontDriver::is_done(), and with done_later(): both steps are seq_cst.
   buffer.state.exchange(request.posted + 1);
   if (buffer.sleeping.load() != 0) futex_wake(&buffer.state, 1);
-  separation.request_came_from(client_cpu);
 }
 
 // True when there is something to do: `request` is claimed, or its `posted` is 0.
@@ -294,6 +353,18 @@ bool BackDriver::stand_by() {
   return active;
 }
 
+// While no request comes: until one does, or one that is held up is to be given up.
+void BackDriver::sleep_until_needed(std::uint32_t word) {
+  if (next_give_up_ == Clock::time_point::max()) {
+    futex_wait(&standby_word_, word, nullptr);
+    return;
+  }
+  const auto left = std::max(next_give_up_ - Clock::now(), Clock::duration(1));
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+  const timespec wait{seconds.count(), (left - seconds).count()};
+  futex_wait(&standby_word_, word, &wait);
+}
+
 // What the one who stands by does.
 bool BackDriver::watch() {
   std::uint64_t served = this->served();
@@ -306,10 +377,14 @@ bool BackDriver::watch() {
     waiting = pending ? waiting + 1 : 0;
     if (take_over(waiting > 2)) return true;
     const bool alert = alert_.load();
-    futex_wait(&standby_word_, word, alert ? &kTick : nullptr);
+    if (alert) {
+      futex_wait(&standby_word_, word, &kTick);
+      tick_.fetch_add(1, std::memory_order_relaxed);
+    } else {
+      sleep_until_needed(word);
+    }
+    look_at_threads();
     if (!alert) continue;
-    tick_.fetch_add(1, std::memory_order_relaxed);
-    detach_held_up();
     const std::uint64_t now = this->served();
     quiet = now == served && !pending ? quiet + 1 : 0;
     served = now;
@@ -333,26 +408,73 @@ std::uint64_t BackDriver::served() {
 bool BackDriver::busy() {
   std::lock_guard lock(threads_mutex_);
   return std::any_of(workers_.begin(), workers_.end(),
-                     [](const auto& worker) { return worker->running.load() != 0; });
+                     [](const auto& worker) { return worker->running.state_.load() != 0; });
 }
 
 bool BackDriver::take_over(bool backlog) {
   int active = active_.load();
-  static const int most = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  static const unsigned processors = std::max(1U, std::thread::hardware_concurrency());
+  const auto most = static_cast<int>(std::max(1U, std::min(processors, options_.most_threads)));
   while (active == 0 || (backlog && active < most)) {
+    if (!has_successor()) return false;
     if (active_.compare_exchange_weak(active, active + 1)) return true;
   }
   return false;
 }
 
-void BackDriver::detach_held_up() {
+// Somebody must stand by when the caller does not: without that nothing that is held up would be
+// given up, and nothing else served.
+bool BackDriver::has_successor() {
+  const auto count = static_cast<int>(thread_count_.load() - held_up_.load());
+  return count - active_.load() > 1 || add_thread();
+}
+
+void BackDriver::look_at_threads() {
   std::lock_guard lock(threads_mutex_);
   const std::uint64_t tick = tick_.load(std::memory_order_relaxed);
+  const auto now = held_up_.load() != 0 ? Clock::now() : Clock::time_point::min();
+  next_give_up_ = Clock::time_point::max();
   for (const auto& worker : workers_) {
-    std::uint64_t began = worker->running.load(std::memory_order_relaxed);
-    if (began == 0 || began == kDetached || tick - (began - 1) < kHeldUpTicks) continue;
-    if (worker->running.compare_exchange_strong(began, kDetached)) active_.fetch_sub(1);
+    const std::uint64_t state = worker->running.state_.load(std::memory_order_acquire);
+    if (state == Running::kNothing || state == Running::kGivenUp) continue;
+    const bool is_held_up = (state & Running::kHeldUp) != 0;
+    if (!is_held_up && tick - (state - 1) >= kHeldUpTicks) hold_up(*worker, state);
+    if (!is_held_up) continue;
+    // A session that has ended waits for no answer.
+    const bool nobody_waits =
+        options_.patience != nullptr && worker->request->session->ended_.load();
+    if (worker->give_up_at <= now || nobody_waits) give_up(*worker, state);
+    if (worker->give_up_at > now) next_give_up_ = std::min(next_give_up_, worker->give_up_at);
   }
+}
+
+// Another thread becomes active in its place. REQUIRES: threads_mutex_, for which a thread that was
+// held up waits before it goes on: so its request stays as it is.
+void BackDriver::hold_up(Worker& worker, std::uint64_t state) {
+  held_up_.fetch_add(1);  // before the thread can count itself out
+  if (!worker.running.state_.compare_exchange_strong(state, state | Running::kHeldUp)) {
+    held_up_.fetch_sub(1);
+    return;
+  }
+  active_.fetch_sub(1);
+  worker.give_up_at = Clock::time_point::max();
+  if (options_.patience == nullptr) return;
+  const std::chrono::milliseconds most = options_.patience->most(*worker.header);
+  if (most == Patience::kForEver) return;
+  worker.give_up_at = Clock::now() + most;
+  next_give_up_ = std::min(next_give_up_, worker.give_up_at);
+}
+
+// Answers in its place. REQUIRES: threads_mutex_.
+void BackDriver::give_up(Worker& worker, std::uint64_t state) {
+  // Pairs with Running::claim().
+  if (!worker.running.state_.compare_exchange_strong(state, Running::kGivenUp)) return;
+  options_.patience->given_up(*worker.header);
+  RequestBuffer& buffer = worker.request->session->buffer(worker.request->buffer);
+  buffer.held.store(1, std::memory_order_relaxed);
+  buffer.answer.error = ETIMEDOUT;
+  buffer.answer.output_bytes = 0;
+  complete(*worker.request);
 }
 
 }  // namespace libservices::ipc

@@ -73,6 +73,9 @@ struct alignas(64) RequestBuffer {
   // Of a request with much output: the bytes of `data` that are in place already. The application
   // sets it to 0 before it posts a request that it reads this of.
   alignas(64) std::atomic<std::uint32_t> progress;
+  // Of a request that was answered with ETIMEDOUT before it had ended: 1 as long as the service may
+  // still use the buffer, which must not have another request meanwhile.
+  std::atomic<std::uint32_t> held;
   alignas(64) std::byte data[kDataBytes];
 
   // The application's writing of a request: this, the words, then the input in one part or more.

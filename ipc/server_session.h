@@ -60,6 +60,7 @@ class ServerSession {
   std::any upper;  // the upper layer's own state; set in Hooks::welcome, then left alone
 
  private:
+  friend class BackDriver;
   friend class HotBuffers;
   friend class SessionListener;
   const std::uint32_t id_;

@@ -10,12 +10,15 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 namespace libservices::ipc {
@@ -23,6 +26,7 @@ namespace {
 
 constexpr std::size_t kMostSpareRegions = 8;
 constexpr int kEventsAtOnce = 64;
+constexpr long kLongNanoseconds = 10'000'000;  // for a hook
 
 absl::Status failure(int error, std::string_view what, std::string_view mend) {
   return absl::Status(absl::ErrnoToStatusCode(error),
@@ -57,6 +61,11 @@ void send(int socket, const Welcome* welcome, Message& reply) {
                      static_cast<unsigned>(reply.descriptors.size()));
 }
 
+std::chrono::milliseconds time_until(std::chrono::steady_clock::time_point end) {
+  const auto left = end - std::chrono::steady_clock::now();
+  return std::max(std::chrono::ceil<std::chrono::milliseconds>(left), std::chrono::milliseconds(0));
+}
+
 void close_descriptors(Message& reply) {
   if (!reply.close_after) return;
   for (const int descriptor : reply.descriptors) ::close(descriptor);
@@ -76,6 +85,44 @@ struct SessionListener::Connection {
   int process = -1;  // pidfd: a child of the process may hold the socket for longer than it lives
   Peer peer;
   std::shared_ptr<ServerSession> session;
+  bool in_hook = false;    // another thread's: nothing else is done with it meanwhile
+  bool unwatched = false;  // something came meanwhile
+  bool ends = false;       // its process has ended meanwhile
+};
+
+// A thread that serves. `loop_mutex_` is held but where it waits.
+struct SessionListener::Loop {
+  std::uint64_t number;
+  std::unique_lock<std::mutex> lock;
+};
+
+// Outside of the lock, for as long as a hook takes.
+class SessionListener::Away {
+ public:
+  Away(SessionListener& listener, Loop& loop) : listener_(listener), loop_(loop) {
+    if (listener_.loop_ == loop_.number) {
+      listener_.away_ = true;
+      set_timer(kLongNanoseconds);
+    }
+    loop_.lock.unlock();
+  }
+  ~Away() {
+    loop_.lock.lock();
+    if (listener_.loop_ != loop_.number) return;  // replaced
+    listener_.away_ = false;
+    set_timer(0);
+  }
+  Away(const Away&) = delete;
+  Away& operator=(const Away&) = delete;
+
+ private:
+  void set_timer(long nanoseconds) const {
+    const itimerspec time{{}, {0, nanoseconds}};
+    (void)::timerfd_settime(listener_.timer_, 0, &time, nullptr);
+  }
+
+  SessionListener& listener_;
+  Loop& loop_;
 };
 
 SessionListener::SessionListener(std::string directory, Hooks hooks,
@@ -97,7 +144,7 @@ SessionListener::SessionListener(std::string directory, Hooks hooks,
 
 SessionListener::~SessionListener() {
   finish();
-  for (const int descriptor : {socket_, epoll_, stop_event_, lock_}) {
+  for (const int descriptor : {socket_, epoll_, stop_event_, timer_, lock_}) {
     if (descriptor >= 0) ::close(descriptor);
   }
 }
@@ -131,15 +178,16 @@ absl::Status SessionListener::start() {
   }
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
   stop_event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (epoll_ < 0 || stop_event_ < 0) {
+  timer_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (epoll_ < 0 || stop_event_ < 0 || timer_ < 0) {
     return failure(errno, "epoll", "raise the limit of open files (ulimit -n)");
   }
-  watch(socket_, [this] { accept_all(); });
-  watch(stop_event_, [] {});
+  watch(socket_, [this](Loop& loop) { accept_all(loop); });
+  watch(stop_event_, [](Loop&) {});
   return absl::OkStatus();
 }
 
-void SessionListener::watch(int descriptor, std::function<void()> ready) {
+void SessionListener::watch(int descriptor, Ready ready) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.fd = descriptor;
@@ -147,25 +195,98 @@ void SessionListener::watch(int descriptor, std::function<void()> ready) {
   ::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);
 }
 
+// A thread that serves in the place of the one that did. False: there is none to be had.
+// REQUIRES: loop_mutex_.
+bool SessionListener::begin_loop() {
+  const std::uint64_t number = loop_ + 1;
+  ++loops_;
+  try {
+    std::thread([this, number] {
+      Loop loop{number, std::unique_lock(loop_mutex_)};
+      serve(loop);
+      --loops_;
+      loop_ended_.notify_all();
+    }).detach();
+  } catch (const std::system_error&) {
+    --loops_;
+    return false;
+  }
+  loop_ = number;
+  away_ = false;
+  return true;
+}
+
 void SessionListener::run() {
+  {
+    std::unique_lock lock(loop_mutex_);
+    if (!begin_loop()) {  // without another thread, then
+      Loop loop{++loop_, std::move(lock)};
+      serve(loop);
+      return;
+    }
+  }
+  pollfd events[] = {{stop_event_, POLLIN, 0}, {timer_, POLLIN, 0}};
+  while (events[0].revents == 0) {
+    if (::poll(events, std::size(events), -1) > 0 && events[1].revents != 0) replace_loop();
+  }
+  // Who serves ends now, unless a hook keeps it.
+  (void)wait_for_loops(std::chrono::steady_clock::now() + std::chrono::seconds(1));
+}
+
+// A hook takes long.
+void SessionListener::replace_loop() {
+  std::lock_guard lock(loop_mutex_);
+  std::uint64_t times = 0;
+  if (::read(timer_, &times, sizeof times) < 0 || !away_) return;
+  if (begin_loop()) return;
+  const itimerspec again{{}, {0, kLongNanoseconds}};
+  (void)::timerfd_settime(timer_, 0, &again, nullptr);
+}
+
+bool SessionListener::wait_for_loops(std::chrono::steady_clock::time_point end) {
+  std::unique_lock lock(loop_mutex_);
+  const auto ended = [this] { return loops_ == 0; };
+  if (end != std::chrono::steady_clock::time_point::max()) {
+    return loop_ended_.wait_until(lock, end, ended);
+  }
+  loop_ended_.wait(lock, ended);
+  return true;
+}
+
+void SessionListener::serve(Loop& loop) {
   std::array<epoll_event, kEventsAtOnce> events;
-  for (;;) {
+  while (loop_ == loop.number) {
+    loop.lock.unlock();
     const int count = ::epoll_wait(epoll_, events.data(), kEventsAtOnce, -1);
-    for (int i = 0; i < count; ++i) {
+    loop.lock.lock();
+    // One that was replaced leaves the rest to the other, which is told of it as well.
+    for (int i = 0; i < count && loop_ == loop.number; ++i) {
       const int descriptor = events[static_cast<std::size_t>(i)].data.fd;
       if (descriptor == stop_event_) return;
       if (const auto found = watched_.find(descriptor); found != watched_.end()) {
-        const auto ready = found->second;  // it may make new entries
-        ready();
+        const Ready ready = found->second;  // it may make new entries
+        ready(loop);
       }
     }
-    for (const int socket : ended_) {
-      const auto found = connections_.find(socket);
-      if (found == connections_.end()) continue;  // told twice
-      end(*found->second);
-      connections_.erase(found);
+    end_all(loop);
+  }
+}
+
+void SessionListener::end_all(Loop& loop) {
+  while (!ended_.empty()) {
+    const int socket = ended_.back();
+    ended_.pop_back();
+    const auto found = connections_.find(socket);
+    if (found == connections_.end()) continue;  // told twice
+    Connection& connection = *found->second;
+    if (connection.in_hook) {
+      connection.ends = true;
+      ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.process, nullptr);
+      continue;
     }
-    ended_.clear();
+    const std::unique_ptr<Connection> ended = std::move(found->second);
+    connections_.erase(found);
+    end(loop, *ended);
   }
 }
 
@@ -174,7 +295,7 @@ void SessionListener::stop() {
   (void)!::write(stop_event_, &one, sizeof one);
 }
 
-void SessionListener::accept_all() {
+void SessionListener::accept_all(Loop& loop) {
   for (;;) {
     const int socket = ::accept4(socket_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (socket < 0) {
@@ -191,12 +312,41 @@ void SessionListener::accept_all() {
     }
     Connection* raw = connection.get();
     connections_[socket] = std::move(connection);
-    watch(socket, [this, raw] { ready(*raw); });
-    ready(*raw);  // the Hello is usually there already
+    watch(socket, [this, raw](Loop& by) { ready(by, *raw); });
+    ready(loop, *raw);  // the Hello is usually there already
   }
 }
 
-void SessionListener::ready(Connection& connection) {
+// A message of a session. False: it is none.
+bool SessionListener::answer(Loop& loop, Connection& connection, std::span<const std::byte> bytes,
+                             std::span<const int> descriptors) {
+  Message reply;
+  bool keep = false;
+  connection.in_hook = true;
+  {
+    const Away away(*this, loop);
+    keep = hooks_.message != nullptr &&
+           hooks_.message(*connection.session, bytes, descriptors, reply);
+    if (keep) send(connection.socket, nullptr, reply);
+    close_descriptors(reply);
+  }
+  connection.in_hook = false;
+  if (std::exchange(connection.unwatched, false)) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = connection.socket;
+    ::epoll_ctl(epoll_, EPOLL_CTL_ADD, connection.socket, &event);
+  }
+  if (connection.ends) ended_.push_back(connection.socket);
+  return keep;
+}
+
+void SessionListener::ready(Loop& loop, Connection& connection) {
+  if (connection.in_hook) {
+    connection.unwatched = true;
+    ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.socket, nullptr);
+    return;
+  }
   std::array<std::byte, 4096> bytes;
   std::array<int, kMostDescriptors> descriptors;
   for (;;) {
@@ -206,13 +356,8 @@ void SessionListener::ready(Connection& connection) {
     if (size == -EAGAIN) return;
     bool keep = size > 0;
     if (keep && connection.session != nullptr) {
-      Message reply;
-      keep = hooks_.message != nullptr &&
-             hooks_.message(*connection.session,
-                            std::span(bytes).first(static_cast<std::size_t>(size)),
-                            std::span(descriptors).first(count), reply);
-      if (keep) send(connection.socket, nullptr, reply);
-      close_descriptors(reply);
+      keep = answer(loop, connection, std::span(bytes).first(static_cast<std::size_t>(size)),
+                    std::span(descriptors).first(count));
     } else if (keep) {
       Hello hello;
       keep = static_cast<std::size_t>(size) == sizeof hello;
@@ -360,12 +505,16 @@ void SessionListener::follow(Connection& connection, std::uint32_t cpu) {
   connection.process = static_cast<int>(::syscall(SYS_pidfd_open, connection.peer.pid, 0));
   if (connection.process < 0) return;
   const int socket = connection.socket;
-  watch(connection.process, [this, socket] { ended_.push_back(socket); });
+  watch(connection.process, [this, socket](Loop&) { ended_.push_back(socket); });
 }
 
-void SessionListener::end(Connection& connection) {
+void SessionListener::end(Loop& loop, Connection& connection) {
   watched_.erase(connection.socket);
-  if (connection.process >= 0) watched_.erase(connection.process);
+  ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.socket, nullptr);
+  if (connection.process >= 0) {
+    watched_.erase(connection.process);
+    ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.process, nullptr);
+  }
   const std::shared_ptr<ServerSession> session = std::move(connection.session);
   if (session == nullptr) return;
   Domain& domain = *static_cast<Domain*>(session->domain_);  // it stays while it has sessions
@@ -374,17 +523,19 @@ void SessionListener::end(Connection& connection) {
     std::unique_lock lock(mutex_);
     by_id_[session->id()] = nullptr;
     free_ids_.push_back(session->id());
-    --domain.sessions;
   }
-  if (hooks_.closed) hooks_.closed(*session);
+  if (hooks_.closed) {
+    const Away away(*this, loop);
+    hooks_.closed(*session);
+  }
   std::unique_lock lock(mutex_);
+  --domain.sessions;  // the domain stays until here
   // Nobody runs a request of it any more: the next process finds its memory in place. The bytes
   // stay in the trust domain.
   if (session.use_count() == 1 && connection.process >= 0) {
     // use_count() orders nothing. Giving up one more reference does: what the threads that had one
     // did with the session comes before what follows.
     std::shared_ptr<ServerSession>(session).reset();
-    ::epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.process, nullptr);
     domain.spare.emplace_back(std::move(session->region_), std::exchange(connection.process, -1));
     if (domain.spare.size() > kMostSpareRegions) domain.spare.pop_front();
   }
@@ -398,9 +549,11 @@ bool SessionListener::take_spare(Domain& domain, Region& region) {
     domain.spare.erase(spare);
     for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
       RequestBuffer& buffer = *buffer_at(region.address(), i);
-      if (buffer.state.load() == 0 && buffer.watched.load() == 0 && buffer.sleeping.load() == 0) {
+      if (buffer.state.load() == 0 && buffer.watched.load() == 0 && buffer.sleeping.load() == 0 &&
+          buffer.held.load() == 0) {
         continue;  // writing would give memory to a page that has none
       }
+      buffer.held.store(0);
       buffer.state.store(0);
       buffer.sleeping.store(0);
       buffer.watched.store(0);
@@ -418,7 +571,9 @@ std::shared_ptr<ServerSession> SessionListener::find(std::uint32_t session, cons
   return by_id_[session];
 }
 
-void SessionListener::finish() {
+bool SessionListener::finish(std::chrono::milliseconds most) {
+  const auto end = most == Patience::kForEver ? std::chrono::steady_clock::time_point::max()
+                                              : std::chrono::steady_clock::now() + most;
   std::vector<BackDriver*> drivers;
   {
     std::shared_lock lock(mutex_);
@@ -426,10 +581,16 @@ void SessionListener::finish() {
       for (const auto& driver : domain.drivers) drivers.push_back(driver.get());
     }
   }
-  for (BackDriver* driver : drivers) driver->stop();
-  for (auto& [socket, connection] : connections_) end(*connection);
-  connections_.clear();
+  bool ended = wait_for_loops(end);
+  for (BackDriver* driver : drivers) {
+    ended = driver->stop(most == Patience::kForEver ? most : time_until(end)) && ended;
+  }
   if (lock_ >= 0) (void)::unlink((directory_ + "/socket").c_str());
+  if (!ended) return false;
+  Loop loop{0, std::unique_lock(loop_mutex_)};
+  for (const auto& [socket, connection] : connections_) ended_.push_back(socket);
+  end_all(loop);
+  return true;
 }
 
 SessionListener::Counts SessionListener::counts() const {

@@ -9,13 +9,16 @@
 // nobody else. When the process ends, or closes the socket, the kernel says so, and the session
 // ends.
 //
-// One thread, in run(), does all of this; the requests themselves are served by BackDrivers.
+// One thread at a time does all of this; the requests themselves are served by BackDrivers. Hooks
+// may have to wait for a filesystem: when one takes long, another thread goes on with the others.
 #ifndef LIBSERVICES_IPC_SESSION_H_
 #define LIBSERVICES_IPC_SESSION_H_
 
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -58,12 +61,12 @@ struct SessionLimits {
 
 class SessionListener {
  public:
-  // All are called in the thread of run().
   struct Hooks {
-    RequestHandler handle;  // but this one, in the threads of the BackDrivers
+    RequestHandler handle;  // in the threads of the BackDrivers
     // A session begins; what is put into `reply` goes out with the welcome. An errno refuses it.
+    // It must not wait.
     std::function<int(ServerSession&, Message& reply)> welcome;
-    // A later message of a session; its descriptors are closed afterwards. False ends the session.
+    // These two may wait, and others are called meanwhile: but none of the same session. A later message of a session; its descriptors are closed afterwards. False ends the session.
     std::function<bool(ServerSession&, std::span<const std::byte>, std::span<const int>,
                        Message& reply)>
         message;
@@ -81,14 +84,13 @@ class SessionListener {
   // Takes the run directory's lock and listens on `directory`/socket. A socket that a dead service
   // left is used again. ERRORS: AlreadyExists when a service runs there; else for a person to read.
   absl::Status start();
-  // Calls `ready` in run() whenever `descriptor` is readable.
-  void watch(int descriptor, std::function<void()> ready);
   // Serves until stop().
   void run();
   // From any thread or signal handler.
   void stop();
-  // After run(): no new request is taken, those under way end, and all sessions are closed.
-  void finish();
+  // After run(): no new request is taken, those under way end, and all sessions are closed. False:
+  // some do not end in this time; then nothing that they use may be destroyed, this object neither.
+  bool finish(std::chrono::milliseconds most = Patience::kForEver);
 
   struct Counts {
     std::size_t sessions = 0;
@@ -102,6 +104,9 @@ class SessionListener {
 
  private:
   struct Connection;
+  struct Loop;
+  class Away;
+  using Ready = std::function<void(Loop&)>;
   // The region of an ended session, already backed by memory. A session may end before its process
   // does (the socket was closed), so the region is used again only once the process is dead and
   // nobody can write there any more.
@@ -122,12 +127,20 @@ class SessionListener {
     std::size_t sessions = 0;
   };
 
-  void accept_all();
-  void ready(Connection& connection);
+  void watch(int descriptor, Ready ready);
+  bool begin_loop();
+  void serve(Loop& loop);
+  void replace_loop();
+  bool wait_for_loops(std::chrono::steady_clock::time_point end);
+  void accept_all(Loop& loop);
+  void ready(Loop& loop, Connection& connection);
+  bool answer(Loop& loop, Connection& connection, std::span<const std::byte> bytes,
+              std::span<const int> descriptors);
   void first_message(Connection& connection, const Hello& hello);
   int begin(Connection& connection, Message& reply);
   void follow(Connection& connection, std::uint32_t cpu);
-  void end(Connection& connection);
+  void end_all(Loop& loop);
+  void end(Loop& loop, Connection& connection);
   std::shared_ptr<ServerSession> find(std::uint32_t session, const Domain& domain);
   using Domains = std::map<Peer, Domain>;
   Domain* domain_of(const Peer& peer, int& error, Domains::node_type& superfluous);
@@ -142,11 +155,17 @@ class SessionListener {
   int socket_ = -1;
   int epoll_ = -1;
   int stop_event_ = -1;
+  int timer_ = -1;  // runs while a hook does
 
-  std::map<int, std::unique_ptr<Connection>> connections_;  // by socket; run() alone
-  std::map<int, std::function<void()>> watched_;            // by descriptor; run() alone
-  std::vector<int> ended_;  // sockets of connections that are to end; run() alone
-  std::mt19937_64 random_;  // salts of sessions; run() alone
+  std::mutex loop_mutex_;  // guards what follows; not held in hooks that may wait
+  std::condition_variable loop_ended_;
+  std::uint64_t loop_ = 0;     // the one that serves
+  bool away_ = false;          // it is in a hook
+  unsigned loops_ = 0;         // threads, with those that were replaced
+  std::map<int, std::unique_ptr<Connection>> connections_;  // by socket
+  std::map<int, Ready> watched_;                            // by descriptor
+  std::vector<int> ended_;  // sockets of connections that are to end
+  std::mt19937_64 random_;  // salts of sessions
   std::atomic<std::uint64_t> opened_{0};
 
   mutable std::shared_mutex mutex_;

@@ -75,8 +75,10 @@ enum TestOperation : std::uint16_t {
 struct TestService {
   explicit TestService(const std::string& directory, SessionLimits limits = {},
                        SessionListener::Hooks more = {},
-                       std::vector<CoreGroup> groups = {allowed_cpus()})
-      : listener(directory, hooks(std::move(more)), options(std::move(groups)), limits) {}
+                       std::vector<CoreGroup> groups = {allowed_cpus()},
+                       Patience* patience = nullptr)
+      : listener(directory, hooks(std::move(more)), options(std::move(groups), patience), limits) {
+  }
   ~TestService() { stop(); }
 
   absl::Status start() {
@@ -93,8 +95,9 @@ struct TestService {
     listener.finish();
   }
 
-  static BackDriverOptions options(std::vector<CoreGroup> groups) {
+  static BackDriverOptions options(std::vector<CoreGroup> groups, Patience* patience) {
     BackDriverOptions options;
+    options.patience = patience;
     options.groups = std::move(groups);
     return options;
   }
@@ -102,13 +105,14 @@ struct TestService {
   SessionListener::Hooks hooks(SessionListener::Hooks more) {
     more.handle = [this](ServerSession& session, const TakenRequest& request,
                          RequestBuffer& buffer) {
-      handle(session, request.header, request.input, buffer);
+      handle(session, request, buffer);
     };
     return more;
   }
 
-  void handle(ServerSession& session, const RequestHeader& header, std::span<const std::byte> bytes,
-              RequestBuffer& buffer) {
+  void handle(ServerSession& session, const TakenRequest& request, RequestBuffer& buffer) {
+    const RequestHeader& header = request.header;
+    const std::span<const std::byte> bytes = request.input;
     AnswerHeader answer{};
     switch (header.operation) {
       case kNothing:
@@ -146,10 +150,15 @@ struct TestService {
         answer.error = ENOSYS;
     }
     served.fetch_add(1);
+    if (!request.running.claim()) {
+      dropped.fetch_add(1);
+      return;
+    }
     std::memcpy(&buffer.answer, &answer, sizeof answer);
   }
 
   std::atomic<std::uint64_t> served{0};
+  std::atomic<std::uint64_t> dropped{0};  // of those: nobody waited for the answer any more
   std::atomic<std::uint32_t> released{0};
   std::atomic<std::uint32_t> awaiting{0};
   SessionListener listener;
