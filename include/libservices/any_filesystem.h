@@ -11,6 +11,7 @@
 #ifndef LIBSERVICES_ANY_FILESYSTEM_H_
 #define LIBSERVICES_ANY_FILESYSTEM_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -63,6 +64,9 @@ struct FilesystemCounters {
 class AnyFilesystem {
  public:
   virtual ~AnyFilesystem() = default;
+
+  // How long whoever serves it keeps a caller waiting; 0: for ever.
+  virtual std::chrono::nanoseconds deadline() const { return {}; }
 
   virtual absl::Status start() = 0;
   virtual absl::Status stop() = 0;

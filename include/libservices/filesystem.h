@@ -15,6 +15,7 @@
 #ifndef LIBSERVICES_FILESYSTEM_H_
 #define LIBSERVICES_FILESYSTEM_H_
 
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -41,6 +42,9 @@ struct FilesystemOptions {
   // Names and attributes that are kept, where the stack's coherence allows it. About 80 bytes
   // each, taken at the start.
   std::size_t cached_names = 65536;
+  // For who serves the filesystem: how long a caller is kept waiting before it gets ETIMEDOUT.
+  // 0: for ever.
+  std::chrono::nanoseconds deadline{0};
 };
 
 template <ReadableService Stack>

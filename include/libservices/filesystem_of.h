@@ -22,10 +22,11 @@ class FilesystemOf final : public AnyFilesystem {
 
  public:
   explicit FilesystemOf(typename Stack::Config config, FilesystemOptions options = {})
-      : fs_(std::move(config), options) {}
+      : fs_(std::move(config), options), deadline_(options.deadline) {}
 
   Filesystem<Stack>& filesystem() { return fs_; }
 
+  std::chrono::nanoseconds deadline() const override { return deadline_; }
   absl::Status start() override { return fs_.start(); }
   absl::Status stop() override { return fs_.stop(); }
   Result<OpenFilePtr> open(C c, L at, OpenFlags flags, mode_t mode) override {
@@ -147,6 +148,7 @@ class FilesystemOf final : public AnyFilesystem {
 
  private:
   Filesystem<Stack> fs_;
+  const std::chrono::nanoseconds deadline_;
 };
 
 }  // namespace libservices

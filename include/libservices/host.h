@@ -72,6 +72,15 @@ struct HostConfig {
   // How long programs wait for another service in this run directory when this one is killed. They
   // go on with their open files then; when none comes, their calls fail with EIO.
   std::chrono::milliseconds restart_wait{5000};
+  // How long stop() waits for calls that run, and then for the filesystems of those that do not
+  // end. Nothing but the end of the process can end such a call: so the process says what it leaves
+  // behind on standard error, and ends, with status kEndedByStuckCalls. 0: stop() waits for ever.
+  std::chrono::milliseconds stop_grace{0};
+  static constexpr int kEndedByStuckCalls = 74;
+  // Somebody starts the process anew when it ends: so it ends, in the same way, when one instance
+  // has more than this many calls that were given up at its deadline and do not end, or one that
+  // has run for ten times the deadline. 0: it goes on as it is.
+  std::size_t most_stuck_calls = 0;
 };
 
 // THREADS: start() and stop() by one thread, status() by any between them.

@@ -491,7 +491,11 @@ long open_once(const Place& place, protocol::OpenRequest words, Rest& rest, Open
   }
   if (result != 0) {
     record->descriptors.store(0, std::memory_order_release);
-    give_back_stock(removed_directory, stock);
+    if (result == -ETIMEDOUT) {
+      close_own(stock.descriptor);  // the service may still be about to bind its placeholder
+    } else {
+      give_back_stock(removed_directory, stock);
+    }
     return result;
   }
   opened = record;

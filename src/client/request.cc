@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <time.h>
 
 #include "ipc/copy.h"
 
@@ -14,21 +15,29 @@ namespace {
 __thread std::uint32_t last_buffer __attribute__((tls_model("initial-exec")));
 }  // namespace
 
-Request::Request(protocol::Operation operation, std::uint32_t instance) {
+Request::Request(protocol::Operation operation, std::uint32_t instance) : instance_(instance) {
   error_ = take_buffer();
   if (error_ != 0) return;
   buffer_->start(static_cast<std::uint16_t>(operation), static_cast<std::uint16_t>(instance));
 }
 
 Request::~Request() {
-  if (buffer_ != nullptr) state.driver.give_back(index_);
+  if (buffer_ != nullptr) give_back();
+}
+
+void Request::give_back() {
+  // Given up by the service, which may still read and write there.
+  if (buffer_->answer.error == ETIMEDOUT && state.driver.set_aside(*buffer_, index_)) return;
+  state.driver.give_back(index_);
 }
 
 long Request::take_buffer() {
-  for (;;) {
+  constexpr unsigned kYields = 1000;
+  const timespec pause{0, 1'000'000};
+  for (unsigned times = 0;; ++times) {
     if (const long error = attach(); error != 0) return error;
     session_ = state.session.load();
-    buffer_ = state.driver.take_buffer(last_buffer, index_);
+    buffer_ = state.driver.take_buffer(last_buffer, index_, instance_);
     if (buffer_ != nullptr) {
       // After taking: either this sees that the session is being left, or who leaves it sees the
       // buffer.
@@ -37,7 +46,13 @@ long Request::take_buffer() {
       state.driver.give_back(index_);
       buffer_ = nullptr;
     }
-    raw::syscall(SYS_sched_yield);
+    // Calls of this instance have been given up, and hold all the buffers that it may have.
+    if (session_ % 2 == 0 && state.driver.has_aside(instance_)) return -ETIMEDOUT;
+    if (times < kYields) {
+      raw::syscall(SYS_sched_yield);
+    } else {
+      raw::syscall(SYS_nanosleep, &pause, nullptr);
+    }
   }
   last_buffer = index_;
   return 0;

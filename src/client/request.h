@@ -76,6 +76,7 @@ class Request {
   static constexpr long kAgain = -4099;
 
   long take_buffer();
+  void give_back();
   template <class Meanwhile>
   long once(Meanwhile&& meanwhile);
   long prepare_again();
@@ -86,6 +87,7 @@ class Request {
   const Whole whole_;  // a buffer that nobody gives back would be missed
   ipc::RequestBuffer* buffer_ = nullptr;
   ipc::RequestHeader asked_;    // the answer takes its place in the buffer
+  std::uint32_t instance_ = 0;
   std::uint32_t index_ = 0;     // of the buffer in the session that it was taken in
   std::uint32_t session_ = 0;   // generation
   std::uint64_t salt_ = 0;      // of the session

@@ -538,11 +538,12 @@ long release(OpenRecord& record) {
   bool ended = false;
   if (handle != 0 && record.session.load() == state.session.load() && state.driver.attached()) {
     Request request(protocol::Operation::kClose, record.instance);
-    if (request.ok()) {
+    // It may have waited for a buffer until its service was gone.
+    if (request.ok() && request.session() == record.session.load()) {
       request.set(protocol::CloseRequest{handle, exclusive ? 1U : 0U});
       result = request.run();
       if (request.session() != state.session.load()) result = 0;  // it ended with its service
-      ended = exclusive && result != -EIO && request.session() == state.session.load() &&
+      ended = exclusive && result != -EIO && result != -ETIMEDOUT && request.session() == state.session.load() &&
               (result != 0 || request.answer<protocol::CloseAnswer>().held == 0);
       // Shared, and the last anywhere: the kernel may have told the service before us.
       if (!exclusive && result == -EBADF) result = 0;

@@ -33,18 +33,21 @@ Device::Device(Session& session, host::Descriptor descriptor, Options options)
     : session_(session),
       descriptor_(std::move(descriptor)),
       options_(std::move(options)),
-      rings_(options_.rings ? Rings::make(session, descriptor_.get(), options_.most_threads)
-                            : nullptr) {
+      calls_(options_.calls),
+      rings_(options_.rings
+                 ? Rings::make(session, calls_, descriptor_.get(), options_.most_threads)
+                 : nullptr) {
   session_.set_carrier(this);
 }
 
 bool Device::start() {
-  return threads_.begin([this] { serve(); });
+  return calls_.start() && threads_.begin([this] { serve(); });
 }
 
-void Device::stop() {
-  threads_.stop();
-  if (rings_ != nullptr) rings_->stop();
+bool Device::stop(std::chrono::milliseconds most) {
+  bool ended = threads_.stop(most);
+  if (rings_ != nullptr) ended = rings_->stop(most) && ended;
+  calls_.stop();
   // What is sent later goes nowhere, and the kernel's end of the connection ends.
   const host::Descriptor nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (nowhere.ok()) {
@@ -52,12 +55,19 @@ void Device::stop() {
   } else {
     descriptor_.reset();
   }
+  return ended;
 }
 
 void Device::serve() {
   const Room message(kMessageRoom);
   const Room payload(kPayloadRoom);
   Pipe pipe;
+  Calls::Call call(calls_, {.held_up = [this] { one_is_held_up(); },
+                            .answer =
+                                [this](const fuse_in_header& header, int error) {
+                                  (void)send(header.unique, error, {}, {});
+                                  return true;
+                                }});
   while (message.ok() && payload.ok() && !threads_.is_stopping() && is_mounted()) {
     reading_.fetch_add(1, std::memory_order_relaxed);
     const ssize_t size = ::read(descriptor_.get(), message.bytes().data(), kMessageRoom);
@@ -69,17 +79,32 @@ void Device::serve() {
       if (!gone_.exchange(true) && options_.on_end) options_.on_end();
       return;
     }
-    if (was_last && threads_.size() < most_threads()) {
-      (void)threads_.begin([this] { serve(); });
-    }
-    serve_one(message.bytes().first(static_cast<std::size_t>(size)), payload.bytes(), pipe);
+    if (was_last && may_begin()) (void)threads_.begin([this] { serve(); });
+    serve_one(message.bytes().first(static_cast<std::size_t>(size)), payload.bytes(), pipe, call);
+    if (!call.was_held_up()) continue;
+    held_up_.fetch_sub(1, std::memory_order_relaxed);
+    // Others have come in its place.
+    if (reading_.load(std::memory_order_relaxed) > 0 && !may_begin()) return;
+  }
+}
+
+bool Device::may_begin() const {
+  return threads_.size() < most_threads() + held_up_.load(std::memory_order_relaxed);
+}
+
+// Somebody must read, or nothing else is served.
+void Device::one_is_held_up() {
+  const std::size_t held_up = 1 + held_up_.fetch_add(1, std::memory_order_relaxed);
+  if (reading_.load(std::memory_order_relaxed) == 0 && held_up < kMostHeldUp) {
+    (void)threads_.begin([this] { serve(); });
   }
 }
 
 // What comes to be read beside rings is done at once.
 std::size_t Device::most_threads() const { return uses_rings() ? 1 : options_.most_threads; }
 
-void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> room, Pipe& pipe) {
+void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> room, Pipe& pipe,
+                       Calls::Call& call) {
   Message message;
   const Result<void> decoded = decode(bytes, session_.negotiated(), message);
   if (!decoded.ok()) {
@@ -89,26 +114,47 @@ void Device::serve_one(std::span<const std::byte> bytes, std::span<std::byte> ro
     return;
   }
   Reply reply;
-  if (message.header.opcode == FUSE_READ) reply.most_from_file = pipe.most();
-  session_.run(message, room, reply);
+  call.begin(message.header);
+  if (!answer(message, reply, room, pipe, call)) {
+    session_.undo(reply);
+    Session::deliver_notices();
+    (void)call.end();
+    return;
+  }
+  Session::deliver_notices();
+}
+
+// False: the request was answered in our place.
+bool Device::answer(Message& message, Reply& reply, std::span<std::byte> room, Pipe& pipe,
+                    Calls::Call& call) {
+  if (calls_.are_most_given_up() && Calls::may_refuse(message.header.opcode)) {
+    reply.error = ETIMEDOUT;
+  } else {
+    if (message.header.opcode == FUSE_READ) reply.most_from_file = pipe.most();
+    session_.run(message, room, reply);
+  }
   if (reply.from_file.descriptor >= 0) {
-    if (pipe.answer(descriptor_.get(), message.header.unique, reply.from_file, room).ok()) return;
+    bool wanted = true;
+    const auto claim = [&] { return wanted = call.claim(); };
+    if (pipe.answer(descriptor_.get(), message.header.unique, reply.from_file, room, claim).ok()) {
+      return wanted;
+    }
     reply = {};  // with a copy, then, and its errors
     session_.run(message, room, reply);
   }
-  if (!reply.none) {
-    const bool taken = send(message.header.unique, reply.error,
-                            std::span(reply.fixed).first(reply.fixed_bytes), reply.payload);
-    if (!taken) session_.undo(reply);
-    if (taken && message.header.opcode == FUSE_INIT && rings_ != nullptr) begin_rings(reply);
-  }
-  Session::deliver_notices();
+  if (!call.claim()) return false;
+  if (reply.none) return true;
+  const bool taken = send(message.header.unique, reply.error,
+                          std::span(reply.fixed).first(reply.fixed_bytes), reply.payload);
+  if (!taken) session_.undo(reply);
+  if (taken && message.header.opcode == FUSE_INIT && rings_ != nullptr) begin_rings(reply);
+  return true;
 }
 
 // After the answer to FUSE_INIT.
 void Device::begin_rings(const Reply& reply) {
   if (!agrees_on_rings(reply)) {
-    rings_->stop();
+    (void)rings_->stop();
     return;
   }
   rings_on_.store(true, std::memory_order_release);

@@ -4,7 +4,7 @@
 // (rings.h) where the kernel has them: then only forgotten objects and interrupts come to be read.
 //
 // There are as many threads as requests run at once, and one more that reads: a request that waits
-// (for a backend, say) holds up no other.
+// (for a backend, say) holds up no other. Calls (calls.h) watches those that take long.
 // OWNS: the descriptor, and its threads between start() and stop().
 #ifndef LIBSERVICES_SRC_FUSE_DEVICE_H_
 #define LIBSERVICES_SRC_FUSE_DEVICE_H_
@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 
+#include "src/fuse/calls.h"
 #include "src/fuse/pipe.h"
 #include "src/fuse/rings.h"
 #include "src/fuse/session.h"
@@ -25,22 +26,26 @@ namespace libservices::fuse {
 
 class Device final : public Carrier {
  public:
+  static constexpr std::size_t kMostHeldUp = 4096;
+
   struct Options {
-    std::size_t most_threads = 64;  // of those that read, and of those of each processor's ring
+    // Of those that read, and of those of each processor's ring; beside those that are held up.
+    std::size_t most_threads = 64;
     bool rings = true;              // where the kernel has them
+    Calls::Options calls = {};
     std::function<void()> on_end;   // by a thread of the device, when the mount is gone
   };
   // `descriptor`: of /dev/fuse, mounted.
   Device(Session& session, host::Descriptor descriptor, Options options);
-  ~Device() { stop(); }
+  ~Device() { (void)stop(); }
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
   // False: there is no thread to be had.
   bool start();
   // Waits for the requests that run, and cuts the connection: who still uses the mount gets
-  // ENOTCONN.
-  void stop();
+  // ENOTCONN. False: some requests do not end in this time; this object and the session must stay.
+  bool stop(std::chrono::milliseconds most = Threads::kForEver);
   bool is_mounted() const { return !gone_.load(std::memory_order_acquire); }
   bool uses_rings() const { return rings_on_.load(std::memory_order_acquire); }
 
@@ -53,7 +58,12 @@ class Device final : public Carrier {
 
  private:
   void serve();
-  void serve_one(std::span<const std::byte> bytes, std::span<std::byte> room, Pipe& pipe);
+  void serve_one(std::span<const std::byte> bytes, std::span<std::byte> room, Pipe& pipe,
+                 Calls::Call& call);
+  bool answer(Message& message, Reply& reply, std::span<std::byte> room, Pipe& pipe,
+              Calls::Call& call);
+  void one_is_held_up();
+  bool may_begin() const;
   void begin_rings(const Reply& reply);
   std::size_t most_threads() const;
 
@@ -63,6 +73,8 @@ class Device final : public Carrier {
   std::atomic<std::size_t> reading_{0};
   std::atomic<bool> gone_{false};
   std::atomic<bool> rings_on_{false};
+  std::atomic<std::size_t> held_up_{0};  // threads that read, in requests that take long
+  Calls calls_;
   const std::unique_ptr<Rings> rings_;  // null: none
   Threads threads_;
 };

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -13,7 +14,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "src/fuse/mount_options.h"
@@ -118,7 +121,7 @@ bool unmount(const std::string& path, Detach detach) {
   return false;
 }
 
-void unmount_own(const std::string& path) {
+void unmount_own(const std::string& path, std::chrono::milliseconds most) {
   const char* const at = path.c_str();
   const pid_t child = ::fork();
   if (child == 0) {  // only what may be called between fork and exec
@@ -131,7 +134,17 @@ void unmount_own(const std::string& path) {
     ::_exit(::umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 ? 0 : 1);
   }
   int status = 1;
-  while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  const auto begun = std::chrono::steady_clock::now();
+  const bool bounded = most != std::chrono::milliseconds::max();
+  for (pid_t ended = 0; child > 0 && ended == 0;) {
+    ended = ::waitpid(child, &status, bounded ? WNOHANG : 0);
+    if (ended < 0 && errno == EINTR) ended = 0;
+    if (ended != 0 || !bounded) continue;
+    if (std::chrono::steady_clock::now() - begun > most) {
+      ::kill(child, SIGKILL);  // it goes when the connection does
+      break;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   if (status != 0) (void)unmount(path);
 }

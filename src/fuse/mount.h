@@ -5,6 +5,7 @@
 #ifndef LIBSERVICES_SRC_FUSE_MOUNT_H_
 #define LIBSERVICES_SRC_FUSE_MOUNT_H_
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -36,7 +37,9 @@ bool unmount(const std::string& path, Detach detach = Detach::kLazily);
 
 // The same of what this process serves: first the kernel writes out what it has gathered. In a process
 // of its own, since a server must not wait for itself.
-void unmount_own(const std::string& path);
+// After `most` it is unmounted without that.
+void unmount_own(const std::string& path,
+                 std::chrono::milliseconds most = std::chrono::milliseconds::max());
 
 // st_dev of what stands at the path, without a question to whoever serves it; 0: none.
 std::uint64_t device_at(const std::string& path);

@@ -165,7 +165,16 @@ class Nodes {
 
 // An open file of the kernel.
 struct Handle {
-  OpenFilePtr file;  // until the kernel releases it, after its last request
+  Handle() = default;
+  ~Handle() {
+    if (closer != nullptr) (void)closer->close(Context{}, std::move(file));
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+
+  OpenFilePtr file;
+  // Who closes it with the last reference: a call that was given up may go on after the release.
+  AnyFilesystem* closer = nullptr;
   std::uint64_t node = 0;
   Passthrough::Way way = Passthrough::Way::kNone;
   bool only_reads = false;

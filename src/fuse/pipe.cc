@@ -53,13 +53,17 @@ void Pipe::empty(std::span<std::byte> room) {
 }
 
 Result<bool> Pipe::answer(int device, std::uint64_t unique, const Reply::FromFile& from,
-                          std::span<std::byte> room) {
+                          std::span<std::byte> room, const std::function<bool()>& wanted) {
   fuse_out_header header{static_cast<std::uint32_t>(sizeof(fuse_out_header) + from.length), 0,
                          unique};
   const auto filled = fill(header, from);
   if (!filled.ok()) {  // a short answer would be the end of the file to the kernel
     empty(room);
     return filled.error();
+  }
+  if (!wanted()) {
+    empty(room);
+    return false;
   }
   if (*filled == from.length) {
     const ssize_t taken = ::splice(read_end_.get(), nullptr, device, nullptr, header.len, 0);

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "libservices/result.h"
@@ -21,10 +22,11 @@ class Pipe {
   std::size_t most();
 
   // Answers a request with bytes of a file, as many as there are of those asked for. `room` is used
-  // when there are fewer. False: the kernel has not taken the answer. ERRORS: with nothing sent,
+  // when there are fewer. `wanted` is asked once the bytes are there. False: the kernel has not
+  // taken the answer, or it was not wanted. ERRORS: with nothing sent,
   // EAGAIN if the pipe is too small for these bytes, or what the file gave.
   Result<bool> answer(int device, std::uint64_t unique, const Reply::FromFile& from,
-                      std::span<std::byte> room);
+                      std::span<std::byte> room, const std::function<bool()>& wanted);
 
  private:
   Result<std::size_t> fill(const fuse_out_header& header, const Reply::FromFile& from);

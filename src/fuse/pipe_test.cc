@@ -35,7 +35,8 @@ class Fixture {
   }
 
   Result<bool> answer(int file, std::uint64_t offset, std::size_t length) {
-    return pipe_.answer(write_end_.get(), 42, {file, offset, length}, room_);
+    return pipe_.answer(write_end_.get(), 42, {file, offset, length}, room_,
+                        [] { return true; });
   }
   // What came of the file, with a right header before it.
   std::string arrived() {
@@ -102,7 +103,8 @@ TEST_CASE("an answer that is not taken leaves nothing for the next one") {
   REQUIRE(fixture.pipe().most() >= 131072);
   const Descriptor closed(::open("/dev/full", O_RDONLY | O_CLOEXEC));
   std::vector<std::byte> room(kPayloadRoom);
-  const auto taken = fixture.pipe().answer(closed.get(), 42, {fixture.file(), 0, 70000}, room);
+  const auto taken = fixture.pipe().answer(closed.get(), 42, {fixture.file(), 0, 70000}, room,
+                                           [] { return true; });
   CHECK((!taken.ok() || !*taken));
   REQUIRE(fixture.answer(fixture.file(), 4096, 70000).ok());
   CHECK(fixture.arrived() == fixture.content().substr(4096, 70000));

@@ -213,7 +213,7 @@ Result<void> Session::Run::release() {
     (void)filesystem_.lock(context_, *open->file, unlock);
   }
   context_.process = kOfKernel | in.lock_owner;
-  return session_.close(context_, *open);
+  return session_.close(context_, open);
 }
 
 Result<void> Session::Run::fsync() {

@@ -5,35 +5,43 @@
 #define LIBSERVICES_SRC_FUSE_RING_H_
 
 #include <liburing.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "src/fuse/abi.h"
 #include "src/fuse/carrier.h"
 #include "src/fuse/message.h"
-#include "src/fuse/room.h"
 
 namespace libservices::fuse {
 
-// Where the kernel puts one request, and we its answer.
+// Where the kernel puts one request, and we its answer. The memory is mapped twice: where the kernel
+// looks, and where we do.
 class Place {
  public:
-  explicit Place(std::uint16_t queue)
-      : queue_(queue),
-        room_(kHeaderRoom + kPayloadRoom),
-        parts_{
-            {{room_.bytes().data(), sizeof(abi::RingHeader)}, {payload().data(), kPayloadRoom}}} {}
+  explicit Place(std::uint16_t queue) : Place(queue, nullptr) {}
+  ~Place() {
+    if (view_ != nullptr) ::munmap(view_, kSize);
+    if (kernels_ != nullptr) ::munmap(kernels_, kSize);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
 
-  bool ok() const { return room_.ok(); }
+  bool ok() const { return view_ != nullptr && kernels_ != nullptr; }
   std::uint16_t queue() const { return queue_; }
-  std::span<const iovec> parts() const { return parts_; }
+  std::span<const iovec> parts() {
+    parts_ = {{{kernels_, sizeof(abi::RingHeader)}, {kernels_ + kHeaderRoom, kPayloadRoom}}};
+    return parts_;
+  }
   std::uint64_t commit_id() const { return header().commit_id; }
 
   Result<void> decode(Message& message) {
@@ -52,7 +60,7 @@ class Place {
     }
     return fuse::decode(in, std::span(header().fixed).first(fixed), bytes, message);
   }
-  std::span<std::byte> payload() { return room_.bytes().subspan(kHeaderRoom); }
+  std::span<std::byte> payload() { return {view_ + kHeaderRoom, kPayloadRoom}; }
   void put(std::uint64_t unique, const Reply& reply) {
     const std::size_t size = reply.error != 0 ? 0 : reply.fixed_bytes + reply.payload.size();
     const fuse_out_header out{static_cast<std::uint32_t>(sizeof(fuse_out_header) + size),
@@ -68,17 +76,46 @@ class Place {
     std::memcpy(payload().data(), reply.fixed.data(), reply.fixed_bytes);
   }
 
- private:
-  static constexpr std::size_t kHeaderRoom = 4096;
-
-  abi::RingHeader& header() { return *reinterpret_cast<abi::RingHeader*>(room_.bytes().data()); }
-  const abi::RingHeader& header() const {
-    return *reinterpret_cast<const abi::RingHeader*>(room_.bytes().data());
+  // The place in other memory, with an error for an answer: this one has only what it sees, with
+  // which its thread goes on, and no part in what the kernel does there. Null: there is no memory.
+  std::unique_ptr<Place> renew(std::uint64_t unique, int error) {
+    std::unique_ptr<Place> other(new Place(queue_, kernels_));
+    if (!other->ok()) return nullptr;
+    kernels_ = nullptr;
+    std::memcpy(&other->header(), &header(), sizeof header());
+    Reply reply;
+    reply.error = error;
+    other->put(unique, reply);
+    return other;
   }
 
+ private:
+  static constexpr std::size_t kHeaderRoom = 4096;
+  static constexpr std::size_t kSize = kHeaderRoom + kPayloadRoom;
+
+  // The kernel looks at `kernels`, whatever was there; null: anywhere.
+  Place(std::uint16_t queue, std::byte* kernels) : queue_(queue) {
+    const int memory = ::memfd_create("libservices-fuse", MFD_CLOEXEC);
+    if (memory < 0) return;
+    if (::ftruncate(memory, kSize) == 0) {
+      view_ = map(nullptr, memory);
+      if (view_ != nullptr) kernels_ = map(kernels, memory);
+    }
+    ::close(memory);
+  }
+  static std::byte* map(std::byte* at, int memory) {
+    void* const mapped = ::mmap(at, kSize, PROT_READ | PROT_WRITE,
+                                MAP_SHARED | (at != nullptr ? MAP_FIXED : 0), memory, 0);
+    return mapped == MAP_FAILED ? nullptr : static_cast<std::byte*>(mapped);
+  }
+
+  abi::RingHeader& header() { return *reinterpret_cast<abi::RingHeader*>(view_); }
+  const abi::RingHeader& header() const { return *reinterpret_cast<const abi::RingHeader*>(view_); }
+
   const std::uint16_t queue_;
-  const Room room_;
-  const std::array<iovec, 2> parts_;
+  std::byte* view_ = nullptr;
+  std::byte* kernels_ = nullptr;
+  std::array<iovec, 2> parts_{};
   std::vector<std::byte> aside_;
 };
 

@@ -57,11 +57,17 @@ bool stay_on(std::uint16_t processor) {
 // What a thread begins with.
 struct Rings::Begin {
   std::unique_ptr<Place> with_request;  // null: a new place. It stays here if the thread cannot
+  bool is_answered = false;             // the answer is there already
   std::promise<bool> can;
 };
 
-Rings::Rings(Session& session, int device, std::size_t most_threads, std::size_t processors)
-    : session_(session), device_(device), most_threads_(most_threads), queues_(processors) {
+Rings::Rings(Session& session, Calls& calls, int device, std::size_t most_threads,
+             std::size_t processors)
+    : session_(session),
+      calls_(calls),
+      device_(device),
+      most_threads_(most_threads),
+      queues_(processors) {
   cpu_set_t ours;
   CPU_ZERO(&ours);
   (void)::sched_getaffinity(0, sizeof ours, &ours);
@@ -71,10 +77,11 @@ Rings::Rings(Session& session, int device, std::size_t most_threads, std::size_t
   }
 }
 
-std::unique_ptr<Rings> Rings::make(Session& session, int device, std::size_t most_threads) {
+std::unique_ptr<Rings> Rings::make(Session& session, Calls& calls, int device,
+                                   std::size_t most_threads) {
   const std::size_t processors = possible_processors();
   if (processors == 0 || processors > UINT16_MAX) return nullptr;
-  std::unique_ptr<Rings> rings(new Rings(session, device, most_threads, processors));
+  std::unique_ptr<Rings> rings(new Rings(session, calls, device, most_threads, processors));
   // All that can fail does so now, while the kernel has not been told.
   const auto begin = std::make_shared<Begin>();
   std::future<bool> can = begin->can.get_future();
@@ -91,14 +98,14 @@ void Rings::start() {
   changed_.notify_all();
 }
 
-void Rings::stop() {
+bool Rings::stop(std::chrono::milliseconds most) {
   {
     std::lock_guard lock(mutex_);
     ending_ = true;
     changed_.notify_all();
     for (const auto& [unique, waiting] : waiting_) waiting->changed.notify_all();
   }
-  threads_.stop();
+  return threads_.stop(most);
 }
 
 void Rings::serve_unused(Begin& begin) {
@@ -127,17 +134,20 @@ void Rings::serve_unused(Begin& begin) {
     std::unique_ptr<Place>& place = places[queue.processor];
     take_place(queue);
     if (begin_thread(queue, &place)) continue;
-    if (!run(queue, *place)) return;
+    if (run(queue, *place, nullptr) != Outcome::kAnswered) return;
     ring.commit(*place);
     queue.free.fetch_add(1, std::memory_order_relaxed);
   }
 }
 
-bool Rings::begin_thread(Queue& queue, std::unique_ptr<Place>* with_request) {
-  if (queue.threads.fetch_add(1, std::memory_order_relaxed) < most_threads_) {
+// With a place that has a request, or an answer.
+bool Rings::begin_thread(Queue& queue, std::unique_ptr<Place>* with_request, bool is_answered) {
+  // An answer is brought whatever the number.
+  if (queue.threads.fetch_add(1, std::memory_order_relaxed) < most_threads_ || is_answered) {
     const auto begin = std::make_shared<Begin>();
     std::future<bool> can = begin->can.get_future();
     if (with_request != nullptr) begin->with_request = std::move(*with_request);
+    begin->is_answered = is_answered;
     if (threads_.begin([this, &queue, begin] { serve(queue, *begin); }) &&
         (with_request == nullptr || can.get())) {
       return true;
@@ -170,9 +180,30 @@ void Rings::serve(Queue& queue, Begin& begin) {
     ring.add(*place);
     ring.submit();
     fetch_what_waits(queue);
-  } else if (run(queue, *place)) {
+  }
+  // From here on the place may be given away under it.
+  std::unique_ptr<Place> renewed;  // with the answer
+  Calls::Call call(calls_, {.held_up = [this, &queue] { one_is_held_up(queue); },
+                            .answer =
+                                [&](const fuse_in_header& header, int error) {
+                                  if (renewed == nullptr) {
+                                    renewed = place->renew(header.unique, error);
+                                  }
+                                  return renewed != nullptr && begin_thread(queue, &renewed, true);
+                                }});
+  // False: the thread has no place any more, or all ends.
+  const auto answers = [&] {
+    const Outcome outcome = run(queue, *place, &call);
+    if (call.was_held_up()) queue.held_up.fetch_sub(1, std::memory_order_relaxed);
+    if (outcome == Outcome::kAllEnds || outcome == Outcome::kGivenUp) return false;
+    if (renewed != nullptr) place = std::move(renewed);
+    if (call.was_held_up()) queue.threads.fetch_add(1, std::memory_order_relaxed);
     ring.commit(*place);
-  } else {
+    return true;
+  };
+  if (begin.is_answered) {
+    ring.commit(*place);
+  } else if (has_request && !answers()) {
     return;
   }
   while (!threads_.is_stopping()) {
@@ -183,8 +214,7 @@ void Rings::serve(Queue& queue, Begin& begin) {
     } while (arrival.place == nullptr && !arrival.gone && !threads_.is_stopping());
     if (arrival.gone || arrival.place == nullptr) break;
     take_place(queue);
-    if (!run(queue, *place)) break;
-    ring.commit(*place);
+    if (!answers()) return;
   }
   queue.threads.fetch_sub(1, std::memory_order_relaxed);
 }
@@ -203,8 +233,10 @@ void Rings::fetch_what_waits(Queue& queue) {
     std::lock_guard lock(mutex_);
     const auto found = std::find_if(waiting_.begin(), waiting_.end(),
                                     [&](const auto& one) { return one.second->queue == &queue; });
-    if (found == waiting_.end()) return;
-    ask.content.nodeid = found->second->object;  // no bytes of it: it need only be there
+    const bool any_held_up = queue.held_up.load(std::memory_order_relaxed) != 0;
+    if (found == waiting_.end() && !any_held_up) return;
+    // No bytes of it: it need only be there.
+    ask.content.nodeid = found != waiting_.end() ? found->second->object : FUSE_ROOT_ID;
     // Even, as the kernel's own, and beyond all of those.
     ask.content.notify_unique = kFirstFetch + 2 * fetches_++;
   }
@@ -212,8 +244,17 @@ void Rings::fetch_what_waits(Queue& queue) {
   (void)!::write(device_, &ask, sizeof ask);
 }
 
-// False: it will get no answer, since all ends.
-bool Rings::run(Queue& queue, Place& place) {
+// Another thread may be needed: there shall be a free place.
+void Rings::one_is_held_up(Queue& queue) {
+  queue.held_up.fetch_add(1, std::memory_order_relaxed);
+  queue.threads.fetch_sub(1, std::memory_order_relaxed);
+  if (queue.free.load(std::memory_order_relaxed) <= 0 &&
+      queue.held_up.load(std::memory_order_relaxed) < kMostHeldUp) {
+    (void)begin_thread(queue, nullptr);
+  }
+}
+
+Rings::Outcome Rings::run(Queue& queue, Place& place, Calls::Call* call) {
   Message message;
   Reply reply;
   const Result<void> decoded = place.decode(message);
@@ -223,13 +264,24 @@ bool Rings::run(Queue& queue, Place& place) {
   } else if (!decoded.ok()) {
     reply.error = decoded.error().value;
   } else if (message.header.opcode == FUSE_SETLKW) {
-    if (!answer_lock(queue, message, place, reply)) return false;
+    if (!answer_lock(queue, message, place, reply)) return Outcome::kAllEnds;
+  } else if (calls_.are_most_given_up() && Calls::may_refuse(message.header.opcode)) {
+    reply.error = ETIMEDOUT;
   } else {
+    if (call != nullptr) call->begin(message.header);
     session_.run(message, place.payload(), reply);
+    Session::deliver_notices();
+    if (call != nullptr && !call->claim()) {
+      session_.undo(reply);
+      Session::deliver_notices();
+      if (call->end()) return Outcome::kGivenUp;
+      reply = {};
+      reply.error = ETIMEDOUT;
+    }
   }
   Session::deliver_notices();
   place.put(unique, reply);
-  return true;
+  return Outcome::kAnswered;
 }
 
 bool Rings::answer_lock(Queue& queue, Message& message, Place& place, Reply& reply) {

@@ -78,7 +78,7 @@ bool Session::wait_until_negotiated(std::chrono::milliseconds most) {
 void Session::undo(const Reply& reply) {
   for (const std::uint64_t node : reply.told) nodes_.forget(node, 1);
   if (reply.handle == 0) return;
-  if (const HandlePtr open = handles_.remove(reply.handle)) (void)close(Context{}, *open);
+  if (const HandlePtr open = handles_.remove(reply.handle)) (void)close(Context{}, open);
 }
 
 // What the file could pass through to.
@@ -109,15 +109,19 @@ void Session::withdraw(std::uint64_t node, Passthrough::Way way) {
   if (number > 0 && carrier_ != nullptr) carrier_->withdraw(number);
 }
 
-Result<void> Session::close(const Context& context, Handle& open) {
-  withdraw(open.node, open.way);
-  return filesystem_.close(context, std::move(open.file));
+Result<void> Session::close(const Context& context, const HandlePtr& open) {
+  withdraw(open->node, open->way);
+  if (open.use_count() > 1) {
+    open->closer = &filesystem_;
+    return {};
+  }
+  return filesystem_.close(context, std::move(open->file));
 }
 
 void Session::end() {
   locks_.end();
   for (const HandlePtr& open : handles_.remove_all()) {
-    if (open != nullptr) (void)close(Context{}, *open);
+    if (open != nullptr) (void)close(Context{}, open);
   }
   nodes_.clear();
 }

@@ -102,7 +102,7 @@ class Session final : private ChangeListener {
   std::int32_t announce(int descriptor);
   void withdraw(std::uint64_t node, Passthrough::Way way);
   void leave_inode(std::uint64_t node);
-  Result<void> close(const Context& context, Handle& open);
+  Result<void> close(const Context& context, const HandlePtr& open);
   void note(Notice notice);
   void send(const Notice& notice);
   void send(const Notice& notice, std::uint64_t node);

@@ -50,14 +50,17 @@ void Threads::run(const std::function<void()>& work) {
   ended_.notify_all();
 }
 
-void Threads::stop() {
+bool Threads::stop(std::chrono::milliseconds most) {
+  const auto begun = std::chrono::steady_clock::now();
   constexpr std::chrono::milliseconds kAgain(10);  // a signal may come just before the wait
   std::unique_lock lock(mutex_);
   stopping_.store(true, std::memory_order_release);
   while (!threads_.empty()) {
+    if (most != kForEver && std::chrono::steady_clock::now() - begun > most) return false;
     for (const pthread_t thread : threads_) ::pthread_kill(thread, wake_up_signal());
     ended_.wait_for(lock, kAgain);
   }
+  return true;
 }
 
 std::size_t Threads::size() const {

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
@@ -20,17 +21,19 @@ namespace libservices::fuse {
 
 class Threads {
  public:
+  static constexpr std::chrono::milliseconds kForEver = std::chrono::milliseconds::max();
+
   // From the first on the handler of SIGRTMIN + 8, which does nothing, is this process's.
   Threads();
-  ~Threads() { stop(); }
+  ~Threads() { (void)stop(); }
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
 
   // False: there is none to be had, or they are being stopped. `work` looks at is_stopping() before
   // each wait, which the signal ends with EINTR.
   bool begin(std::function<void()> work);
-  // Waits until all have ended.
-  void stop();
+  // Waits until all have ended. False: some do not in this time; this object must stay.
+  bool stop(std::chrono::milliseconds most = kForEver);
   bool is_stopping() const { return stopping_.load(std::memory_order_acquire); }
   std::size_t size() const;
 

@@ -217,6 +217,12 @@ absl::StatusOr<FilesystemOptions> take_filesystem_options(SpecArguments& argumen
   std::uint64_t cached_names = options.cached_names;
   if (absl::Status taken = arguments.take("cached_names", cached_names); !taken.ok()) return taken;
   options.cached_names = cached_names;
+  if (absl::Status taken = arguments.take("deadline", options.deadline); !taken.ok()) return taken;
+  constexpr std::chrono::milliseconds kShortest(10);
+  if (arguments.has("deadline") && options.deadline < kShortest) {
+    return arguments.value_error(
+        "deadline", "write 10ms or more, as 30s; without a deadline callers wait for ever");
+  }
   return options;
 }
 

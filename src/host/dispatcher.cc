@@ -416,4 +416,40 @@ void Dispatcher::run(ClientSession& session, const Call& call, Answer& answer) n
   (answer.malformed ? counted.malformed : counted.errors).fetch_add(1, std::memory_order_relaxed);
 }
 
+void Dispatcher::undo(ClientSession& session, const Call& call, const Answer& answer) noexcept {
+  if (answer.error != 0) return;
+  const auto words = [](const auto& from, auto to) {
+    std::memcpy(static_cast<void*>(&to), from.data(), sizeof to);
+    return to;
+  };
+  switch (call.operation) {
+    case Operation::kOpen:
+    case Operation::kMakeSocket: {
+      // The last reference closes it, and no record lock of the process ends with that.
+      const auto file =
+          session.handles->remove(words(answer.words, protocol::OpenAnswer{}).handle);
+      if (file == nullptr || call.operation != Operation::kOpen) return;
+      file->keep_no_more();
+      placeholders_.unbind(words(call.words, protocol::OpenRequest{}).placeholder, *file);
+      return;
+    }
+    case Operation::kMap:
+      (void)session.lent.take(static_cast<std::uint32_t>(answer.words[0]));
+      return;
+    case Operation::kLock: {
+      const auto request = words(call.words, protocol::LockWords{});
+      const auto file = session.handles->find(request.handle);
+      if (file == nullptr) return;
+      const LockRequest lock{.owner = static_cast<LockRequest::Owner>(request.owner),
+                             .type = LockRequest::Type::kUnlock,
+                             .start = request.start,
+                             .end = request.end};
+      (void)file->filesystem().lock(session.caller->context(), file->file(), lock);
+      return;
+    }
+    default:
+      return;
+  }
+}
+
 }  // namespace libservices::host

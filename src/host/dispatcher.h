@@ -101,6 +101,8 @@ class Dispatcher {
         watches_(watches) {}
 
   void run(ClientSession& session, const Call& call, Answer& answer) noexcept;
+  // Nobody will hear of this answer: what it has given goes.
+  void undo(ClientSession& session, const Call& call, const Answer& answer) noexcept;
 
   struct Counts {
     std::array<std::uint64_t, kOperations> requests{};

@@ -24,10 +24,12 @@ bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0;
 
 }  // namespace
 
-FuseMount::FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem)
+FuseMount::FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem,
+                     fuse::Calls::Options calls)
     : path_(mount.path),
       source_(mount.fuse->source.empty() ? mount.spec : mount.fuse->source),
       options_(*mount.fuse),
+      calls_(std::move(calls)),
       session_(filesystem, {.writeback = mount.fuse->writeback,
                             .passthrough = mount.fuse->passthrough,
                             .kernel_decides = mount.fuse->kernel_decides}) {}
@@ -69,21 +71,27 @@ absl::Status FuseMount::start() {
   }
   device_ = std::make_unique<fuse::Device>(session_, *std::move(descriptor),
                                            fuse::Device::Options{.rings = options_.io_uring,
+                                                                 .calls = calls_,
                                                                  .on_end = options_.on_end});
   number_ = fuse::device_at(path_);
   if (device_->start() && session_.wait_until_negotiated(kMostToAnswer)) return absl::OkStatus();
-  stop();
+  (void)stop();
   return absl::UnavailableError(
       fmt::format("{}: the kernel does not begin to speak with its mount (see its log)", path_));
 }
 
-void FuseMount::stop() {
-  if (device_ == nullptr) return;
-  if (device_->is_mounted() && fuse::device_at(path_) == number_) fuse::unmount_own(path_);
-  device_->stop();
+bool FuseMount::stop(std::chrono::milliseconds most) {
+  if (device_ == nullptr) return true;
+  if (device_->is_mounted() && fuse::device_at(path_) == number_) fuse::unmount_own(path_, most);
+  const bool ended = device_->stop(most);
+  if (!ended) {
+    remove_path();
+    return false;
+  }
   session_.end();
   device_.reset();
   remove_path();
+  return true;
 }
 
 nlohmann::json FuseMount::status() const {

@@ -20,16 +20,17 @@ namespace libservices::host {
 class FuseMount {
  public:
   // Of a filesystem that runs, before other requests do: changes are listened to from here on.
-  FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem);
+  FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem, fuse::Calls::Options calls);
   // When no request runs any more. Stops.
-  ~FuseMount() { stop(); }
+  ~FuseMount() { (void)stop(); }
   FuseMount(const FuseMount&) = delete;
   FuseMount& operator=(const FuseMount&) = delete;
 
   // When it returns the mount answers. A path that does not exist is made, and removed again by
   // stop(). ERRORS: for a person to read.
   absl::Status start();
-  void stop();
+  // False: requests do not end in this time, and nothing that they use may be destroyed.
+  bool stop(std::chrono::milliseconds most = fuse::Threads::kForEver);
 
   nlohmann::json status() const;
   fuse::Session& session() { return session_; }
@@ -41,6 +42,7 @@ class FuseMount {
   const std::string path_;
   const std::string source_;
   const HostConfig::Fuse options_;
+  const fuse::Calls::Options calls_;
   std::string made_;  // the topmost directory that was made; empty: none
   fuse::Session session_;
   std::unique_ptr<fuse::Device> device_;

@@ -9,11 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <mutex>
 #include <random>
 #include <thread>
 #include <utility>
@@ -21,6 +25,7 @@
 #include "ipc/copy_table_file.h"
 #include "src/host/ceph_sessions.h"
 #include "src/host/dispatcher.h"
+#include "src/host/errands.h"
 #include "src/host/error_status.h"
 #include "src/host/fuse_mount.h"
 #include "src/host/kept_files.h"
@@ -31,12 +36,18 @@
 #include "src/host/run_directory.h"
 #include "src/host/sessions.h"
 #include "src/host/status_server.h"
+#include "src/host/stuck_calls.h"
 #include "src/host/watches.h"
 
 namespace libservices {
 namespace {
 
 using host::Descriptor;
+
+void complain(const std::string& message) {
+  const std::string line = fmt::format("libservices: {}\n", message);
+  (void)!::write(STDERR_FILENO, line.data(), line.size());
+}
 
 // A message about one mount: which it is stands before what is wrong with it.
 absl::Status about(const HostConfig::Mount& mount, const absl::Status& status) {
@@ -68,7 +79,7 @@ class Host::Running {
                    .open_files = config.most_open_files,
                    .placeholders = config.most_open_files}),
         dispatcher_(filesystems_, placeholders_, kept_files_, objects_, watches_),
-        transport_(dispatcher_, sessions_),
+        transport_(dispatcher_, sessions_, stuck_calls_),
         mount_table_(config.run_directory) {}
 
   ~Running() { (void)stop(); }
@@ -80,6 +91,10 @@ class Host::Running {
  private:
   absl::Status build(const Catalog& catalog);
   void watch();
+  void end_files(std::vector<host::ServiceOpenFilePtr> files);
+  void end_if_beyond_help();
+  void finish_without_calls(bool for_good);
+  void remove_files();
 
   const HostConfig& config_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
@@ -93,6 +108,8 @@ class Host::Running {
   host::Watches watches_;
   host::Sessions sessions_;
   host::Dispatcher dispatcher_;
+  host::StuckCalls stuck_calls_;
+  host::Errands errands_;
   host::RcqbTransport transport_;
   host::MountTableFile mount_table_;
   host::StatusServer status_server_;
@@ -100,6 +117,7 @@ class Host::Running {
   Descriptor wake_;
   std::thread watcher_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> ending_{false};  // by stop(), or by the watcher
 };
 
 absl::Status Host::Running::build(const Catalog& catalog) {
@@ -161,11 +179,24 @@ absl::Status Host::Running::start(const Catalog& catalog) {
           std::make_unique<host::PartialCounts>(*filesystems_[i].filesystem);
     }
   }
+  std::vector<std::chrono::nanoseconds> deadlines;
+  for (const host::Instance& instance : filesystems_) {
+    deadlines.push_back(instance.filesystem->deadline());
+  }
+  stuck_calls_.start(deadlines, [this] {
+    const std::uint64_t one = 1;
+    if (wake_.ok()) (void)!::write(wake_.get(), &one, sizeof one);
+  });
   for (std::size_t i = 0; i < filesystems_.size(); ++i) {
     HostConfig::Mount mount = config_.mounts[i];
     mount.path = filesystems_[i].path;
     fuse_mounts_.push_back(
-        mount.fuse ? std::make_unique<host::FuseMount>(mount, *filesystems_[i].filesystem)
+        mount.fuse ? std::make_unique<host::FuseMount>(
+                         mount, *filesystems_[i].filesystem,
+                         fuse::Calls::Options{
+                             .deadline = filesystems_[i].filesystem->deadline(),
+                             .given_up = [this, i](const void* call) { stuck_calls_.begin(i, call); },
+                             .came_back = [this](const void* call) { stuck_calls_.end(call); }})
                    : nullptr);
     if (fuse_mounts_.back() != nullptr) filesystems_[i].mount = &fuse_mounts_.back()->session();
   }
@@ -209,18 +240,27 @@ void Host::Running::watch() {
   if (::pthread_getschedparam(::pthread_self(), &policy, &priority) == 0 && policy == SCHED_OTHER) {
     ::pthread_setschedparam(::pthread_self(), SCHED_BATCH, &priority);
   }
+  constexpr std::chrono::milliseconds kBetweenLooks(500);
+  const bool looks = config_.most_stuck_calls != 0 &&
+                     std::any_of(filesystems_.begin(), filesystems_.end(), [](const auto& each) {
+                       return each.filesystem->deadline().count() != 0;
+                     });
   pollfd events[] = {{placeholders_.news(), POLLIN, 0},
                      {sessions_.news(), POLLIN, 0},
                      {status_server_.news(), POLLIN, 0},
                      {wake_.get(), POLLIN, 0}};
   while (!stopping_.load(std::memory_order_relaxed)) {
-    const int ready = ::poll(events, std::size(events), static_cast<int>(watches_.wait().count()));
+    auto wait = watches_.wait();
+    // Looked at when there is something: a service that rests is not woken.
+    if (looks && stuck_calls_.all() != 0 && (wait.count() < 0 || wait > kBetweenLooks)) {
+      wait = kBetweenLooks;
+    }
+    const int ready = ::poll(events, std::size(events), static_cast<int>(wait.count()));
+    end_if_beyond_help();
     watches_.sweep_if_due();
     if (ready <= 0) continue;
     if (events[0].revents != 0) {
-      for (const host::ServiceOpenFilePtr& file : placeholders_.collect()) {
-        host::end_everywhere(file);
-      }
+      end_files(placeholders_.collect());
     }
     if (events[1].revents != 0 && sessions_.collect_dead()) watches_.processes_ended();
     if (events[2].revents != 0) status_server_.answer(status());
@@ -232,18 +272,105 @@ void Host::Running::watch() {
   }
 }
 
-absl::Status Host::Running::stop() {
-  absl::Status result;
-  for (const auto& mount : fuse_mounts_) {
-    if (mount != nullptr) mount->stop();
+// Nobody has a descriptor of them. Those of one instance wait for each other, at most.
+void Host::Running::end_files(std::vector<host::ServiceOpenFilePtr> files) {
+  while (!files.empty()) {
+    const std::uint32_t instance = files.back()->instance();
+    const auto first = std::partition(files.begin(), files.end(), [&](const auto& file) {
+      return file->instance() != instance;
+    });
+    std::vector<host::ServiceOpenFilePtr> its(std::make_move_iterator(first),
+                                              std::make_move_iterator(files.end()));
+    files.erase(first, files.end());
+    errands_.run([its = std::move(its)]() mutable {
+      for (host::ServiceOpenFilePtr& file : its) {
+        host::end_everywhere(file);
+        file.reset();
+      }
+    });
   }
-  transport_.stop();
+}
+
+// Only a new process helps some filesystem, and it is at hand.
+void Host::Running::end_if_beyond_help() {
+  constexpr unsigned kMostTimes = 10;
+  constexpr std::chrono::seconds kOthers(1);
+  if (config_.most_stuck_calls == 0) return;
+  const auto stuck = stuck_calls_.beyond_help(config_.most_stuck_calls, kMostTimes);
+  if (!stuck || ending_.exchange(true)) return;
+  complain(fmt::format("mount {}: {} calls do not end (the service ends, to be started anew)",
+                       filesystems_[*stuck].path, stuck_calls_.count(*stuck)));
+  for (const auto& mount : fuse_mounts_) {
+    if (mount != nullptr) (void)mount->stop(kOthers);
+  }
+  (void)transport_.stop(kOthers);
+  finish_without_calls(false);
+}
+
+// Ends the process. The filesystems get time to write what they have.
+void Host::Running::finish_without_calls(bool for_good) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> left;
+  const auto begin = [&](std::string what, std::function<void()> work) {
+    left.push_back(what);
+    std::thread([&, what = std::move(what), work = std::move(work)] {
+      work();
+      const std::lock_guard lock(mutex);
+      std::erase(left, what);
+      changed.notify_all();
+    }).detach();
+  };
+  std::unique_lock lock(mutex);
+  for (std::size_t i = 0; i < started_filesystems_; ++i) {
+    begin(filesystems_[i].path, [this, i] { (void)filesystems_[i].filesystem->stop(); });
+  }
+  if (for_good) {
+    begin(config_.run_directory, [this] { remove_files(); });
+  }
+  changed.wait_for(lock, std::max(config_.stop_grace, std::chrono::milliseconds(1000)),
+                   [&] { return left.empty(); });
+  if (for_good) {
+    std::string names;
+    for (const std::string& each : left) names += (names.empty() ? "" : ", ") + each;
+    complain(fmt::format("calls do not end{}{} (the service ends without them)",
+                         names.empty() ? "" : ", and these could not be stopped: ", names));
+  }
+  ::_exit(HostConfig::kEndedByStuckCalls);
+}
+
+void Host::Running::remove_files() {
+  mount_table_.remove();
+  kept_files_.remove();
+  objects_.remove();
+  watches_.remove();
+  run_directory_.remove();
+}
+
+absl::Status Host::Running::stop() {
+  while (ending_.exchange(true) && watcher_.joinable()) ::pause();  // the watcher ends the process
+  absl::Status result;
+  const bool waits_for_ever = config_.stop_grace.count() == 0;
+  const auto end = std::chrono::steady_clock::now() + config_.stop_grace;
+  const auto grace = [&] {
+    if (waits_for_ever) return ipc::Patience::kForEver;
+    const auto left = end - std::chrono::steady_clock::now();
+    return std::max(std::chrono::ceil<std::chrono::milliseconds>(left),
+                    std::chrono::milliseconds(0));
+  };
+  bool ended = true;
+  for (const auto& mount : fuse_mounts_) {
+    if (mount != nullptr) ended = mount->stop(grace()) && ended;
+  }
+  ended = transport_.stop(grace()) && ended;
+  if (!ended) finish_without_calls(true);
   if (watcher_.joinable()) {
     stopping_.store(true, std::memory_order_relaxed);
     const std::uint64_t one = 1;
     (void)!::write(wake_.get(), &one, sizeof one);
     watcher_.join();
   }
+  if (!errands_.stop(grace())) finish_without_calls(true);
   for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
   placeholders_.release_all();
   fuse_mounts_.clear();
@@ -255,11 +382,7 @@ absl::Status Host::Running::stop() {
     if (!ended.ok() && result.ok()) result = about(config_.mounts[started_filesystems_], ended);
   }
   filesystems_.clear();
-  mount_table_.remove();
-  kept_files_.remove();
-  objects_.remove();
-  watches_.remove();
-  run_directory_.remove();
+  remove_files();
   return result;
 }
 
@@ -289,6 +412,11 @@ std::string Host::Running::status() const {
       mounts.back()["partial_files"] = counted ? json(*counted) : json(nullptr);
     }
     const std::size_t number = mounts.size() - 1;
+    if (instance.filesystem->deadline().count() != 0) {
+      mounts.back()["deadline_seconds"] =
+          std::chrono::duration<double>(instance.filesystem->deadline()).count();
+      mounts.back()["stuck_calls"] = stuck_calls_.count(number);
+    }
     if (number < fuse_mounts_.size() && fuse_mounts_[number] != nullptr) {
       mounts.back()["fuse"] = fuse_mounts_[number]->status();
     }

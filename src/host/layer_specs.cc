@@ -54,11 +54,12 @@ TraceSink trace_to_standard_error() {
 
 absl::StatusOr<std::shared_ptr<FaultPlan>> fault_plan(SpecArguments& arguments) {
   std::string operation;
-  std::string error = "EIO";
+  std::string error;
   Fault fault;
   for (const absl::Status& taken :
        {arguments.take("operation", operation), arguments.take("error", error),
-        arguments.take("first_call", fault.first_call), arguments.take("every", fault.every)}) {
+        arguments.take("first_call", fault.first_call), arguments.take("every", fault.every),
+        arguments.take("delay", fault.delay)}) {
     if (!taken.ok()) return taken;
   }
   auto plan = std::make_shared<FaultPlan>();
@@ -69,6 +70,12 @@ absl::StatusOr<std::shared_ptr<FaultPlan>> fault_plan(SpecArguments& arguments) 
                            fmt::format("there are: {}", fmt::join(kOperationNames, ", ")));
   }
   fault.operation = static_cast<Operation>(known - std::begin(kOperationNames));
+  if (error.empty() && fault.delay.count() != 0) {
+    fault.error = Errno{0};
+    plan->add(fault);
+    return plan;
+  }
+  if (error.empty()) error = "EIO";
   fault.error = Errno{1};
   while (fault.error.value <= kMostErrno && error_name(fault.error.value) != error) {
     ++fault.error.value;

@@ -7,7 +7,8 @@
 //   idmap(X, uid=STORED:SHOWN:COUNT, gid=STORED:SHOWN:COUNT)     more ranges: …:S:S:C:S:S:C
 //   idmap(X, squash_uid=N, squash_gid=N)        squash_to_root=on: 0 for those that are not given
 //   trace(X)                                    every operation as a line on standard error
-//   faulty(X, operation=fsync, error=EIO, first_call=3, every=1)
+//   faulty(X, operation=fsync, error=EIO, first_call=3, every=1, delay=5s)
+//                                               with a delay and no error it only takes long
 //
 // Include it to add a composition of them to a catalog.
 #ifndef LIBSERVICES_SRC_HOST_LAYER_SPECS_H_

@@ -44,6 +44,7 @@ absl::Status RcqbTransport::start(const Config& config) {
   copies_ = config.copies;
   ipc::BackDriverOptions options;
   options.bind_threads = config.bind_threads;
+  options.patience = &stuck_calls_;
   if (config.most_workers != 0) {
     options.most_threads = static_cast<unsigned>(config.most_workers);
   }
@@ -63,13 +64,13 @@ absl::Status RcqbTransport::start(const Config& config) {
   return absl::OkStatus();
 }
 
-void RcqbTransport::stop() {
-  if (listener_ == nullptr) return;
+bool RcqbTransport::stop(std::chrono::milliseconds most) {
+  if (listener_ == nullptr) return true;
   if (thread_.joinable()) {
     listener_->stop();
     thread_.join();
   }
-  listener_->finish();
+  return listener_->finish(most);
 }
 
 RcqbTransport::Counts RcqbTransport::counts() const {
@@ -86,6 +87,7 @@ void RcqbTransport::handle(ipc::ServerSession& session, const ipc::TakenRequest&
   const ipc::RequestHeader& header = request.header;
   const auto* known = std::any_cast<SessionPtr>(&session.upper);
   if (known == nullptr) {
+    if (!request.running.claim()) return;
     buffer.answer.error = EINVAL;
     buffer.answer.output_bytes = 0;
     return;
@@ -101,7 +103,15 @@ void RcqbTransport::handle(ipc::ServerSession& session, const ipc::TakenRequest&
   call.read_progress = &buffer.progress;
   call.copies = &copies_;
   Answer answer;
-  dispatcher_.run(**known, call, answer);
+  if (stuck_calls_.are_most(call.instance)) {
+    answer.error = ETIMEDOUT;
+  } else {
+    dispatcher_.run(**known, call, answer);
+  }
+  if (!request.running.claim()) {
+    dispatcher_.undo(**known, call, answer);
+    return;
+  }
   buffer.answer.error = answer.error;
   buffer.answer.output_bytes = answer.output_bytes;
   std::memcpy(buffer.answer.words, answer.words.data(), answer.word_bytes);

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "ipc/session.h"
 #include "src/host/dispatcher.h"
 #include "src/host/sessions.h"
+#include "src/host/stuck_calls.h"
 
 namespace libservices::host {
 
@@ -34,16 +36,17 @@ class RcqbTransport {
     std::size_t most_sessions = 4096;
   };
 
-  RcqbTransport(Dispatcher& dispatcher, Sessions& sessions)
-      : dispatcher_(dispatcher), sessions_(sessions) {}
-  ~RcqbTransport() { stop(); }
+  RcqbTransport(Dispatcher& dispatcher, Sessions& sessions, StuckCalls& stuck_calls)
+      : dispatcher_(dispatcher), sessions_(sessions), stuck_calls_(stuck_calls) {}
+  ~RcqbTransport() { (void)stop(); }
   RcqbTransport(const RcqbTransport&) = delete;
   RcqbTransport& operator=(const RcqbTransport&) = delete;
 
   // ERRORS: for a person to read.
   absl::Status start(const Config& config);
-  // Ends the requests that run, and all sessions.
-  void stop();
+  // Ends the requests that run, and all sessions. False: some requests do not end in this time, and
+  // nothing that they use may be destroyed.
+  bool stop(std::chrono::milliseconds most = ipc::Patience::kForEver);
 
   struct Counts {
     std::size_t queues = 0;
@@ -62,6 +65,7 @@ class RcqbTransport {
 
   Dispatcher& dispatcher_;
   Sessions& sessions_;
+  StuckCalls& stuck_calls_;
   ipc::CopyTable copies_;
   std::unique_ptr<ipc::SessionListener> listener_;
   std::thread thread_;

@@ -113,7 +113,7 @@ for verb in 'serve --run-directory run' 'with'; do
   try 'it is given twice' --mount /mnt/x=memory --mount //mnt/x/=memory
   try 'it is no PATH=SPEC' --mount /mnt/x
   try 'no such composition is compiled in (there are: memory' --mount '/mnt/x=union(memory)'
-  try "has no option 'size' (it has: cached_names, capacity_bytes" --mount '/mnt/x=memory(size=1)'
+  try "has no option 'size' (it has: cached_names, deadline, capacity_bytes" --mount '/mnt/x=memory(size=1)'
   try "'soon' is no value for 'cached_names'" --mount '/mnt/x=memory(cached_names=soon)'
   try "column 7: this '(' of 'memory' is not closed" --mount '/mnt/x=memory(a=1'
 done

@@ -333,6 +333,61 @@ TEST_CASE("random requests, in bytes that change meanwhile, do no harm") {
   CHECK(service.open_files() == 0);
 }
 
+TEST_CASE("what a caller never hears of is undone") {
+  InProcessService service;
+  InProcessClient client(service, 0);
+  const protocol::Placeholder placeholder = client.welcome.stock[0].id;
+  const std::string_view path = "/f";
+  const auto late = [&](Operation operation, const auto& words, std::string_view input) {
+    const Answer answer = client.call(operation, words, input);
+    CHECK(answer.error == 0);
+    Call call;
+    call.operation = operation;
+    std::memcpy(call.words.data(), &words, sizeof words);
+    service.dispatcher.undo(client.session(), call, answer);
+    return answer;
+  };
+  const protocol::OpenRequest open{.target = InProcessClient::target(path),
+                                   .flags = O_CREAT | O_RDWR,
+                                   .mode = 0600,
+                                   .placeholder = placeholder};
+  const auto handle = words_of<protocol::OpenAnswer>(late(Operation::kOpen, open, path)).handle;
+  CHECK(service.open_files() == 0);
+  CHECK(client.session().handles->size() == 0);
+  CHECK(service.kept_files.kept() == 0);
+  CHECK(client.close(handle) == EBADF);
+  // The placeholder stands for nothing.
+  const auto again = client.open(path, O_RDWR, 0, placeholder);
+  REQUIRE(again != 0);
+
+  // A record lock of the same process on the same file stays when a late open of it is undone.
+  using Type = LockRequest::Type;
+  const auto lock = [&](protocol::Handle of, Type type) {
+    return protocol::LockWords{.handle = of, .owner = 0, .type = static_cast<std::uint32_t>(type),
+                               .start = 0, .end = 9, .pid = 0};
+  };
+  CHECK(client.call(Operation::kLock, lock(again, Type::kExclusive)).error == 0);
+  protocol::OpenRequest plain = open;
+  plain.placeholder = protocol::kNone;
+  late(Operation::kOpen, plain, path);
+  CHECK(service.filesystems[0].filesystem->counters().locks == 1);
+  CHECK(client.call(Operation::kLock, lock(again, Type::kUnlock)).error == 0);
+  late(Operation::kLock, lock(again, Type::kExclusive), {});
+  CHECK(service.filesystems[0].filesystem->counters().locks == 0);
+
+  late(Operation::kMakeSocket, protocol::MknodRequest{.target = InProcessClient::target("/s")},
+       "/s");
+  CHECK(client.session().handles->size() == 1);
+  // What failed has given nothing.
+  Answer failed;
+  failed.error = EIO;
+  failed.words[0] = again;
+  Call call;
+  call.operation = Operation::kOpen;
+  service.dispatcher.undo(client.session(), call, failed);
+  CHECK(client.session().handles->size() == 1);
+}
+
 TEST_CASE("many threads use one session at once") {
   InProcessService service;
   InProcessClient setup(service, 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `Faulty<Lower>`: makes operations fail as its plan says, to test what stands above.
+// `Faulty<Lower>`: makes operations fail, or take long, as its plan says, to test what stands
+// above.
 //
 //   auto plan = std::make_shared<FaultPlan>();
 //   Faulty<Memory> service({.lower = {}, .plan = plan});
@@ -18,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,11 +31,12 @@ struct Fault {
   enum class When : std::uint8_t { kBefore, kAfter };
 
   Operation operation = Operation::read;
-  Errno error{EIO};
+  Errno error{EIO};  // 0: none, it only takes long
   std::uint64_t first_call = 1;  // the first call that fails, counted from when the fault was added
   std::uint64_t every = 0;       // then every so many calls; 0 = no further one
   When when = When::kBefore;
   std::chrono::steady_clock::time_point not_before{};
+  std::chrono::nanoseconds delay{};  // before anything else, as of a backend that does not answer
 };
 
 class FaultPlan {
@@ -71,6 +74,7 @@ class FaultPlan {
     Hook hook;
     const Fault fault = next(operation, hook);
     const bool fails = fault.error.value != 0;
+    if (fault.delay.count() != 0) std::this_thread::sleep_for(fault.delay);
     if (fails && fault.when == Fault::When::kBefore) return fault.error;
     if (hook) hook(operation, Moment::kBefore);
     auto result = call();
@@ -90,15 +94,17 @@ class FaultPlan {
     std::lock_guard lock(mutex_);
     if (operation >= Operation::create) hook = hook_;  // the first that changes something
     Fault found{.error = {0}};
+    bool is_found = false;
     for (Planned& planned : planned_) {
       const Fault& fault = planned.fault;
-      if (fault.operation != operation || found.error.value != 0) continue;
+      if (fault.operation != operation || is_found) continue;
       if (std::chrono::steady_clock::now() < fault.not_before) continue;
       const std::uint64_t call = ++planned.calls;
       const bool again = fault.every != 0 && call > fault.first_call &&
                          (call - fault.first_call) % fault.every == 0;
       if (call == fault.first_call || again) {
         found = fault;
+        is_found = true;
         failed_.fetch_add(1, std::memory_order_relaxed);
       }
     }
