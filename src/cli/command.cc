@@ -48,6 +48,10 @@ absl::StatusOr<std::vector<HostConfig::Mount>> mounts_of(const cli::Words& words
     return absl::InvalidArgumentError(fmt::format(
         "option pool={}: it is for `libservices mount` (write --pool {})", fuse->pool, fuse->pool));
   }
+  if (fuse->supervise) {
+    return absl::InvalidArgumentError(
+        "option supervise: it is for `libservices mount` (write --supervise)");
+  }
   std::vector<HostConfig::Mount> mounts;
   for (const std::string& word : words.mounts) {
     const std::size_t equals = word.find('=');
@@ -90,6 +94,8 @@ HostConfig limits_of(const cli::Words& words) {
   config.threads =
       words.threads == "free" ? HostConfig::Threads::kFree : HostConfig::Threads::kBound;
   config.restart_wait = std::chrono::milliseconds(static_cast<long>(words.restart_wait * 1000));
+  config.stop_grace = std::chrono::milliseconds(static_cast<long>(words.stop_grace * 1000));
+  if (words.supervise) config.most_stuck_calls = cli::kMostStuckCalls;
   config.run_directory = words.run_directory;
   return config;
 }
@@ -113,7 +119,7 @@ int serve(const cli::Words& words, const Catalog& catalog) {
   absl::StatusOr<std::string> directory = run_directory_of(words);
   if (!directory.ok()) return fail(directory.status());
   config->run_directory = *std::move(directory);
-  return cli::serve(*std::move(config), catalog, words.ready_descriptor);
+  return cli::serve(*std::move(config), catalog, words.ready_descriptor, words.supervise);
 }
 
 int with(const cli::Words& words, const Catalog& catalog, const std::vector<std::string>& program) {
@@ -131,7 +137,9 @@ int mount(const cli::Words& words, const Catalog& catalog) {
                         .pool = words.mount_pool.empty() ? fuse->pool : words.mount_pool,
                         .fuse = std::move(fuse->fuse)};
   if (words.foreground) mount.place = daemon::Place::kForeground;
-  return cli::mount(std::move(mount), limits_of(words), catalog);
+  HostConfig limits = limits_of(words);
+  if (fuse->supervise) limits.most_stuck_calls = cli::kMostStuckCalls;
+  return cli::mount(std::move(mount), std::move(limits), catalog);
 }
 
 int tune(cli::Words& words) {

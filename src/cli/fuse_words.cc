@@ -28,6 +28,8 @@ bool take(std::string_view option, FuseWords& words) {
     fuse.io_uring = option == "io_uring";
   } else if (option == "passthrough" || option == "nopassthrough") {
     fuse.passthrough = option == "passthrough";
+  } else if (option == "supervise") {
+    words.supervise = true;
   } else if (key == "pool" && !value.empty()) {
     words.pool = value;
   } else if (key == "fsname" && !value.empty()) {

@@ -58,7 +58,11 @@ absl::StatusOr<HostConfig> config_of(MountWords words, HostConfig config) {
 
 int mount_or(int failure, MountWords words, HostConfig limits, const Catalog& catalog) {
   daemon::Process process{
-      .program = "libservices", .subject = words.path, .place = words.place, .failure = failure};
+      .program = "libservices",
+      .subject = words.path,
+      .place = words.place,
+      .failure = failure,
+      .supervised = limits.most_stuck_calls != 0};
   const absl::StatusOr<HostConfig> config = config_of(std::move(words), std::move(limits));
   if (!config.ok()) {
     complain(config.status());
@@ -140,6 +144,8 @@ std::optional<int> mount_program(int argc, char** argv, std::span<const std::str
   }
   if (fake) return 0;
   HostConfig limits;
+  limits.stop_grace = kStopGrace;
+  if (fuse->supervise) limits.most_stuck_calls = kMostStuckCalls;
   if (::geteuid() == 0) limits.clients = HostConfig::Clients::kAllUsers;
   return mount_or(kMountFailure,
                   {.spec = places[0],

@@ -2,13 +2,20 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <functional>
+#include <utility>
+
 #include "src/cli/program.h"
 #include "src/cli/verbs.h"
+#include "src/daemon/supervisor.h"
 #include "src/host/descriptor.h"
 
 namespace libservices::cli {
 
-int serve(HostConfig config, const Catalog& catalog, int ready_descriptor) {
+namespace {
+
+int serve_once(HostConfig config, const Catalog& catalog, int ready_descriptor,
+               const std::function<void()>& live) {
   // Blocked before there are threads, so that all of them inherit it and the signal waits for us.
   sigset_t ends;
   ::sigemptyset(&ends);
@@ -20,6 +27,7 @@ int serve(HostConfig config, const Catalog& catalog, int ready_descriptor) {
     complain(started);
     return kOwnFailure;
   }
+  live();
   if (ready_descriptor >= 0) {
     (void)!::write(ready_descriptor, "\n", 1);
     if (ready_descriptor > STDERR_FILENO) ::close(ready_descriptor);
@@ -32,6 +40,24 @@ int serve(HostConfig config, const Catalog& catalog, int ready_descriptor) {
     return kOwnFailure;
   }
   return 0;
+}
+
+}  // namespace
+
+int serve(HostConfig config, const Catalog& catalog, int ready_descriptor, bool supervised) {
+  if (!supervised) return serve_once(std::move(config), catalog, ready_descriptor, [] {});
+  int ready = ready_descriptor;
+  const daemon::Supervision supervision{
+      .tell = [](const std::string& message) { complain(message); },
+      .live =
+          [&] {
+            if (ready > STDERR_FILENO) ::close(ready);
+            ready = -1;
+          },
+      .failure = kOwnFailure};
+  return daemon::supervise(supervision, [&](const std::function<void()>& live) {
+    return serve_once(config, catalog, ready, live);
+  });
 }
 
 }  // namespace libservices::cli

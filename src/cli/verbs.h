@@ -23,8 +23,8 @@ void complain(const absl::Status& status);
 int with(HostConfig config, const Catalog& catalog, const std::vector<std::string>& program);
 
 // A service in the foreground, until SIGTERM, SIGINT or SIGHUP. When it serves, it closes
-// `ready_descriptor` after a newline (-1: none).
-int serve(HostConfig config, const Catalog& catalog, int ready_descriptor);
+// `ready_descriptor` after a newline (-1: none). A supervised one is started anew when it dies.
+int serve(HostConfig config, const Catalog& catalog, int ready_descriptor, bool supervised);
 
 // Becomes the program, on the service of `run_directory`.
 int run(const std::string& run_directory, const std::vector<std::string>& program);

@@ -10,10 +10,11 @@ namespace {
 
 CLI::Option* add_fuse_options(CLI::App& verb, Words& words, const std::string& names) {
   return verb
-      .add_option(names, words.fuse_options,
-                  "of the mount at the kernel: ro, allow_other (usual for root), allow_self, "
-                  "writeback, nopassthrough, noio_uring, fsname=NAME, and mount(8)'s nodev, "
-                  "nosuid, noexec, noatime, ...")
+      .add_option(
+          names, words.fuse_options,
+          "of the mount at the kernel: ro, allow_other (usual for root), allow_self, "
+          "writeback, nopassthrough, noio_uring, supervise, fsname=NAME, and mount(8)'s nodev, "
+          "nosuid, noexec, noatime, ...")
       ->type_name("OPTION,...")
       ->allow_extra_args(false);
 }
@@ -91,6 +92,16 @@ void add_restart(CLI::App& verb, Words& words) {
                   "how long programs wait for another service when this one is killed, to go on "
                   "with their open files; 0: their calls fail at once")
       ->check(CLI::Range(0.0, 86400.0))
+      ->type_name("SECONDS")
+      ->capture_default_str();
+  verb.add_flag("--supervise", words.supervise,
+                "a small parent starts the service anew when it is killed, and when calls of a "
+                "filesystem do not end that were given up at its deadline (deadline=30s, an option "
+                "of SPEC); programs go on with their open files");
+  verb.add_option("--stop-grace", words.stop_grace,
+                  "how long a stop waits for calls that run, before it ends without them; what "
+                  "they have not written is lost then")
+      ->check(CLI::Range(0.1, 86400.0))
       ->type_name("SECONDS")
       ->capture_default_str();
 }

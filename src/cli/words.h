@@ -12,6 +12,7 @@
 
 #include "libservices/host.h"
 #include "src/cli/ceph_tenant.h"
+#include "src/cli/fuse_words.h"
 #include "src/cli/verbs.h"
 #include "src/host/pool.h"
 
@@ -29,6 +30,8 @@ struct Words {
   std::size_t open_files = HostConfig{}.most_open_files;
   std::string threads = "bound";
   double restart_wait = std::chrono::duration<double>(HostConfig{}.restart_wait).count();
+  double stop_grace = std::chrono::duration<double>(kStopGrace).count();
+  bool supervise = false;
   int ready_descriptor = -1;
   bool json = false;
   TuneWords tune;

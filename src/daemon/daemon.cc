@@ -11,6 +11,7 @@
 #include <climits>
 #include <cstring>
 
+#include "src/daemon/supervisor.h"
 #include "src/host/descriptor.h"
 
 namespace libservices::daemon {
@@ -25,9 +26,15 @@ void leave_standard_descriptors() {
   }
 }
 
+void tell_log(const Process& process, const std::string& message) {
+  ::syslog(LOG_DAEMON | LOG_ERR, "%s: %s: %s", process.program.c_str(), process.subject.c_str(),
+           message.c_str());
+}
+
 // The service's exit status. `ready`: where one byte says that it answers; -1: nowhere, and it
 // stays in the foreground.
-int be_the_service(const Process& process, const Serve& serve, int ready) {
+int be_the_service(const Process& process, const Serve& serve, int ready,
+                   const std::function<void()>& live) {
   // Blocked before there are threads, so that all of them inherit it and the signal waits for us.
   sigset_t ends;
   ::sigemptyset(&ends);
@@ -38,6 +45,7 @@ int be_the_service(const Process& process, const Serve& serve, int ready) {
   bool is_live = false;
   const absl::Status served = serve(ends, [&] {
     is_live = true;
+    live();
     if (ready < 0) return;
     leave_standard_descriptors();
     (void)!::write(ready, "r", 1);
@@ -47,12 +55,38 @@ int be_the_service(const Process& process, const Serve& serve, int ready) {
   const std::string message(served.message());
   if (is_live && ready >= 0) {
     // Nobody reads what it says elsewhere.
-    ::syslog(LOG_DAEMON | LOG_ERR, "%s: %s: %s", process.program.c_str(), process.subject.c_str(),
-             message.c_str());
+    tell_log(process, message);
   } else {
     complain(process.program, message);
   }
   return process.failure;
+}
+
+// The same, or its supervisor.
+int be_the_service(const Process& process, const Serve& serve, int ready) {
+  if (!process.supervised) return be_the_service(process, serve, ready, [] {});
+  bool first = true;
+  const Supervision supervision{.tell =
+                                    [&](const std::string& message) {
+                                      if (first || ready < 0) {
+                                        complain(process.program, message);
+                                      } else {
+                                        tell_log(process, message);
+                                      }
+                                    },
+                                .live =
+                                    [&] {
+                                      first = false;
+                                      if (ready < 0) return;
+                                      leave_standard_descriptors();
+                                      ::close(ready);
+                                    },
+                                .failure = process.failure};
+  return supervise(supervision, [&](const std::function<void()>& live) {
+    if (first || ready < 0) return be_the_service(process, serve, ready, live);
+    // Who has begun it has its answer. Where it writes, nobody reads.
+    return be_the_service(process, serve, ::open("/dev/null", O_WRONLY | O_CLOEXEC), live);
+  });
 }
 
 }  // namespace

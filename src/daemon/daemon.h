@@ -31,6 +31,7 @@ struct Process {
   std::string subject;  // what it serves, for the system's log, where a service tells its end
   Place place = Place::kBackground;
   int failure = 1;  // the exit status
+  bool supervised = false;  // it is started anew when it dies
 };
 
 // Serves until one of `ends`, which are blocked, is pending, or its work is done; calls `live` once
