@@ -297,7 +297,9 @@ Result<std::size_t> Ceph::read(C, File& file, std::uint64_t offset, std::span<st
   if (!file->is_file()) return Errno{EISDIR};
   if (!file->flags.reads()) return Errno{EBADF};
   if (!fits(offset)) return Errno{EINVAL};
-  return client_->asking([&](const Use& use) -> Result<std::size_t> {
+  const bool hot = hot_.takes(into.size()) && !file->node->in_snapshot();
+  if (hot && hot_.read(file->node->number(), offset, into)) return into.size();
+  const auto read = client_->asking([&](const Use& use) -> Result<std::size_t> {
     LIBSERVICES_TRY(Fh* const handle, file->in(use));
     std::size_t done = 0;
     while (done < into.size() && fits(offset + done)) {
@@ -313,6 +315,8 @@ Result<std::size_t> Ceph::read(C, File& file, std::uint64_t offset, std::span<st
     }
     return done;
   });
+  if (hot && read.ok()) hot_.keep(file->node->number(), offset, into.first(*read));
+  return read;
 }
 
 Result<std::size_t> Ceph::write(C, File& file, std::uint64_t offset,

@@ -27,6 +27,7 @@
 #include "absl/status/status.h"
 #include "libservices/capabilities.h"
 #include "services/ceph/client.h"
+#include "services/ceph/hot_pages.h"
 #include "services/ceph/names.h"
 #include "services/ceph/open_file.h"
 #include "services/ceph/work_directory.h"
@@ -43,6 +44,10 @@ class Ceph {
     // directory's own name with ".work" behind it.
     std::string work;
     bool exclusive = false;  // nobody else changes the directory; an upper of a union must have it
+    // Nobody writes to files in it, not through this either; a lower of a union. Then pages that
+    // small reads have met are kept, up to `hot_bytes`, and answered without libcephfs's lock.
+    bool unchanging = false;
+    std::uint64_t hot_bytes = std::uint64_t{64} << 20U;
 
     // Instances that agree in all that follows share a client, with its cache.
 
@@ -65,7 +70,8 @@ class Ceph {
   using Node = ceph_internal::ObjectPtr;
   using File = std::unique_ptr<ceph_internal::OpenFile>;
 
-  explicit Ceph(Config config) : config_(std::move(config)) {}
+  explicit Ceph(Config config)
+      : config_(std::move(config)), hot_(config_.unchanging ? config_.hot_bytes : 0) {}
 
   absl::Status start();
   absl::Status stop();
@@ -161,6 +167,7 @@ class Ceph {
   Result<void> rename_onto_link(C context, const Names& names);
 
   const Config config_;
+  ceph_internal::HotPages hot_;
   std::shared_ptr<ceph_internal::Client> client_;
   std::string place_;
   Node root_;

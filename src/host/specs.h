@@ -84,6 +84,10 @@ struct FromSpec<Union<Upper, Lower>> {
       if (!lower.ok()) return lower.status();
       config.lowers.push_back(*std::move(lower));
     }
+    // And what it shows, nobody at all.
+    if constexpr (requires { config.lowers.front().unchanging; }) {
+      for (auto& lower : config.lowers) lower.unchanging = true;
+    }
     return config;
   }
 };

@@ -225,6 +225,40 @@ TEST_CASE("instances that agree share a client, and others do not") {
   CHECK(one.service.place() == other.service.place());
 }
 
+TEST_CASE("of a directory that is unchanging, pages that were read whole are kept") {
+  const std::string directory = fresh_directory();
+  Started one(cluster_config(directory));
+  write_file(one.service, one.context, one.root, "file", std::string(8192, 'a'));
+  const auto snapshots = must(one.service.lookup(one.context, one.root, ".snap")).node;
+  must(one.service.mkdir(one.context, snapshots, "one", {.mode = 0700, .uid = 0, .gid = 0}));
+  Ceph::Config config = other_client(directory);
+  config.unchanging = true;
+  {
+    Started two(config);
+    const auto read = [&](Ceph::Node in, std::uint64_t offset) {
+      const auto node = must(two.service.lookup(two.context, in, "file")).node;
+      auto file = must(two.service.open(two.context, node, {O_RDONLY})).file;
+      std::string got(4096, '\0');
+      must(two.service.read(two.context, file, offset, std::as_writable_bytes(std::span(got))));
+      must(two.service.close(two.context, file));
+      return got;
+    };
+    CHECK(read(two.root, 0) == std::string(4096, 'a'));
+    // Against the promise; so it is seen where the bytes come from.
+    const auto node = must(one.service.lookup(one.context, one.root, "file")).node;
+    auto writer = must(one.service.open(one.context, node, {O_WRONLY})).file;
+    must(one.service.write(one.context, writer, 0, bytes_of(std::string(8192, 'b'))));
+    must(one.service.close(one.context, writer));
+    CHECK(read(two.root, 0) == std::string(4096, 'a'));
+    CHECK(read(two.root, 4096) == std::string(4096, 'b'));
+    // Its inode number is the same.
+    const auto all = must(two.service.lookup(two.context, two.root, ".snap")).node;
+    const auto snapshot = must(two.service.lookup(two.context, all, "one")).node;
+    CHECK(read(snapshot, 4096) == std::string(4096, 'a'));
+  }
+  must(one.service.rmdir(one.context, snapshots, "one"));
+}
+
 TEST_CASE("a snapshot is made by a directory in .snap, and keeps what was") {
   Started fs(cluster_config(fresh_directory()));
   write_file(fs.service, fs.context, fs.root, "file", "before");
