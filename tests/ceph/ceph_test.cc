@@ -231,7 +231,7 @@ TEST_CASE("of a directory that is unchanging, pages that were read whole are kep
   write_file(one.service, one.context, one.root, "file", std::string(8192, 'a'));
   const auto snapshots = must(one.service.lookup(one.context, one.root, ".snap")).node;
   must(one.service.mkdir(one.context, snapshots, "one", {.mode = 0700, .uid = 0, .gid = 0}));
-  Ceph::Config config = other_client(directory);
+  Ceph::Config config = second_client_config(directory);
   config.unchanging = true;
   {
     Started two(config);
