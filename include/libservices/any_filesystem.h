@@ -147,6 +147,8 @@ class AnyFilesystem {
   virtual Result<Backing> map(const Context&, OpenFile&, Mapping) { return Errno{EOPNOTSUPP}; }
   // Files of this number are mapped so from before; nullopt: any may be. Before any call.
   virtual void remember_mapped(std::optional<std::uint64_t>) {}
+  // Whether what was written, and not synchronised, is in the memory of this process alone.
+  virtual bool may_lose_writes() const { return false; }
   // Whether somebody may change its content through a mapping, without a call here.
   virtual bool is_mapped(OpenFile&) const { return false; }
   // One, for as long as the filesystem runs. Before any call; null: none.

@@ -47,7 +47,8 @@ concept DeclaresCoherence = requires(const S& s) {
 };
 
 // losses: how often what was said before may have become untrue, though nobody else has changed
-// anything: the storage lost it. Grows, and does before anything else is said.
+// anything: the storage lost it. Grows, and does before anything else is said. Who counts them also
+// loses with the process what was written and not synchronised.
 template <class S>
 concept CountsLosses = requires(const S& s) {
   { s.losses() } -> std::same_as<std::uint64_t>;

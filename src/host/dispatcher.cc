@@ -199,6 +199,8 @@ Result<void> Dispatcher::Run::setattr() {
     return Errno{EINVAL};
   }
   request.changes.mode &= 07777U;
+  std::optional<ServiceOpenFile::Change> change;
+  if (from_.base != nullptr && from_.location.itself) change.emplace(*from_.base);
   return from_.filesystem->setattr(context_, from_.location, request.changes);
 }
 
@@ -310,12 +312,12 @@ Result<void> Dispatcher::Run::run() {
     case Operation::kFsync: {
       const auto request = words<protocol::FsyncRequest>();
       LIBSERVICES_TRY(const auto file, this->file(request.handle));
-      return file->filesystem().fsync(context_, file->file(),
-                                      request.data_only != 0 ? SyncScope::kData : SyncScope::kAll);
+      return file->fsync(context_, request.data_only != 0 ? SyncScope::kData : SyncScope::kAll);
     }
     case Operation::kFallocate: {
       const auto request = words<protocol::FallocateRequest>();
       LIBSERVICES_TRY(const auto file, this->file(request.handle));
+      const ServiceOpenFile::Change change(*file);
       return file->filesystem().fallocate(context_, file->file(), request.mode, request.offset,
                                           request.length);
     }

@@ -46,6 +46,7 @@ Result<void> Dispatcher::Run::write() {
       return Errno{EIO};
     }
   }
+  const ServiceOpenFile::Change change(*file);
   LIBSERVICES_TRY(const std::size_t count,
                   request.offset == protocol::kCurrentOffset
                       ? file->filesystem().write(context_, file->file(), input_, request.placing)
@@ -111,6 +112,7 @@ Result<void> Dispatcher::Run::copy_range() {
   };
   LIBSERVICES_TRY(const std::uint64_t from_offset, offset_of(*from, request.from_offset));
   LIBSERVICES_TRY(const std::uint64_t to_offset, offset_of(*to, request.to_offset));
+  const ServiceOpenFile::Change change(*to);
   LIBSERVICES_TRY(const std::uint64_t copied,
                   filesystem.copy_range(context_, from->file(), from_offset, to->file(), to_offset,
                                         request.length));

@@ -153,6 +153,8 @@ KeptFiles::Entry KeptFiles::keep(std::uint64_t placeholder, std::string_view mou
   slot.mode = attributes.mode;
   slot.flags = file.flags().bits;
   slot.had_locks.store(0, std::memory_order_relaxed);
+  slot.changes.store(0, std::memory_order_relaxed);
+  slot.synchronised.store(0, std::memory_order_relaxed);
   // Last, as who reads it after our death sees it.
   slot.placeholder.store(placeholder, std::memory_order_release);
   return {this, index};
@@ -209,6 +211,7 @@ std::optional<KeptFiles::Lost> KeptFiles::claim(std::uint64_t placeholder) {
   lost.object = slot.object;
   lost.born = {slot.born_seconds, slot.born_nanoseconds};
   lost.had_locks = slot.had_locks.load(std::memory_order_relaxed) != 0;
+  lost.lost_changes = slot.changes.load() != slot.synchronised.load();
   const KeptOffset::Move& move = slot.offset.last();
   lost.before = move.before.load(std::memory_order_relaxed);
   lost.offset = move.after.load(std::memory_order_relaxed);

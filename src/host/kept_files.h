@@ -52,6 +52,17 @@ class KeptFiles {
     void set_flags(OpenFlags flags) const {
       if (owner_ != nullptr) owner_->slots_[index_].flags = flags.bits;
     }
+    // Of a file whose content dies with the service until it is synchronised (may_lose_writes):
+    // before and after each change, and what changes() was before a synchronisation that succeeded.
+    void count_change() const {
+      if (owner_ != nullptr) owner_->slots_[index_].changes.fetch_add(1);
+    }
+    std::uint32_t changes() const {
+      return owner_ != nullptr ? owner_->slots_[index_].changes.load() : 0;
+    }
+    void synchronised(std::uint32_t changes) const {
+      if (owner_ != nullptr) owner_->slots_[index_].synchronised.store(changes);
+    }
     // Where it was found; empty without an entry.
     std::string path() const { return owner_ != nullptr ? owner_->path_at(index_) : std::string(); }
     // Locks are not kept: who had one learns from an error that it is gone.
@@ -76,6 +87,7 @@ class KeptFiles {
     std::uint64_t object = 0;  // st_ino
     Timestamp born;
     bool had_locks = false;
+    bool lost_changes = false;  // perhaps
     std::uint64_t before = 0;  // the last move of its offset, and whose it was
     std::uint64_t offset = 0;
     std::uint32_t number = 0;
@@ -114,10 +126,10 @@ class KeptFiles {
   std::size_t kept() const;
 
  private:
-  static constexpr std::uint64_t kMagic = 0x3173656c6966736cULL;  // "lsfiles1"
+  static constexpr std::uint64_t kMagic = 0x3273656c6966736cULL;  // "lsfiles2"
   static constexpr std::uint32_t kSlots = 16384;
   static constexpr std::uint32_t kSlotsAtOnce = 64;
-  static constexpr std::size_t kText = 408;
+  static constexpr std::size_t kText = 400;
 
   struct Slot {
     std::atomic<std::uint64_t> placeholder;  // 0: free, or being written
@@ -127,6 +139,8 @@ class KeptFiles {
     std::uint32_t mode;
     std::int32_t flags;
     std::atomic<std::uint32_t> had_locks;
+    std::atomic<std::uint32_t> changes;
+    std::atomic<std::uint32_t> synchronised;
     std::uint16_t mount_bytes;
     std::uint16_t path_bytes;
     std::uint32_t reserved;

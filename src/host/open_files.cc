@@ -46,6 +46,23 @@ void ServiceOpenFile::had_locks() {
   kept_.had_locks();
 }
 
+void ServiceOpenFile::count_change() {
+  std::lock_guard lock(mutex_);
+  kept_.count_change();
+}
+
+Result<void> ServiceOpenFile::fsync(const Context& context, SyncScope scope) {
+  std::uint32_t changes = 0;
+  {
+    std::lock_guard lock(mutex_);
+    changes = kept_.changes();
+  }
+  LIBSERVICES_CHECK_OK(filesystem_.fsync(context, *file_, scope));
+  std::lock_guard lock(mutex_);
+  kept_.synchronised(changes);
+  return {};
+}
+
 ServiceOpenFile::~ServiceOpenFile() {
   keep_no_more();
   if (closing != nullptr) {

@@ -12,6 +12,8 @@
 #ifndef LIBSERVICES_SRC_HOST_OPEN_FILES_H_
 #define LIBSERVICES_SRC_HOST_OPEN_FILES_H_
 
+#include <fcntl.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -74,6 +76,22 @@ class ServiceOpenFile {
   void keep_flags();
   std::string kept_path() const;  // in its instance; empty when it is not kept
   void had_locks();
+  // Around a change of its content, where that dies with the service until it is synchronised.
+  class Change {
+   public:
+    explicit Change(ServiceOpenFile& file) : file_(file.may_lose_changes() ? &file : nullptr) {
+      if (file_ != nullptr) file_->count_change();
+    }
+    ~Change() {
+      if (file_ != nullptr) file_->count_change();
+    }
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+
+   private:
+    ServiceOpenFile* const file_;
+  };
+  Result<void> fsync(const Context& context, SyncScope scope);
 
   // Of a file that was open in a service that died: the last move of its offset there.
   struct LastMove {
@@ -92,6 +110,10 @@ class ServiceOpenFile {
   friend Result<void> end_use(const Context&, std::shared_ptr<ServiceOpenFile>);
   friend void end_everywhere(const std::shared_ptr<ServiceOpenFile>&);
 
+  bool may_lose_changes() const {
+    return filesystem_.may_lose_writes() && (file_->flags().bits & O_DSYNC) == 0;
+  }
+  void count_change();
   Result<void> drop_locks(const Context& context) { return filesystem_.close(context, file_); }
 
   AnyFilesystem& filesystem_;

@@ -106,12 +106,13 @@ protocol::Welcome Sessions::welcome(const ClientSession& session,
 }
 
 // The open file that a dead service kept of a placeholder, as it was: its object, flags and offset.
-// ERRORS: EBADF when none was kept; EIO when it cannot be had, or had locks, which are gone.
+// ERRORS: EBADF when none was kept; EIO when it cannot be had, or had locks, which are gone, or
+// changes that nobody can say are there.
 Result<ServiceOpenFilePtr> Sessions::open_again(const ClientSession& session, int placeholder,
                                                 std::uint64_t inode) {
   std::optional<KeptFiles::Lost> lost = kept_files_.claim(inode);
   if (!lost) return Errno{EBADF};
-  if (lost->had_locks) return Errno{EIO};
+  if (lost->had_locks || lost->lost_changes) return Errno{EIO};
   const auto instance =
       std::find_if(filesystems_.begin(), filesystems_.end(),
                    [&](const Instance& each) { return each.path == lost->mount; });

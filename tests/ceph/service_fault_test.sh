@@ -50,18 +50,34 @@ killed() {
 inside() { timeout 60 "$program" run --pool one -- sh -e -c "cd $work; $1"; }
 # Within a time in which the cluster does not yet take a dead client for dead.
 soon() { timeout 30 "$program" run --pool one -- sh -e -c "cd $work; $1"; }
-# The numbers from 1 on, a line each. What is acknowledged is also written here, behind it.
+# The numbers from 1 on, a line each. What is acknowledged is also written here, behind it. After an
+# error it looks how far it has come, and goes on from there.
+cat >"$work/writer.py" <<'PROGRAM'
+import os
+import sys
+
+path, acknowledged = sys.argv[1:]
+last = 0
+with open(acknowledged, "ab", buffering=0) as here:
+    while True:
+        try:
+            with open(path, "ab", buffering=0) as file:
+                with open(path, "rb") as before:
+                    there = before.read().split()
+                assert len(there) >= last, "lost: %d of %d are there" % (len(there), last)
+                for last in range(len(there) + 1, 1000000):
+                    line = b"%d\n" % last
+                    file.write(line)
+                    os.fsync(file.fileno())
+                    here.write(line)
+        except OSError as error:
+            print(error, flush=True)
+            last -= 1
+PROGRAM
 write_on() {
   : >"$work/acknowledged"
-  "$program" run --pool one -- python3 -c '
-import os, sys
-with open(sys.argv[1], "ab", buffering=0) as file, open(sys.argv[2], "ab", buffering=0) as here:
-    for number in range(1, 1000000):
-        line = b"%d\n" % number
-        file.write(line)
-        os.fsync(file.fileno())
-        here.write(line)
-' "$work/ceph/$1" "$work/acknowledged" >"$work/writer" 2>&1 &
+  "$program" run --pool one -- python3 "$work/writer.py" "$work/ceph/$1" "$work/acknowledged" \
+    >"$work/writer" 2>&1 &
   writer=$!
   await_lines 20
 }
@@ -73,10 +89,11 @@ await_lines() {  # await_lines COUNT: so many more are acknowledged
     sleep 0.01
   done
 }
-all_there() {  # all_there NAME: what was acknowledged, in its order, and at most one line more
+all_there() {  # all_there NAME: each number once, in order, up to what was acknowledged or one more
   inside "cat ceph/$1" >"$work/got" || return 1
-  head -n "$(lines)" "$work/got" | cmp - "$work/acknowledged" || return 1
-  [ "$(wc -l <"$work/got")" -le $(($(lines) + 1)) ]
+  seq "$(wc -l <"$work/got")" | cmp - "$work/got" || return 1
+  [ "$(wc -l <"$work/got")" -ge "$(tail -n 1 "$work/acknowledged")" ] || return 1
+  [ "$(wc -l <"$work/got")" -le $(($(tail -n 1 "$work/acknowledged") + 1)) ]
 }
 stop_writing() {
   kill -9 $writer
@@ -146,6 +163,55 @@ check 'which has its files at once' soon 'cat ceph/one ceph/file; echo x >>ceph/
 check 'the program goes on' await_lines 20
 stop_writing
 check 'all that was acknowledged is there' all_there one
+
+# What the killed service had not synchronised is lost, and who wrote it is told.
+cat >"$work/loser.py" <<'PROGRAM'
+import os
+import sys
+
+
+def failure(call):
+    try:
+        call()
+        return 0
+    except OSError as error:
+        return error.errno
+
+
+os.chdir(sys.argv[1])
+kept = os.open("kept", os.O_RDWR | os.O_CREAT)
+os.write(kept, b"synchronised")
+os.fsync(kept)
+cut = os.open("cut", os.O_RDWR | os.O_CREAT)
+os.ftruncate(cut, 100)
+lost = os.open("unsure", os.O_RDWR | os.O_CREAT)
+os.write(lost, b"not synchronised")
+print("ready", flush=True)
+sys.stdin.readline()
+assert failure(lambda: os.fsync(lost)) == 5
+assert failure(lambda: os.fsync(cut)) == 5
+os.write(kept, b", and more")
+os.fsync(kept)
+assert os.pread(kept, 100, 0) == b"synchronised, and more"
+PROGRAM
+is_told_what_is_lost() {
+  local loser
+  rm -f "$work/go"
+  mkfifo "$work/go"
+  exec 4<>"$work/go"
+  timeout 60 "$program" run --pool one -- python3 "$work/loser.py" "$work/ceph" \
+    <"$work/go" >"$work/loser" 4>&- &
+  loser=$!
+  until [ -s "$work/loser" ]; do
+    kill -0 $loser || return 1
+    sleep 0.01
+  done
+  killed
+  serve || return 1
+  echo go >&4
+  wait $loser
+}
+check 'who wrote what is lost with a service' is_told_what_is_lost
 
 # And now everything.
 check 'a program writes again' write_on two
