@@ -23,12 +23,13 @@ std::string first_line(const char* path) {
 // directory that is there before the first service: the run directory's own may not be.
 std::uint64_t device_around(std::string_view directory) {
   struct stat seen {};
-  for (int up = 0; up < 2; ++up) {
-    directory = directory.substr(0, directory.find_last_of('/'));
-  }
-  while (!directory.empty() && ::stat(std::string(directory).c_str(), &seen) != 0) {
-    directory = directory.substr(0, directory.find_last_of('/'));
-  }
+  const auto go_up = [&] {
+    const std::size_t name = directory.find_last_of('/');
+    directory = directory.substr(0, name == std::string_view::npos ? 0 : name);
+  };
+  go_up();
+  go_up();
+  while (!directory.empty() && ::stat(std::string(directory).c_str(), &seen) != 0) go_up();
   return seen.st_dev;
 }
 

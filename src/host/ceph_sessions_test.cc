@@ -36,6 +36,9 @@ TEST_CASE("a service has the name of the one before it, and nobody else's") {
   REQUIRE(::mkdir(one.c_str(), 0700) == 0);
   CHECK(service_name(one) == name);
   CHECK(service_name(scratch.path() + "/pools/two") != name);
+  for (const char* const path : {"pool", "", "/", "/pool"}) {  // refused later, or not there
+    CHECK(service_name(path).ends_with(path));
+  }
 }
 
 }  // namespace
