@@ -94,6 +94,7 @@ absl::Status Ceph::start() {
                               .service = config_.service,
                               .cache_bytes = config_.cache_bytes,
                               .dirty_bytes = config_.dirty_bytes,
+                              .flush_after = config_.flush_after,
                               .mount_timeout = config_.mount_timeout,
                               .data_timeout = config_.data_timeout});
   if (!joined.ok()) return joined.status();

@@ -59,6 +59,7 @@ class Ceph {
     std::string root = "/";        // what is mounted: all that the key lets the client reach
     std::uint64_t cache_bytes = std::uint64_t{200} << 20U;
     std::uint64_t dirty_bytes = 0;  // of them, not yet written; at most, and if 0, the half
+    std::chrono::nanoseconds flush_after = std::chrono::seconds(5);    // they are written by then
     std::chrono::nanoseconds mount_timeout = std::chrono::seconds(5);  // whole seconds count
     std::chrono::nanoseconds data_timeout{0};  // of a read or write-back; 0: as long as it takes
     // Names what a service holds, for the time after its death: the next one of that name has it at

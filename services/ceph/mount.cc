@@ -94,6 +94,8 @@ absl::Status Mount::configure() {
       {"client_oc_target_dirty", std::to_string(std::min<std::uint64_t>(dirty / 2, 8U << 20U))},
       {"client_mount_timeout", whole_seconds(config_.mount_timeout)},
       {"client_shutdown_timeout", "1"},
+      {"client_oc_max_dirty_age",
+       std::to_string(std::chrono::duration<double>(config_.flush_after).count())},
       {"rados_osd_op_timeout", whole_seconds(config_.data_timeout)},
       // Several clients of one process would fight for the socket, and write to its standard error.
       {"admin_socket", ""},

@@ -36,6 +36,7 @@ struct ClientConfig {
   std::string service;
   std::uint64_t cache_bytes = std::uint64_t{200} << 20U;
   std::uint64_t dirty_bytes = 0;
+  std::chrono::nanoseconds flush_after = std::chrono::seconds(5);
   bool remembers_names = true;
   std::chrono::nanoseconds mount_timeout = std::chrono::seconds(5);
   std::chrono::nanoseconds data_timeout{0};

@@ -16,7 +16,7 @@ absl::StatusOr<Ceph::Config> FromSpec<Ceph>::config(SpecArguments& arguments) {
         arguments.take("client", config.client), arguments.take("key", config.key_file),
         arguments.take("filesystem", config.filesystem), arguments.take("root", config.root),
         arguments.take("cache", config.cache_bytes), arguments.take("dirty", config.dirty_bytes),
-        arguments.take("hot", config.hot_bytes),
+        arguments.take("flush", config.flush_after), arguments.take("hot", config.hot_bytes),
         arguments.take("mount_timeout", config.mount_timeout),
         arguments.take("data_timeout", config.data_timeout),
         arguments.take("session", config.session), arguments.take("service", config.service)}) {

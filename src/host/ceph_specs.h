@@ -3,8 +3,8 @@
 // How `Ceph`'s configuration is written in a spec.
 //
 //   ceph:/directory(exclusive=true, work=/directory, conf=FILE, cluster=NAME, client=NAME,
-//                   key=FILE, filesystem=NAME, root=/directory, cache=200M, dirty=100M, hot=64M,
-//                   mount_timeout=5s, data_timeout=30s, session=NAME, service=NAME)
+//                   key=FILE, filesystem=NAME, root=/directory, cache=200M, dirty=100M, flush=5s,
+//                   hot=64M, mount_timeout=5s, data_timeout=30s, session=NAME, service=NAME)
 //
 // services/ceph/README.md has their meaning.
 #ifndef LIBSERVICES_SRC_HOST_CEPH_SPECS_H_

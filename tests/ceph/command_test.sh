@@ -88,6 +88,26 @@ check 'options' with "ceph:/img(conf=$work/cluster/ceph.conf, client=admin, \
 key=$work/cluster/keyring, exclusive=true, cache=16M, dirty=4M, mount_timeout=20s, \
 data_timeout=60s, session=test, root=/img)" 'test "$(cat file)" = lower'
 
+is_flushed() {  # in half the time that it would take by default
+  with 'ceph:/(flush=100ms)' '
+    exec 5>flushed
+    echo x >&5
+    /usr/bin/python3 - "$(printf "%x.00000000" "$(stat -c %i flushed)")" <<END
+import os, sys, time, rados
+with rados.Rados(conffile=os.environ["CEPH_CONF"]) as cluster:
+    pool = cluster.open_ioctx("cephfs.data")
+    for _ in range(25):
+        try:
+            if pool.stat(sys.argv[1])[0] == 2:
+                sys.exit()
+        except rados.ObjectNotFound:
+            pass
+        time.sleep(0.1)
+sys.exit("it is not there")
+END'
+}
+check 'what nobody synchronises is written in time' is_flushed
+
 check 'what is not there' says '/none: No such file or directory (make it' ceph:/none
 check 'a client that there is not' says 'client.nobody: ' 'ceph:/(client=nobody)'
 check 'an option that there is not' says "has no option 'speed'" 'ceph:/(speed=9)'
