@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,17 +128,17 @@ TEST_CASE("what has no answer gets none, and without a deadline nothing is given
 
 TEST_CASE("a caller that is being killed waits no longer, and others do") {
   Fixture fixture(milliseconds(0));
-  // Stopped in the middle of its end, as one is that waits for an answer.
-  int ends[2];
-  REQUIRE(::pipe(ends) == 0);
+  // Blocked before there is a child, which so has them blocked from its first moment on.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
   const pid_t child = ::fork();
   if (child == 0) {
-    ::alarm(60);
-    sigset_t all;
-    ::sigfillset(&all);
-    ::sigprocmask(SIG_BLOCK, &all, nullptr);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (;;) ::pause();
   }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   Calls::Call call(fixture.calls, fixture.watched());
   call.begin(header_of(FUSE_READ, 9, child));
   ::kill(child, SIGTERM);  // blocked: it lives
@@ -157,7 +158,6 @@ TEST_CASE("a caller that is being killed waits no longer, and others do") {
   wait_until([&] { return fixture.answered.load() == 2; });
   CHECK_FALSE(call.claim());
   CHECK(call.end());
-  for (const int end : ends) ::close(end);
 }
 
 TEST_CASE("each call is answered once, however close its end and the deadline are") {
