@@ -596,10 +596,10 @@ bool SessionListener::finish(std::chrono::milliseconds most) {
 SessionListener::Counts SessionListener::counts() const {
   std::shared_lock lock(mutex_);
   Counts counts;
-  counts.sessions = by_id_.size() - free_ids_.size();
   counts.refused = refused_.load();
   counts.opened = opened_;
   for (const auto& [peer, domain] : domains_) {
+    counts.sessions += domain.sessions;  // until they have ended altogether
     counts.queues += domain.drivers.size();
     for (const auto& driver : domain.drivers) {
       counts.threads += driver->threads();
