@@ -321,10 +321,10 @@ TEST_CASE("who needs an OSD waits for it, and nobody else does") {
   Served fs(fresh_directory());
   auto made = fs.make("file", "first");
   must(fs.sync(made.file));
-  for (const auto& [stop, go] : {std::pair("pause", "resume"), std::pair("kill", "start")}) {
-    CAPTURE(stop);
-    const std::string text = std::string(stop) + "!";
-    waits_for(stop, go, "osd", 300ms, [&] {
+  for (const auto& verbs : {std::pair("pause", "resume"), std::pair("kill", "start")}) {
+    const std::string text = std::string(verbs.first) + "!";
+    CAPTURE(text);
+    waits_for(verbs.first, verbs.second, "osd", 300ms, [&] {
       must(fs.service.write(fs.context, made.file, 0, bytes_of(text)));
       must(fs.service.mkdir(fs.context, fs.root, text, {.mode = 0755}));
       CHECK(fs.service.lookup(fs.context, fs.root, text).ok());
