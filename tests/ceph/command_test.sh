@@ -5,24 +5,11 @@
 # usage: command_test.sh TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN
 set -u
 source "$(dirname "$0")/../support/checks.sh"
-cluster=$(realpath "$1")
-program=$(realpath "$2")
-LIBSERVICES_PRELOAD=$(realpath "$3")
-LIBSERVICES_CEPH=$(realpath "$4")
-export LIBSERVICES_PRELOAD LIBSERVICES_CEPH
-work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/ceph-command.XXXXXX")
-export XDG_RUNTIME_DIR=$work
+source "$(dirname "$0")/start_cluster.sh"
+take_programs command "$@"
 trap '"$cluster" down "$work/cluster" 2>/dev/null; rm -rf "$work"' EXIT
 
-"$cluster" up --while $$ "$work/cluster" 2>"$work/err"
-status=$?
-if [ $status = 77 ]; then
-  [ -n "${LIBSERVICES_REQUIRE_CEPH-}" ] || skip "$(cat "$work/err")"
-  bad 'packages are missing, where they are required'
-fi
-check 'a cluster' [ $status = 0 ]
-[ $failed = 0 ] || { report; exit 1; }
-eval "$("$cluster" env "$work/cluster")"
+start_cluster
 echo text >"$work/file"
 
 with() {  # with SPEC SCRIPT: the script in a directory with that filesystem

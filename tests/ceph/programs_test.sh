@@ -6,6 +6,7 @@
 #   SCRIPT:WAY...
 set -u
 source "$(dirname "$0")/../support/checks.sh"
+source "$(dirname "$0")/start_cluster.sh"
 cluster=$(realpath "$1")
 program=$(realpath "$2")
 preload=$(realpath "$3")
@@ -19,15 +20,7 @@ XDG_RUNTIME_DIR=$(mktemp -d /tmp/ceph-programs.XXXXXX)
 export work XDG_RUNTIME_DIR
 trap '"$cluster" down "$work/cluster" 2>/dev/null; rm -rf "$work" "$XDG_RUNTIME_DIR"' EXIT
 
-"$cluster" up --while $$ "$work/cluster" 2>"$work/err"
-status=$?
-if [ $status = 77 ]; then
-  [ -n "${LIBSERVICES_REQUIRE_CEPH-}" ] || skip "$(cat "$work/err")"
-  bad 'packages are missing, where they are required'
-fi
-check 'a cluster' [ $status = 0 ]
-[ $failed = 0 ] || { report; exit 1; }
-eval "$("$cluster" env "$work/cluster")"
+start_cluster
 
 run_one() {  # run_one SCRIPT:WAY
   local began=$SECONDS

@@ -5,13 +5,8 @@
 # usage: service_fault_test.sh TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN
 set -u
 source "$(dirname "$0")/../support/checks.sh"
-cluster=$(realpath "$1")
-program=$(realpath "$2")
-LIBSERVICES_PRELOAD=$(realpath "$3")
-LIBSERVICES_CEPH=$(realpath "$4")
-export LIBSERVICES_PRELOAD LIBSERVICES_CEPH
-work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/ceph-fault.XXXXXX")
-export XDG_RUNTIME_DIR=$work
+source "$(dirname "$0")/start_cluster.sh"
+take_programs fault "$@"
 service=
 writer=
 clean_up() {
@@ -22,15 +17,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-"$cluster" up --bluestore --while $$ "$work/cluster" 2>"$work/err"
-status=$?
-if [ $status = 77 ]; then
-  [ -n "${LIBSERVICES_REQUIRE_CEPH-}" ] || skip "$(cat "$work/err")"
-  bad 'packages are missing, where they are required'
-fi
-check 'a cluster' [ $status = 0 ]
-[ $failed = 0 ] || { report; exit 1; }
-eval "$("$cluster" env "$work/cluster")"
+start_cluster --bluestore
 
 serve() {
   rm -f "$work/ready"
@@ -109,19 +96,20 @@ check 'a cluster that is stopped stops no other mount' soon 'cat memory/file; ec
 "$cluster" resume "$work/cluster" mds osd
 check 'and goes on' inside 'echo more >ceph/more; sync ceph/more'
 
-# The client is shut out: readers go on, a writer is told, and all who come next work.
-cat >"$work/holder.py" <<'PROGRAM'
-import os
-import sys
-
-
+cat >"$work/failing.py" <<'PROGRAM'
 def failure(call):
     try:
         call()
         return 0
     except OSError as error:
         return error.errno
+PROGRAM
+# The client is shut out: readers go on, a writer is told, and all who come next work.
+cat >"$work/holder.py" <<'PROGRAM'
+import os
+import sys
 
+from failing import failure
 
 os.chdir(sys.argv[1])
 kept = os.open("file", os.O_RDONLY)
@@ -169,14 +157,7 @@ cat >"$work/loser.py" <<'PROGRAM'
 import os
 import sys
 
-
-def failure(call):
-    try:
-        call()
-        return 0
-    except OSError as error:
-        return error.errno
-
+from failing import failure
 
 os.chdir(sys.argv[1])
 kept = os.open("kept", os.O_RDWR | os.O_CREAT)

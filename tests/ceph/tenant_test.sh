@@ -5,13 +5,8 @@
 # usage: tenant_test.sh TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN
 set -u
 source "$(dirname "$0")/../support/checks.sh"
-cluster=$(realpath "$1")
-program=$(realpath "$2")
-LIBSERVICES_PRELOAD=$(realpath "$3")
-LIBSERVICES_CEPH=$(realpath "$4")
-export LIBSERVICES_PRELOAD LIBSERVICES_CEPH
-work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/ceph-tenant.XXXXXX")
-export XDG_RUNTIME_DIR=$work
+source "$(dirname "$0")/start_cluster.sh"
+take_programs tenant "$@"
 service=
 clean_up() {
   [ -z "$service" ] || kill -9 "$service" 2>/dev/null
@@ -20,15 +15,7 @@ clean_up() {
 }
 trap clean_up EXIT
 
-"$cluster" up --while $$ "$work/cluster" 2>"$work/err"
-status=$?
-if [ $status = 77 ]; then
-  [ -n "${LIBSERVICES_REQUIRE_CEPH-}" ] || skip "$(cat "$work/err")"
-  bad 'packages are missing, where they are required'
-fi
-check 'a cluster' [ $status = 0 ]
-[ $failed = 0 ] || { report; exit 1; }
-eval "$("$cluster" env "$work/cluster")"
+start_cluster
 umask 022
 
 # All that the command says is kept, to look for keys in it.
