@@ -88,6 +88,30 @@ stop_writing() {
   writer=
 } 2>/dev/null
 
+# goes_on_after NAME COMMAND...: the program NAME.py, when it is ready, after the command.
+goes_on_after() {
+  local name=$1 process
+  shift
+  rm -f "$work/go"
+  mkfifo "$work/go"
+  exec 4<>"$work/go"
+  timeout 60 "$program" run --pool one -- python3 "$work/$name.py" "$work/ceph" \
+    <"$work/go" >"$work/$name" 4>&- &
+  process=$!
+  until [ -s "$work/$name" ]; do
+    kill -0 $process || return 1
+    sleep 0.01
+  done
+  "$@" || return 1
+  echo go >&4
+  wait $process
+}
+evict() { "$cluster" evict "$work/cluster"; }
+serve_anew() {
+  killed
+  serve
+}
+
 check 'a service' serve
 check 'files' inside 'echo text >ceph/file; mkdir ceph/directory; sync ceph/file; echo m >memory/file'
 
@@ -124,22 +148,7 @@ fresh = os.open("lost", os.O_RDWR)
 os.write(fresh, b"again")
 os.fsync(fresh)
 PROGRAM
-goes_on_when_shut_out() {
-  local holder
-  mkfifo "$work/go"
-  exec 4<>"$work/go"
-  timeout 60 "$program" run --pool one -- python3 "$work/holder.py" "$work/ceph" \
-    <"$work/go" >"$work/holder" 4>&- &
-  holder=$!
-  until [ -s "$work/holder" ]; do
-    kill -0 $holder || return 1
-    sleep 0.01
-  done
-  "$cluster" evict "$work/cluster"
-  echo go >&4
-  wait $holder
-}
-check 'a client that was shut out' goes_on_when_shut_out
+check 'a client that was shut out' goes_on_after holder evict
 check 'is there for all' inside 'test "$(cat ceph/lost)" = again; rmdir ceph/directory'
 check 'others noticed nothing' inside 'test "$(cat memory/file)" = m'
 
@@ -175,24 +184,7 @@ os.write(kept, b", and more")
 os.fsync(kept)
 assert os.pread(kept, 100, 0) == b"synchronised, and more"
 PROGRAM
-is_told_what_is_lost() {
-  local loser
-  rm -f "$work/go"
-  mkfifo "$work/go"
-  exec 4<>"$work/go"
-  timeout 60 "$program" run --pool one -- python3 "$work/loser.py" "$work/ceph" \
-    <"$work/go" >"$work/loser" 4>&- &
-  loser=$!
-  until [ -s "$work/loser" ]; do
-    kill -0 $loser || return 1
-    sleep 0.01
-  done
-  killed
-  serve || return 1
-  echo go >&4
-  wait $loser
-}
-check 'who wrote what is lost with a service' is_told_what_is_lost
+check 'who wrote what is lost with a service' goes_on_after loser serve_anew
 
 # And now everything.
 check 'a program writes again' write_on two
