@@ -28,6 +28,7 @@
 #include "ipc/fault_point.h"
 #include "ipc/queue.h"
 #include "ipc/request.h"
+#include "ipc/taken_buffers.h"
 #include "ipc/wait_budget.h"
 
 namespace libservices::ipc {
@@ -63,7 +64,7 @@ class FrontDriver {
   // Forgets the session without a word: in the child of a fork, whose parent goes on with it.
   void abandon() {
     leave();
-    for (Taken& each : taken_) each.taken.store(0, std::memory_order_relaxed);
+    taken_.forget();
   }
   // REQUIRES: no thread has a buffer.
   void detach() {
@@ -81,41 +82,25 @@ class FrontDriver {
     raw::syscall(SYS_close, socket_);
     leave();
   }
-  bool has_taken_buffers() const {
-    for (const Taken& each : taken_) {
-      if (const std::uint32_t by = each.taken.load(); by != 0 && !is_aside(by)) return true;
-    }
-    return false;
-  }
+  bool has_taken_buffers() const { return taken_.any(); }
   // The socket's new number, after the caller has moved it out of the application's way.
   void set_socket(int socket) { socket_ = socket; }
 
-  static constexpr std::uint32_t kNobody = INT32_MAX - 1;
-  // Null when there is none for `user`, or no session. `hint` is where to look first: a thread's
-  // last buffer; `taken_index` is what it is given back by, even if the session is left meanwhile.
-  // The last buffers are for users (instances, say) that have few: one whose requests do not end
-  // does not keep the others from theirs.
+  static constexpr std::uint32_t kNobody = TakenBuffers::kNobody;
+  // Null when there is none for `user` (TakenBuffers), or no session. `hint` is where to look first:
+  // a thread's last buffer; `taken_index` is what it is given back by, even if the session is left
+  // meanwhile.
   RequestBuffer* take_buffer(std::uint32_t hint, std::uint32_t& taken_index,
                              std::uint32_t user = kNobody) {
-    for (std::uint32_t i = 0; i < kBuffersInSession; ++i) {
-      const std::uint32_t index = (hint + i) % kBuffersInSession;
-      std::atomic<std::uint32_t>& taken = taken_[index].taken;
-      std::uint32_t by = taken.load(std::memory_order_relaxed);
-      if (by != 0 && !is_free_again(index, by)) continue;
-      // So many steps are taken only when nearly all are in use.
-      if (i >= kBuffersForAll && user != kNobody && buffers_of(user) >= kMostOfTheLast) {
-        return nullptr;
-      }
-      if (!taken.compare_exchange_strong(by, user + 1)) continue;
-      void* const region = region_.load(std::memory_order_acquire);
-      if (region != nullptr) {
-        taken_index = index;
-        return buffer_at(region, index);
-      }
+    const std::uint32_t index = taken_.take(hint, user, region_);
+    if (index == TakenBuffers::kNone) return nullptr;
+    void* const region = region_.load(std::memory_order_acquire);
+    if (region == nullptr) {
       give_back(index);
       return nullptr;
     }
-    return nullptr;
+    taken_index = index;
+    return buffer_at(region, index);
   }
   // The same, where nobody leaves the session while a buffer is taken.
   RequestBuffer* take_buffer(std::uint32_t hint = 0) {
@@ -123,23 +108,17 @@ class FrontDriver {
     return take_buffer(hint, index);
   }
   void give_back(const RequestBuffer& buffer) { give_back(index_of(buffer)); }
-  void give_back(std::uint32_t index) { taken_[index].taken.store(0, std::memory_order_release); }
+  void give_back(std::uint32_t index) { taken_.give_back(index); }
   // Instead of that, when the answer was ETIMEDOUT: if the service may still use the buffer, it is
   // set aside until then. Whether it was.
   bool set_aside(const RequestBuffer& buffer, std::uint32_t index) {
     if (!owns(buffer) || buffer.held.load(std::memory_order_acquire) == 0) return false;
-    std::atomic<std::uint32_t>& taken = taken_[index].taken;
     had_aside_.store(true);
-    taken.store(taken.load(std::memory_order_relaxed) | kAside, std::memory_order_release);
+    taken_.set_aside(index);
     return true;
   }
   // Whether buffers of this user are set aside.
-  bool has_aside(std::uint32_t user) const {
-    for (const Taken& each : taken_) {
-      if (each.taken.load(std::memory_order_relaxed) == ((user + 1) | kAside)) return true;
-    }
-    return false;
-  }
+  bool has_aside(std::uint32_t user) const { return taken_.has_aside(user); }
   std::uint32_t index_of(const RequestBuffer& buffer) const {
     return index_in(region_.load(std::memory_order_relaxed), buffer);
   }
@@ -268,40 +247,10 @@ class FrontDriver {
            (end.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
   }
 
-  // 1 + the user whose thread has the buffer, with kAside once that thread has gone on without it;
-  // 0: free. Not beside the buffer, where the service looks.
-  struct alignas(64) Taken {
-    std::atomic<std::uint32_t> taken{0};
-  };
-  static constexpr std::uint32_t kAside = 1U << 31U;
-  static constexpr std::uint32_t kBuffersForAll = kBuffersInSession - 16;
-  static constexpr std::uint32_t kMostOfTheLast = 4;
-
-  static bool is_aside(std::uint32_t taken) { return (taken & kAside) != 0; }
-  bool is_free_again(std::uint32_t index, std::uint32_t taken) const {
-    if (!is_aside(taken)) return false;
-    void* const region = region_.load(std::memory_order_acquire);
-    // Pairs with BackDriver::answer().
-    return region != nullptr &&
-           buffer_at(region, index)->held.load(std::memory_order_acquire) == 0;
-  }
-  std::uint32_t buffers_of(std::uint32_t user) const {
-    std::uint32_t count = 0;
-    for (const Taken& each : taken_) {
-      const std::uint32_t by = each.taken.load(std::memory_order_relaxed);
-      if ((by & ~kAside) == user + 1) ++count;
-    }
-    return count;
-  }
-
   void leave() {
     region_.store(nullptr, std::memory_order_release);
     queues_.store(nullptr);
-    // What was set aside belongs to the session that is left.
-    for (Taken& each : taken_) {
-      std::uint32_t by = each.taken.load();
-      if (is_aside(by)) (void)each.taken.compare_exchange_strong(by, 0);
-    }
+    taken_.forget_aside();
     socket_ = -1;
   }
 
@@ -314,7 +263,7 @@ class FrontDriver {
   std::uint64_t queue_bytes_ = 0;
   WaitBudget spin_{200, 4000};  // looks of about 10 ns while the service runs elsewhere
   WaitBudget waking_{4, 250};   // yields of about 250 ns while it is being woken
-  Taken taken_[kBuffersInSession];
+  TakenBuffers taken_;
   std::atomic<bool> had_aside_{false};  // in this session
 };
 
