@@ -306,16 +306,28 @@ TEST_CASE("a session ends with its process, even while a child holds the socket"
 
 TEST_CASE_FIXTURE(Served, "a region is used again after its process is dead, and not before") {
   constexpr std::size_t kMark = 1000;
-  const auto mark = [&](char value) {
+  int marked[2];
+  int noticed[2];
+  REQUIRE(::pipe(marked) == 0);
+  REQUIRE(::pipe(noticed) == 0);
+  const pid_t child = in_child([&] {
     RawSession session;
     if (!session.attach(directory.socket()) || session.region == nullptr) return 1;
     buffer_at(session.region, 0)->state.store(1);
     buffer_at(session.region, 0)->watched.store(1);
-    buffer_at(session.region, 0)->data[kMark] = static_cast<std::byte>(value);
-    return 0;
-  };
-  CHECK(status_of(in_child([&] { return mark('d'); })) == 0);
-  wait_until([&] { return service.listener.counts().sessions == 0; });
+    buffer_at(session.region, 0)->data[kMark] = std::byte{'d'};
+    char byte = 0;
+    return ::write(marked[1], "m", 1) == 1 && ::read(noticed[0], &byte, 1) == 1 ? 0 : 2;
+  });
+  char byte = 0;
+  REQUIRE(::read(marked[0], &byte, 1) == 1);
+  // Sessions begin one after the other: when this one has, the service follows the child's life.
+  RawSession other;
+  REQUIRE(other.attach(directory.socket()));
+  REQUIRE(::write(noticed[1], "n", 1) == 1);
+  CHECK(status_of(child) == 0);
+  for (const int end : {marked[0], marked[1], noticed[0], noticed[1]}) ::close(end);
+  wait_until([&] { return service.listener.counts().sessions == 1; });
   RawSession heir;
   REQUIRE(heir.attach(directory.socket()));
   CHECK(buffer_at(heir.region, 0)->data[kMark] == std::byte{'d'});
@@ -326,13 +338,14 @@ TEST_CASE_FIXTURE(Served, "a region is used again after its process is dead, and
   void* const kept = heir.region;
   heir.region = nullptr;
   heir.detach();
-  wait_until([&] { return service.listener.counts().sessions == 0; });
+  wait_until([&] { return service.listener.counts().sessions == 1; });
   RawSession next;
   REQUIRE(next.attach(directory.socket()));
   buffer_at(kept, 0)->data[kMark] = std::byte{'x'};
   CHECK(buffer_at(next.region, 0)->data[kMark] == std::byte{0});
   ::munmap(kept, kSessionRegionBytes);
   next.detach();
+  other.detach();
 }
 
 TEST_CASE("no client can cut a region under the service") {

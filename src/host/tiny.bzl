@@ -2,6 +2,8 @@
 """How code is compiled that also runs where no libc has been started: in the command's first part."""
 
 TINY = [
+    # Without optimisation the standard library's own checks would stay in, and throw.
+    "-O2",
     "-fno-exceptions",
     "-fno-rtti",
     "-fno-stack-protector",
