@@ -26,6 +26,7 @@
 #include "libservices/context.h"
 #include "libservices/dir_entry.h"
 #include "libservices/event_listener.h"
+#include "libservices/lock_request.h"
 #include "libservices/open_file.h"
 #include "libservices/result.h"
 
@@ -33,19 +34,6 @@ namespace libservices {
 
 // What somebody maps a file for. One that is mapped to be written may be read, too.
 enum class Mapping : std::uint8_t { kReads, kWrites };
-
-// Advisory locks. `kRecord` locks belong to Context::process and end with any close of the file by
-// that process; `kOpenFile` (flock and F_OFD_SETLK) belong to the open file.
-struct LockRequest {
-  enum class Owner : std::uint8_t { kRecord, kOpenFile, kFlock };
-  enum class Type : std::uint8_t { kShared, kExclusive, kUnlock };
-
-  Owner owner = Owner::kRecord;
-  Type type = Type::kShared;
-  std::uint64_t start = 0;
-  std::uint64_t end = UINT64_MAX;  // last byte locked; UINT64_MAX = to the end of any file
-  std::uint64_t process = 0;       // in answers: who holds it (Context::process; 0 = an open file)
-};
 
 // An object that is held on to without being open, for who names objects by numbers (FUSE).
 struct Reference {
@@ -149,6 +137,9 @@ class AnyFilesystem {
   virtual void remember_mapped(std::optional<std::uint64_t>) {}
   // Whether what was written, and not synchronised, is in the memory of this process alone.
   virtual bool may_lose_writes() const { return false; }
+  // How often what was said before may have become untrue, though nobody has changed anything: what
+  // is below has lost it.
+  virtual std::uint64_t losses() const { return 0; }
   // Whether somebody may change its content through a mapping, without a call here.
   virtual bool is_mapped(OpenFile&) const { return false; }
   // One, for as long as the filesystem runs. Before any call; null: none.

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "libservices/inode_flags.h"
 #include "libservices/libservice.h"
+#include "libservices/lock_request.h"
 
 namespace libservices {
 
@@ -219,6 +220,19 @@ concept OffersFlagChanges =
       { s.setflags(context, node, flags) } -> std::same_as<Result<void>>;
     };
 
+// lock: also among those who have the storage mounted elsewhere; who asks through this instance has
+// been compared with its others. `owner`, not LockRequest::process, says for whom. Never waits. All
+// of an owner's locks on a file are taken back through each of the open files that it asked
+// through; a lock that is not has ended when its open file is closed. ERRORS: EAGAIN when somebody
+// elsewhere holds a conflicting one. test_lock: the first of those, or kUnlock.
+template <class S>
+concept OffersLocks =
+    HasNodes<S> && requires(S& s, const Context& context, typename S::File& file,
+                            std::uint64_t owner, const LockRequest& request) {
+      { s.lock(context, file, owner, request) } -> std::same_as<Result<void>>;
+      { s.test_lock(context, file, owner, request) } -> std::same_as<Result<LockRequest>>;
+    };
+
 // Storage that other programs could not read by itself, since the content of some files lies
 // elsewhere in part. partial_files: how many; EINTR when a stop is requested. complete: they become
 // whole; counts in `completed`.
@@ -240,7 +254,7 @@ constexpr bool exchanges_names() {
 
 struct Capabilities {
   bool writable, readlink, symlink, link, mknod, tmpfile, staging, statfs, xattrs, append,
-      fallocate, seek, copy_range, backing, clone, flags, flag_changes;
+      fallocate, seek, copy_range, backing, clone, flags, flag_changes, locks;
 
   friend constexpr bool operator==(const Capabilities&, const Capabilities&) = default;
 };
@@ -263,7 +277,8 @@ constexpr Capabilities capabilities_of() {
           .backing = OffersBacking<S>,
           .clone = OffersClone<S>,
           .flags = OffersFlags<S>,
-          .flag_changes = OffersFlagChanges<S>};
+          .flag_changes = OffersFlagChanges<S>,
+          .locks = OffersLocks<S>};
 }
 
 template <class S>

@@ -36,7 +36,7 @@ struct Given {
   typename S::File& to;
   std::string_view name, new_name, target;
   OpenFlags flags;
-  std::uint64_t offset, to_offset, length, after;
+  std::uint64_t offset, to_offset, length, after, owner;
   std::span<std::byte> bytes;
   std::span<const std::byte> from, value;
   std::span<char> text;
@@ -51,6 +51,7 @@ struct Given {
   BackingUse backing_use{};
   InodeFlags inode_flags;
   InodeFlags::Form form;
+  const LockRequest& lock_request;
   XattrMode xattr_mode;
   SyncScope scope;
   SeekTarget seek_target;
@@ -96,6 +97,8 @@ LIBSERVICES_FIT_(listxattr, OffersXattrs, (g.context, g.node, g.text), Result<st
 LIBSERVICES_FIT_(seek, OffersSeek, (g.context, g.file, g.offset, g.seek_target), Result<std::uint64_t>)
 LIBSERVICES_FIT_(backing, OffersBacking, (g.context, g.file, g.backing_use), Result<Backing>)
 LIBSERVICES_FIT_(getflags, OffersFlags, (g.context, g.node, g.form), Result<InodeFlags>)
+LIBSERVICES_FIT_(lock, OffersLocks, (g.context, g.file, g.owner, g.lock_request), Result<void>)
+LIBSERVICES_FIT_(test_lock, OffersLocks, (g.context, g.file, g.owner, g.lock_request), Result<LockRequest>)
 LIBSERVICES_FIT_(create, CanWrite, (g.context, g.directory, g.name, g.fresh, g.flags), Result<Created<Node, File>>)
 LIBSERVICES_FIT_(write, CanWrite, (g.context, g.file, g.offset, g.from), Result<std::size_t>)
 LIBSERVICES_FIT_(fsync, CanWrite, (g.context, g.file, g.scope), Result<void>)

@@ -208,6 +208,7 @@ class Filesystem {
   }
   void unwatch(OpenFile& file) { tree_.unwatch(*state(file).inode); }
   Coherence coherence() const { return tree_.coherence(); }
+  std::uint64_t losses() const { return tree_.losses(); }
 
   Result<std::string> path_of(const Context&, OpenFile& file) {
     return tree_.path_of(state(file).inode);

@@ -121,6 +121,7 @@ class FilesystemOf final : public AnyFilesystem {
   }
   void remember_mapped(std::optional<std::uint64_t> inode) override { fs_.remember_mapped(inode); }
   bool may_lose_writes() const override { return CountsLosses<Stack>; }
+  std::uint64_t losses() const override { return fs_.losses(); }
   bool is_mapped(OpenFile& file) const override { return fs_.is_mapped(file); }
   void set_listener(ChangeListener* listener) override { fs_.set_listener(listener); }
   void set_event_listener(EventListener* listener) override { fs_.set_event_listener(listener); }

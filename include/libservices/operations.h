@@ -27,7 +27,9 @@
   X(listxattr)                         \
   X(seek)                              \
   X(backing)                           \
-  X(getflags)
+  X(getflags)                          \
+  X(lock)                              \
+  X(test_lock)
 
 #define LIBSERVICES_WRITE_OPERATIONS(X) \
   X(create)                             \

@@ -129,6 +129,12 @@ class Ceph {
   Result<std::size_t> listxattr(C context, const Node& node, std::span<char> into);
   Result<void> removexattr(C context, const Node& node, std::string_view name);
 
+  // Among all clients of the cluster, unless `exclusive`. Those on directories, and in snapshots,
+  // are not told.
+  Result<void> lock(C context, File& file, std::uint64_t owner, const LockRequest& request);
+  Result<LockRequest> test_lock(C context, File& file, std::uint64_t owner,
+                                const LockRequest& request);
+
  private:
   using Statx = ceph_internal::Statx;
   using Use = ceph_internal::Use;
@@ -156,6 +162,7 @@ class Ceph {
                           const NewNode& fresh, Make make, Remove remove);
   // Whether `directory` is the one of that number, or below it. REQUIRES: lock_moves().
   bool is_within(const Use& use, const Node& directory, std::uint64_t ancestor) const;
+  bool tells_locks(const File& file) const;
   using Dropper = int (*)(ceph_mount_info*, Inode*, const char*, const UserPerm*);
   Result<void> drop(C context, const Node& directory, std::string_view name, Dropper call);
   struct Names;
@@ -196,7 +203,8 @@ static_assert(capabilities_of<Ceph>() == Capabilities{.writable = true,
                                                       .backing = false,
                                                       .clone = false,
                                                       .flags = false,
-                                                      .flag_changes = false});
+                                                      .flag_changes = false,
+                                                      .locks = true});
 
 }  // namespace libservices
 

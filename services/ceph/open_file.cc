@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/ceph/open_file.h"
 
+#include <algorithm>
+
 namespace libservices::ceph_internal {
 
 void OpenFile::adopt(const Use& use, Fh* handle) {
@@ -17,12 +19,28 @@ Result<Fh*> OpenFile::in(const Use& use) {
   if (use.is_dead()) return Errno{EIO};
   const std::lock_guard lock(listing);
   if (Fh* const handle = handle_.in(use)) return handle;
+  {
+    const std::lock_guard locking(locking_);
+    if (!locks_.empty()) return Errno{EIO};
+  }
   LIBSERVICES_TRY(Inode* const inode, node->in(use));
   Fh* handle = nullptr;
   const int answer = ceph_ll_open(use.info(), inode, flags.bits & kBits, &handle, permissions);
   if (answer < 0) return node->client().failed(use, answer);
   handle_.set(use, handle);
   return handle;
+}
+
+bool OpenFile::locked(const LockOwner& owner) {
+  const std::lock_guard lock(locking_);
+  if (std::find(locks_.begin(), locks_.end(), owner) != locks_.end()) return false;
+  locks_.push_back(owner);
+  return true;
+}
+
+bool OpenFile::unlocked(const LockOwner& owner) {
+  const std::lock_guard lock(locking_);
+  return std::erase(locks_, owner) != 0;
 }
 
 Result<void> OpenFile::close() {

@@ -2,8 +2,8 @@
 //
 // An open file or directory of `Ceph`.
 //
-// On the next mount it is opened again, unless it had changes that were lost with the last one:
-// then it fails until it is closed.
+// On the next mount it is opened again, unless it had changes or locks that were lost with the last
+// one: then it fails until it is closed.
 #ifndef LIBSERVICES_SERVICES_CEPH_OPEN_FILE_H_
 #define LIBSERVICES_SERVICES_CEPH_OPEN_FILE_H_
 
@@ -13,12 +13,21 @@
 #include <cstdint>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "libservices/dir_entry.h"
 #include "libservices/open_flags.h"
 #include "services/ceph/object.h"
 
 namespace libservices::ceph_internal {
+
+// Of locks that the cluster was asked for.
+struct LockOwner {
+  std::uint64_t number = 0;
+  bool flock = false;
+
+  friend bool operator==(const LockOwner&, const LockOwner&) = default;
+};
 
 class OpenFile {
  public:
@@ -36,7 +45,8 @@ class OpenFile {
   // The bits that libcephfs is told.
   static constexpr int kBits = O_ACCMODE | O_DIRECT | O_SYNC | O_DSYNC;
 
-  // ERRORS: EIO when something that was written is lost; EISDIR; and those of opening it again.
+  // ERRORS: EIO when something that was written, or a lock, is lost; EISDIR; and those of opening
+  // it again.
   Result<Fh*> in(const Use& use);
   bool is_file() const { return node->is(S_IFREG); }
   // Whether changes were lost since it was opened.
@@ -44,6 +54,9 @@ class OpenFile {
   // Of a file that may be written; else null.
   const WritesPtr& writes() const { return writes_; }
   Result<void> close();
+  // Whose locks end with it. Both answer whether that is new.
+  bool locked(const LockOwner& owner);
+  bool unlocked(const LockOwner& owner);
 
   const ObjectPtr node;
   const OpenFlags flags;
@@ -62,6 +75,9 @@ class OpenFile {
   const std::uint64_t generation_;  // of the mount that it was first opened in
   OfMount<Fh> handle_;
   WritesPtr writes_;
+
+  std::mutex locking_;  // guards what follows
+  std::vector<LockOwner> locks_;
 };
 
 }  // namespace libservices::ceph_internal

@@ -198,7 +198,8 @@ static_assert(capabilities_of<Local>() == Capabilities{.writable = true,
                                                        .backing = true,
                                                        .clone = true,
                                                        .flags = true,
-                                                       .flag_changes = true});
+                                                       .flag_changes = true,
+                                                       .locks = false});
 
 }  // namespace libservices
 

@@ -26,6 +26,8 @@ inline constexpr std::uint64_t kPassthrough = 1ULL << 37;        // 7.40
 inline constexpr std::uint64_t kNoExportSupport = 1ULL << 38;    // 7.40
 inline constexpr std::uint64_t kOverIoUring = 1ULL << 41;        // 7.42
 
+inline constexpr int kNotifyIncEpoch = 8;  // fuse_notify_code, 7.44; EINVAL before
+
 inline constexpr std::uint32_t kOpenPassthrough = 1U << 7;  // fuse_open_out.open_flags, 7.40
 
 inline constexpr std::uint32_t kStatx = 52;      // fuse_opcode, 7.39

@@ -103,6 +103,16 @@ class Nodes {
     return ids;
   }
 
+  // All of them.
+  std::vector<std::uint64_t> ids() const {
+    std::vector<std::uint64_t> ids;
+    for (const Shard& shard : shards_) {
+      std::lock_guard lock(shard.mutex);
+      for (const auto& [id, known] : shard.known) ids.push_back(id);
+    }
+    return ids;
+  }
+
   void clear() {
     for (Shard& shard : shards_) {
       absl::flat_hash_map<std::uint64_t, Known> released;
@@ -179,7 +189,7 @@ struct Handle {
   Passthrough::Way way = Passthrough::Way::kNone;
   bool only_reads = false;
   bool moves_offset = false;  // its reads and writes move the open file's own: others have it too
-  std::mutex listing;  // held while its offset and a listing are one step
+  std::mutex listing;         // held while its offset and a listing are one step
 };
 using HandlePtr = std::shared_ptr<Handle>;
 

@@ -181,6 +181,13 @@ void Session::deliver_notices() {
   notes.clear();
 }
 
+void Session::forget_answers() {
+  if (carrier_ == nullptr) return;
+  // Names. A kernel that does not know this finds out by ESTALE which ones have gone.
+  (void)carrier_->notify(abi::kNotifyIncEpoch, {}, {});
+  for (const std::uint64_t node : nodes_.ids()) send({this, 0, 0, UINT64_MAX, {}}, node);
+}
+
 void Session::send(const Notice& notice) {
   if (carrier_ == nullptr) return;
   for (const std::uint64_t node : nodes_.ids_of(notice.object)) send(notice, node);

@@ -70,6 +70,9 @@ class Session final : private ChangeListener {
   // Whether the kernel has agreed on a protocol, or does so within this time.
   bool wait_until_negotiated(std::chrono::milliseconds most);
 
+  // Nothing of what the kernel was told counts any more. REQUIRES: not within a request.
+  void forget_answers();
+
   // Sends what this thread's changes have made untrue in the kernel, of all sessions.
   static void deliver_notices();
 

@@ -26,7 +26,9 @@ bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0;
 
 FuseMount::FuseMount(const HostConfig::Mount& mount, AnyFilesystem& filesystem,
                      fuse::Calls::Options calls)
-    : path_(mount.path),
+    : filesystem_(filesystem),
+      losses_(filesystem.losses()),
+      path_(mount.path),
       source_(mount.fuse->source.empty() ? mount.spec : mount.fuse->source),
       options_(*mount.fuse),
       calls_(std::move(calls)),
@@ -81,7 +83,7 @@ absl::Status FuseMount::start() {
 }
 
 bool FuseMount::stop(std::chrono::milliseconds most) {
-  if (device_ == nullptr) return true;
+  if (device_ == nullptr || ended_) return true;
   if (device_->is_mounted() && fuse::device_at(path_) == number_) fuse::unmount_own(path_, most);
   const bool ended = device_->stop(most);
   if (!ended) {
@@ -89,7 +91,7 @@ bool FuseMount::stop(std::chrono::milliseconds most) {
     return false;
   }
   session_.end();
-  device_.reset();
+  ended_ = true;  // the device stays: others may be about to tell it of a change
   remove_path();
   return true;
 }

@@ -6,9 +6,11 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "libservices/host.h"
@@ -32,6 +34,13 @@ class FuseMount {
   // False: requests do not end in this time, and nothing that they use may be destroyed.
   bool stop(std::chrono::milliseconds most = fuse::Threads::kForEver);
 
+  // Whether the filesystem has lost something since this was asked: then the kernel shall forget
+  // what it was told (fuse::Session::forget_answers). By one thread.
+  bool has_lost() {
+    const std::uint64_t now = filesystem_.losses();
+    return std::exchange(losses_, now) != now;
+  }
+
   nlohmann::json status() const;
   fuse::Session& session() { return session_; }
 
@@ -39,6 +48,8 @@ class FuseMount {
   absl::Status make_path();
   void remove_path();
 
+  const AnyFilesystem& filesystem_;
+  std::uint64_t losses_ = 0;
   const std::string path_;
   const std::string source_;
   const HostConfig::Fuse options_;
@@ -46,6 +57,7 @@ class FuseMount {
   std::string made_;  // the topmost directory that was made; empty: none
   fuse::Session session_;
   std::unique_ptr<fuse::Device> device_;
+  bool ended_ = false;
   std::uint64_t number_ = 0;  // st_dev of what is mounted
 };
 

@@ -16,8 +16,8 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 #include <utility>
@@ -74,7 +74,7 @@ class Host::Running {
         objects_(config.run_directory + "/objects"),
         watches_(filesystems_, config.run_directory + "/watched",
                  {.all_users = config.clients == HostConfig::Clients::kAllUsers}),
-        sessions_(filesystems_, placeholders_, kept_files_, objects_, watches_,
+        sessions_(filesystems_, placeholders_, kept_files_, objects_, watches_, errands_,
                   {.sessions = config.most_sessions,
                    .open_files = config.most_open_files,
                    .placeholders = config.most_open_files}),
@@ -92,6 +92,7 @@ class Host::Running {
   absl::Status build(const Catalog& catalog);
   void watch();
   void end_files(std::vector<host::ServiceOpenFilePtr> files);
+  void tell_losses();
   void end_if_beyond_help();
   void finish_without_calls(bool for_good);
   void remove_files();
@@ -106,10 +107,10 @@ class Host::Running {
   host::Placeholders placeholders_;
   host::KernelObjects objects_;
   host::Watches watches_;
+  host::Errands errands_;
   host::Sessions sessions_;
   host::Dispatcher dispatcher_;
   host::StuckCalls stuck_calls_;
-  host::Errands errands_;
   host::RcqbTransport transport_;
   host::MountTableFile mount_table_;
   host::StatusServer status_server_;
@@ -191,13 +192,14 @@ absl::Status Host::Running::start(const Catalog& catalog) {
     HostConfig::Mount mount = config_.mounts[i];
     mount.path = filesystems_[i].path;
     fuse_mounts_.push_back(
-        mount.fuse ? std::make_unique<host::FuseMount>(
-                         mount, *filesystems_[i].filesystem,
-                         fuse::Calls::Options{
-                             .deadline = filesystems_[i].filesystem->deadline(),
-                             .given_up = [this, i](const void* call) { stuck_calls_.begin(i, call); },
-                             .came_back = [this](const void* call) { stuck_calls_.end(call); }})
-                   : nullptr);
+        mount.fuse
+            ? std::make_unique<host::FuseMount>(
+                  mount, *filesystems_[i].filesystem,
+                  fuse::Calls::Options{
+                      .deadline = filesystems_[i].filesystem->deadline(),
+                      .given_up = [this, i](const void* call) { stuck_calls_.begin(i, call); },
+                      .came_back = [this](const void* call) { stuck_calls_.end(call); }})
+            : nullptr);
     if (fuse_mounts_.back() != nullptr) filesystems_[i].mount = &fuse_mounts_.back()->session();
   }
   watches_.adopt();
@@ -245,6 +247,10 @@ void Host::Running::watch() {
                      std::any_of(filesystems_.begin(), filesystems_.end(), [](const auto& each) {
                        return each.filesystem->deadline().count() != 0;
                      });
+  // The kernel does not ask for what it has.
+  const bool may_lose = std::any_of(filesystems_.begin(), filesystems_.end(), [](const auto& each) {
+    return each.mount != nullptr && each.filesystem->may_lose_writes();
+  });
   pollfd events[] = {{placeholders_.news(), POLLIN, 0},
                      {sessions_.news(), POLLIN, 0},
                      {status_server_.news(), POLLIN, 0},
@@ -252,11 +258,13 @@ void Host::Running::watch() {
   while (!stopping_.load(std::memory_order_relaxed)) {
     auto wait = watches_.wait();
     // Looked at when there is something: a service that rests is not woken.
-    if (looks && stuck_calls_.all() != 0 && (wait.count() < 0 || wait > kBetweenLooks)) {
+    if (((looks && stuck_calls_.all() != 0) || may_lose) &&
+        (wait.count() < 0 || wait > kBetweenLooks)) {
       wait = kBetweenLooks;
     }
     const int ready = ::poll(events, std::size(events), static_cast<int>(wait.count()));
     end_if_beyond_help();
+    if (may_lose) tell_losses();
     watches_.sweep_if_due();
     if (ready <= 0) continue;
     if (events[0].revents != 0) {
@@ -276,9 +284,8 @@ void Host::Running::watch() {
 void Host::Running::end_files(std::vector<host::ServiceOpenFilePtr> files) {
   while (!files.empty()) {
     const std::uint32_t instance = files.back()->instance();
-    const auto first = std::partition(files.begin(), files.end(), [&](const auto& file) {
-      return file->instance() != instance;
-    });
+    const auto first = std::partition(
+        files.begin(), files.end(), [&](const auto& file) { return file->instance() != instance; });
     std::vector<host::ServiceOpenFilePtr> its(std::make_move_iterator(first),
                                               std::make_move_iterator(files.end()));
     files.erase(first, files.end());
@@ -288,6 +295,14 @@ void Host::Running::end_files(std::vector<host::ServiceOpenFilePtr> files) {
         file.reset();
       }
     });
+  }
+}
+
+// The kernel may wait for a page that is being read.
+void Host::Running::tell_losses() {
+  for (const auto& mount : fuse_mounts_) {
+    if (mount == nullptr || !mount->has_lost()) continue;
+    errands_.run([its = mount.get()] { its->session().forget_answers(); });
   }
 }
 

@@ -32,15 +32,22 @@ absl::Status Sessions::start(std::uint64_t mount_table) {
                                          std::strerror(errno)));
 }
 
+// Storage that has locks, too, may take its time: nobody waits for it.
+void Sessions::forget(std::uint64_t process) {
+  for (const Instance& instance : filesystems_) {
+    AnyFilesystem* const filesystem = instance.filesystem.get();
+    if (filesystem->counters().locks == 0) continue;
+    errands_.run([filesystem, process] { filesystem->forget_process(process); });
+  }
+}
+
 // REQUIRES: mutex_ held. The caller knows by its socket that the process was alive a moment ago.
 Result<std::uint64_t> Sessions::process_number(pid_t pid) {
   auto known = processes_.find(pid);
   if (known != processes_.end()) {
     if (!is_dead(known->second.pidfd)) return known->second.number;
     // The pid has a new owner before the old one's death was collected.
-    for (const Instance& instance : filesystems_) {
-      instance.filesystem->forget_process(known->second.number);
-    }
+    forget(known->second.number);
     processes_.erase(known);
   }
   Descriptor pidfd = open_pidfd(pid);
@@ -268,7 +275,7 @@ bool Sessions::collect_dead() {
         processes_.erase(known);
       }
       any = true;
-      for (const Instance& instance : filesystems_) instance.filesystem->forget_process(number);
+      forget(number);
     }
   }
 }

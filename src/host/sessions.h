@@ -21,6 +21,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "libservices/result.h"
 #include "src/host/dispatcher.h"
+#include "src/host/errands.h"
 #include "src/host/kept_files.h"
 #include "src/host/kernel_objects.h"
 #include "src/host/placeholders.h"
@@ -46,12 +47,13 @@ struct SessionLimits {
 class Sessions {
  public:
   Sessions(const FilesystemTable& filesystems, Placeholders& placeholders, KeptFiles& kept_files,
-           KernelObjects& objects, Watches& watches, SessionLimits limits)
+           KernelObjects& objects, Watches& watches, Errands& errands, SessionLimits limits)
       : filesystems_(filesystems),
         placeholders_(placeholders),
         kept_files_(kept_files),
         objects_(objects),
         watches_(watches),
+        errands_(errands),
         limits_(limits) {}
 
   // `mount_table` is the number of the service's table.
@@ -89,6 +91,7 @@ class Sessions {
   };
 
   Result<std::uint64_t> process_number(pid_t pid);
+  void forget(std::uint64_t process);
   Errno give_stock(const ClientSession& session, Placeholders::Kind kind, std::size_t count,
                    protocol::StockEntry* stock, std::uint32_t& given,
                    std::vector<Descriptor>& descriptors);
@@ -103,6 +106,7 @@ class Sessions {
   KeptFiles& kept_files_;
   KernelObjects& objects_;
   Watches& watches_;
+  Errands& errands_;
   const SessionLimits limits_;
   Descriptor epoll_;
   std::uint64_t mount_table_ = 0;

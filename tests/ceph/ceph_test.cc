@@ -311,6 +311,72 @@ TEST_CASE("who takes over a session has its files at once, and the other one kno
   CHECK(again.attributes.size == 6);
 }
 
+TEST_CASE("locks keep the callers of another client out, unless nobody else shall be there") {
+  using Owner = LockRequest::Owner;
+  using Type = LockRequest::Type;
+  const std::string directory = fresh_directory();
+  Filesystem<Ceph> one(cluster_config(directory));
+  Filesystem<Ceph> two(second_client_config(directory));
+  Ceph::Config exclusive = second_client_config(directory);
+  exclusive.exclusive = true;
+  Filesystem<Ceph> alone(exclusive);
+  for (Filesystem<Ceph>* each : {&one, &two, &alone}) REQUIRE(each->start().ok());
+  Context here, there;
+  here.process = 1;
+  there.process = 2;
+  auto mine = must(one.open(here, "/file", {O_CREAT | O_RDWR}, 0666));
+  auto theirs = must(two.open(there, "/file", {O_RDWR}, 0));
+  const LockRequest head{.owner = Owner::kRecord, .type = Type::kExclusive, .end = 9};
+  const LockRequest tail{.owner = Owner::kOpenFile, .type = Type::kExclusive, .start = 10};
+  const LockRequest flock{.owner = Owner::kFlock, .type = Type::kExclusive};
+  const auto unlocked = [](LockRequest request) {
+    request.type = Type::kUnlock;
+    return request;
+  };
+
+  must(one.lock(here, *mine, head));
+  CHECK(error_of(two.lock(there, *theirs, head)) == EAGAIN);
+  const LockRequest found = must(two.test_lock(there, *theirs, head));
+  CHECK(found.type == Type::kExclusive);
+  CHECK(found.start == 0);
+  CHECK(found.end == 9);
+  CHECK(found.process == 0);
+  must(two.lock(there, *theirs, tail));
+  const LockRequest behind = must(one.test_lock(here, *mine, tail));
+  CHECK(behind.start == 10);
+  CHECK(behind.end == UINT64_MAX);
+  // They meet neither each other here nor record locks.
+  must(one.lock(here, *mine, flock));
+  CHECK(error_of(two.lock(there, *theirs, flock)) == EAGAIN);
+  must(one.lock(here, *mine, unlocked(flock)));
+  must(two.lock(there, *theirs, flock));
+  must(one.lock(here, *mine, unlocked(head)));
+  must(two.lock(there, *theirs, head));
+  CHECK(must(one.test_lock(here, *mine, head)).type == Type::kExclusive);
+
+  // A shared one is everybody's.
+  LockRequest shared = head;
+  shared.type = Type::kShared;
+  must(two.lock(there, *theirs, shared));
+  must(one.lock(here, *mine, shared));
+  CHECK(error_of(one.lock(here, *mine, head)) == EAGAIN);
+
+  // It ends with any close by the process, and with the open file.
+  auto another = must(two.open(there, "/file", {O_RDONLY}, 0));
+  must(two.close(there, std::move(another)));
+  must(one.lock(here, *mine, head));
+  CHECK(error_of(one.lock(here, *mine, flock)) == EAGAIN);
+  must(two.close(there, std::move(theirs)));
+  must(one.lock(here, *mine, flock));
+  must(one.lock(here, *mine, tail));
+
+  auto only = must(alone.open(there, "/file", {O_RDWR}, 0));
+  must(alone.lock(there, *only, flock));
+  must(alone.close(there, std::move(only)));
+  must(one.close(here, std::move(mine)));
+  for (Filesystem<Ceph>* each : {&one, &two, &alone}) CHECK(each->stop().ok());
+}
+
 TEST_CASE("a node and a file that outlive their instance are dropped in peace") {
   Ceph::Node node;
   Ceph::File file;

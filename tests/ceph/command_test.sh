@@ -95,6 +95,74 @@ END'
 }
 check 'what nobody synchronises is written in time' is_flushed
 
+# Two services, and a program in each that locks the same file as it is told.
+cat >"$work/locker.py" <<'PROGRAM'
+import fcntl
+import os
+import sys
+
+reading, writing = os.pipe()
+if os.fork():
+    os.close(writing)
+    os.read(reading, 1)  # until none of its children is left
+    sys.exit()
+def answer(call, kind):
+    try:
+        call(one if call is fcntl.lockf else two, kind)
+        return "has"
+    except OSError:
+        return "refused"
+
+one = open(sys.argv[1], "r+")
+two = open(sys.argv[1], "r+")
+while command := sys.stdin.readline().strip():
+    if command == "die":  # and leave all that is open to a child
+        before = os.getpid()
+        if os.fork():
+            os._exit(0)
+        while os.getppid() == before:
+            pass
+        print("gone", flush=True)
+    else:
+        name, kind = command.split()
+        print(answer(getattr(fcntl, name), {"try": fcntl.LOCK_EX | fcntl.LOCK_NB,
+                                            "wait": fcntl.LOCK_EX}[kind]), flush=True)
+PROGRAM
+cat >"$work/lockers.py" <<'PROGRAM'
+import os
+import subprocess
+import sys
+
+program, work = sys.argv[1:]
+one, two = [subprocess.Popen(
+    [program, "with", "--mount", f"{work}/{name}=ceph:/", "--",
+     "/usr/bin/python3", f"{work}/locker.py", f"{work}/{name}/file"],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in ("x", "y")]
+def ask(whom, command):
+    whom.stdin.write(command + "\n")
+    whom.stdin.flush()
+    return whom.stdout.readline().strip()
+def expect(whom, command, wanted):
+    got = ask(whom, command)
+    assert got == wanted, f"{'one' if whom is one else 'two'}: {command}: {got}"
+
+expect(one, "lockf try", "has")
+expect(two, "lockf try", "refused")
+expect(one, "flock try", "has")
+expect(two, "flock try", "refused")
+expect(one, "die", "gone")
+expect(two, "lockf wait", "has")
+expect(two, "flock try", "refused")
+expect(one, "lockf try", "refused")
+two.stdin.close()
+assert two.wait() == 0
+expect(one, "lockf wait", "has")
+one.stdin.close()
+assert one.wait() == 0
+PROGRAM
+lockers() { with ceph:/ ': >file' && timeout 60 python3 "$work/lockers.py" "$program" "$work"; }
+check 'locks keep the programs of another service out' lockers
+
 check 'what is not there' says '/none: No such file or directory (make it' ceph:/none
 check 'a client that there is not' says 'client.nobody: ' 'ceph:/(client=nobody)'
 check 'an option that there is not' says "has no option 'speed'" 'ceph:/(speed=9)'

@@ -222,7 +222,9 @@ TEST_CASE("many callers are inside while the client is shut out, and none is lef
   auto reader = must(fs.service.open(fs.context, shared.node, {O_RDONLY})).file;
   std::atomic<bool> stop{false};
   std::atomic<int> answers{0};
-  std::vector<std::thread> callers;
+  std::vector<std::jthread> callers;
+  // Before they are waited for, however this ends.
+  const absl::Cleanup stopping = [&] { stop = true; };
   for (int i = 0; i < 4; ++i) {
     callers.emplace_back([&, i] {
       const std::string name = "n" + std::to_string(i);
@@ -250,9 +252,33 @@ TEST_CASE("many callers are inside while the client is shut out, and none is lef
     while (answers < before + 8) std::this_thread::sleep_for(1ms);
   }
   stop = true;
-  for (std::thread& caller : callers) caller.join();
+  callers.clear();
   must(fs.service.close(fs.context, reader));
   must(fs.service.close(fs.context, shared.file));
+}
+
+TEST_CASE("a lock that was lost with the client is an error of its file") {
+  Served fs(fresh_directory());
+  auto locked = fs.make("locked", "text");
+  auto plain = must(fs.service.open(fs.context, locked.node, {O_RDONLY})).file;
+  auto free = must(fs.service.open(fs.context, locked.node, {O_RDONLY})).file;
+  must(fs.sync(locked.file));
+  const LockRequest lock{.type = LockRequest::Type::kExclusive};
+  const LockRequest unlock{.type = LockRequest::Type::kUnlock};
+  must(fs.service.lock(fs.context, free, 1, lock));
+  must(fs.service.lock(fs.context, free, 1, unlock));
+  must(fs.service.lock(fs.context, locked.file, 2, lock));
+  CHECK(error_of(fs.service.lock(fs.context, free, 1, lock)) == EAGAIN);
+  fs.shut_out();
+  CHECK(must(fs.text(plain)) == "text");
+  CHECK(must(fs.text(free)) == "text");  // refused ones were none
+  CHECK(error_of(fs.text(locked.file)) == EIO);
+  CHECK(error_of(fs.service.lock(fs.context, locked.file, 2, lock)) == EIO);
+  must(fs.service.lock(fs.context, plain, 3, lock));
+  CHECK(error_of(fs.service.lock(fs.context, free, 1, lock)) == EAGAIN);
+  for (Ceph::File* file : {&locked.file, &plain, &free}) {
+    (void)fs.service.close(fs.context, *file);
+  }
 }
 
 TEST_CASE("the work directory stays this service's, unless another one has taken it") {

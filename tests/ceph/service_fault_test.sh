@@ -8,10 +8,12 @@ source "$(dirname "$0")/../support/checks.sh"
 source "$(dirname "$0")/start_cluster.sh"
 take_programs fault "$@"
 service=
+mounting=
 writer=
 clean_up() {
   local process
-  for process in $writer $service; do kill -9 "$process" 2>/dev/null; done
+  for process in $writer $service $mounting; do kill -9 "$process" 2>/dev/null; done
+  umount -l "$work/alone" 2>/dev/null
   "$cluster" down "$work/cluster" 2>/dev/null
   rm -rf "$work"
 }
@@ -88,24 +90,25 @@ stop_writing() {
   writer=
 } 2>/dev/null
 
-# goes_on_after NAME COMMAND...: the program NAME.py, when it is ready, after the command.
+# goes_on_after EVENT NAME DIRECTORY [RUNNER]...: the program NAME.py in the directory, after the
+# event, which comes when it is ready.
 goes_on_after() {
-  local name=$1 process
-  shift
+  local event=$1 name=$2 directory=$3 process
+  shift 3
   rm -f "$work/go"
   mkfifo "$work/go"
   exec 4<>"$work/go"
-  timeout 60 "$program" run --pool one -- python3 "$work/$name.py" "$work/ceph" \
-    <"$work/go" >"$work/$name" 4>&- &
+  timeout 60 "$@" python3 "$work/$name.py" "$work/$directory" <"$work/go" >"$work/$name" 4>&- &
   process=$!
   until [ -s "$work/$name" ]; do
     kill -0 $process || return 1
     sleep 0.01
   done
-  "$@" || return 1
+  "$event" || return 1
   echo go >&4
   wait $process
 }
+in_one=("$program" run --pool one --)
 evict() { "$cluster" evict "$work/cluster"; }
 serve_anew() {
   killed
@@ -148,9 +151,50 @@ fresh = os.open("lost", os.O_RDWR)
 os.write(fresh, b"again")
 os.fsync(fresh)
 PROGRAM
-check 'a client that was shut out' goes_on_after holder evict
-check 'is there for all' inside 'test "$(cat ceph/lost)" = again; rmdir ceph/directory'
+check 'a client that was shut out' goes_on_after evict holder ceph "${in_one[@]}"
+check 'is there for all' inside 'test "$(cat ceph/lost)" = again; ls ceph/directory'
 check 'others noticed nothing' inside 'test "$(cat memory/file)" = m'
+
+# Nobody else changes an exclusive mount, so the kernel may keep what it has read. Not what was lost.
+cat >"$work/keeper.py" <<'PROGRAM'
+import os
+import sys
+import time
+
+path = sys.argv[1] + "/file"
+lost = os.open(path, os.O_RDWR | os.O_CREAT)
+os.write(lost, b"kept")
+os.fsync(lost)
+reader = os.open(path, os.O_RDONLY)
+os.pwrite(lost, b"lost and longer", 0)
+# From here on the kernel has both.
+assert os.stat(path).st_size == 15
+assert os.pread(reader, 100, 0) == b"lost and longer"
+print("ready", flush=True)
+sys.stdin.readline()
+assert not os.path.exists(sys.argv[1] + "/other")  # somebody has to ask for something
+end = time.monotonic() + 30
+while os.stat(path).st_size != 4 or os.pread(reader, 100, 0) != b"kept":
+    assert time.monotonic() < end, os.pread(reader, 100, 0)
+    time.sleep(0.1)
+PROGRAM
+mount_alone() {
+  rm -f "$work/ready"
+  LIBSERVICES_PRELOAD= "$program" serve --pool alone --fuse --ready 3 \
+    --mount "$work/alone=ceph:/directory(exclusive=true,flush=60s,mount_timeout=30s)" \
+    3>"$work/ready" 2>>"$work/served" &
+  mounting=$!
+  until [ -s "$work/ready" ]; do
+    kill -0 $mounting 2>/dev/null || return 1
+    sleep 0.01
+  done
+}
+check 'a mount of its own' mount_alone
+check 'shows what was lost no longer' goes_on_after evict keeper alone
+kill $mounting
+wait $mounting
+same 'it ends well, too' 0 $?
+mounting=
 
 # The service is killed, and the next one takes over its session at once.
 check 'a program writes' write_on one
@@ -184,7 +228,7 @@ os.write(kept, b", and more")
 os.fsync(kept)
 assert os.pread(kept, 100, 0) == b"synchronised, and more"
 PROGRAM
-check 'who wrote what is lost with a service' goes_on_after loser serve_anew
+check 'who wrote what is lost with a service' goes_on_after serve_anew loser ceph "${in_one[@]}"
 
 # And now everything.
 check 'a program writes again' write_on two

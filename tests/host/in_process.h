@@ -36,7 +36,7 @@ class InProcessService {
         placeholders(directory_ + "/placeholders"),
         objects(directory_ + "/objects"),
         watches(filesystems, directory_ + "/watched", {.between_sweeps = {}}),
-        sessions(filesystems, placeholders, kept_files, objects, watches, limits),
+        sessions(filesystems, placeholders, kept_files, objects, watches, errands, limits),
         dispatcher(filesystems, placeholders, kept_files, objects, watches) {
     for (int i = 0; i < 2; ++i) {
       auto filesystem = std::make_unique<FilesystemOf<Memory>>(Memory::Config{});
@@ -84,6 +84,7 @@ class InProcessService {
   Placeholders placeholders;
   KernelObjects objects;
   Watches watches;
+  Errands errands;
   Sessions sessions;
   Dispatcher dispatcher;
 };

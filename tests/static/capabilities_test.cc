@@ -23,11 +23,11 @@ constexpr Capabilities kAll{.writable = true, .readlink = true, .symlink = true,
                             .mknod = true, .tmpfile = true, .staging = true, .statfs = true,
                             .xattrs = true, .append = true, .fallocate = true, .seek = true,
                             .copy_range = true, .backing = true, .clone = true, .flags = true,
-                            .flag_changes = true};
+                            .flag_changes = true, .locks = true};
 
 constexpr Capabilities all_of_memory() {
   Capabilities these = kAll;
-  these.clone = these.flags = these.flag_changes = false;
+  these.clone = these.flags = these.flag_changes = these.locks = false;
   return these;
 }
 

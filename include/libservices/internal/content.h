@@ -50,7 +50,7 @@ class Content {
   Result<void> close(const Context& context, OpenFilePtr file) {
     auto& open = state(*file);
     if (open.inode->has_locks.load(std::memory_order_relaxed)) {
-      open.inode->locks.drop({context.process, nullptr});
+      drop_locks(*open.inode, {context.process, nullptr});
     }
     // With other users, or calls under way, it ends with the last of them.
     if (file.use_count() > 1 || !open.file) return {};
@@ -139,11 +139,18 @@ class Content {
                                 const LockRequest& request) {
     auto& open = state(file);
     if (!open.file) return Errno{EBADF};
-    return open.inode->locks.test(LockTable::owner_of(request, context.process, &file), request);
+    const LockTable::Owner owner = LockTable::owner_of(request, context.process, &file);
+    LockRequest found = open.inode->locks.test(owner, request);
+    if constexpr (OffersLocks<Stack>) {
+      if (found.type == LockRequest::Type::kUnlock) {
+        return tree_.stack().test_lock(context, *open.file, LockTable::number_of(owner), request);
+      }
+    }
+    return found;
   }
 
   void forget_process(std::uint64_t process) {
-    for (const Pointer& inode : locked()) inode->locks.drop({process, nullptr});
+    for (const Pointer& inode : locked()) drop_locks(*inode, {process, nullptr});
   }
 
   // After a change of the content by `context.caller`, or a truncation at open.
@@ -257,6 +264,23 @@ class Content {
       }
     }
     return Errno{EROFS};
+  }
+
+  // Calls `use` with how the storage is told of locks.
+  template <class Call>
+  auto with_lock_storage(const Context& context, Call use) {
+    if constexpr (OffersLocks<Stack>) {
+      return use([&](OpenFile& through, std::uint64_t owner, const LockRequest& request) {
+        return tree_.stack().lock(context, *state(through).file, owner, request);
+      });
+    } else {
+      return use(LockTable::no_storage);
+    }
+  }
+  void drop_locks(typename T::Object& inode, const LockTable::Owner& owner) {
+    with_lock_storage(Context{}, [&](LockTable::Storage storage) {
+      inode.locks.drop(owner, storage);
+    });
   }
 
   // The objects that may have locks, for those who must find all of a process.

@@ -231,7 +231,10 @@ Result<void> Content<Stack>::lock(const Context& context, OpenFile& file,
       !open.inode->has_locks.exchange(true, std::memory_order_relaxed)) {
     remember_locked(open.inode);
   }
-  return open.inode->locks.set(LockTable::owner_of(request, context.process, &file), request);
+  const LockTable::Owner owner = LockTable::owner_of(request, context.process, &file);
+  return with_lock_storage(context, [&](LockTable::Storage storage) {
+    return open.inode->locks.set(owner, request, file, storage);
+  });
 }
 
 }  // namespace libservices::internal

@@ -37,7 +37,7 @@ class OpenState final : public OpenFile {
       events_.tell(FileEvent::kModify, *inode);
     }
     if (file) events_.tell_closed(*this, *inode);
-    if (inode->has_locks.load(std::memory_order_relaxed)) inode->locks.drop({0, this});
+    if (inode->has_locks.load(std::memory_order_relaxed)) inode->locks.end(this);
     if (written_outside_.load(std::memory_order_relaxed)) {
       inode->attributes.content_changed();
       inode->outside_writers.fetch_sub(1);

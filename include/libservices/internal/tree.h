@@ -177,6 +177,12 @@ class Tree {
     return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
   }
 
+  // 0 until the storage loses something.
+  std::uint64_t losses() const {
+    if constexpr (CountsLosses<Stack>) return stack_.losses() - losses_before_;
+    return 0;
+  }
+
   // Whether events need the place of `object`, which is in `directory`.
   static bool is_placed(const Object& directory, const Object& object) {
     return Events<Object>::is_watched(directory) || Events<Object>::watched(object) != 0;
@@ -231,11 +237,6 @@ class Tree {
     const auto age = static_cast<std::uint64_t>(coherence_.ask_again_after.count());
     const std::uint64_t time = now();
     return time > age ? time - age : 0;
-  }
-  // 0 until the storage loses something.
-  std::uint64_t losses() const {
-    if constexpr (CountsLosses<Stack>) return stack_.losses() - losses_before_;
-    return 0;
   }
   bool caches() const { return oldest_valid() != UINT64_MAX; }
 

@@ -144,6 +144,8 @@ class Forwarding {
   LIBSERVICES_FORWARD_(seek, OffersSeek, Result<std::uint64_t>, (C c, File& file, Offset offset, SeekTarget target), (c, file, offset, target))
   LIBSERVICES_FORWARD_(backing, OffersBacking, Result<Backing>, (C c, File& file, BackingUse use), (c, file, use))
   LIBSERVICES_FORWARD_(getflags, OffersFlags, Result<InodeFlags>, (C c, N node, InodeFlags::Form form), (c, node, form))
+  LIBSERVICES_FORWARD_(lock, OffersLocks, Result<void>, (C c, File& file, std::uint64_t owner, const LockRequest& request), (c, file, owner, request))
+  LIBSERVICES_FORWARD_(test_lock, OffersLocks, Result<LockRequest>, (C c, File& file, std::uint64_t owner, const LockRequest& request), (c, file, owner, request))
   LIBSERVICES_FORWARD_(create, CanWrite, Result<NewFile>, (C c, N directory, Name name, const NewNode& fresh, OpenFlags flags), (c, directory, name, fresh, flags))
   LIBSERVICES_FORWARD_(write, CanWrite, Result<std::size_t>, (C c, File& file, Offset offset, From from), (c, file, offset, from))
   LIBSERVICES_FORWARD_(fsync, CanWrite, Result<void>, (C c, File& file, SyncScope scope), (c, file, scope))

@@ -102,6 +102,10 @@ class EverythingArchetype : public WritableArchetype {
   Result<void> clone(C, File&, Backing) { return Errno{ENOSYS}; }
   Result<InodeFlags> getflags(C, N, InodeFlags::Form) { return Errno{ENOSYS}; }
   Result<void> setflags(C, N, const InodeFlags&) { return Errno{ENOSYS}; }
+  Result<void> lock(C, File&, std::uint64_t, const LockRequest&) { return Errno{ENOSYS}; }
+  Result<LockRequest> test_lock(C, File&, std::uint64_t, const LockRequest&) {
+    return Errno{ENOSYS};
+  }
 };
 
 static_assert(ReadableService<ReadableArchetype> && !WritableService<ReadableArchetype>);
