@@ -280,10 +280,14 @@ Result<Opened<Ceph::File>> Ceph::open(C context, const Node& node, OpenFlags fla
     auto file = std::make_unique<OpenFile>(use, node, flags, permissions_of(context));
     if (node->is(S_IFREG)) {
       LIBSERVICES_TRY(Inode* const inode, node->in(use));
-      Fh* handle = nullptr;
-      const int bits = flags.bits & (OpenFile::kBits | O_TRUNC);
-      LIBSERVICES_CHECK_OK(
-          client_->checked(use, ceph_ll_open(use.info(), inode, bits, &handle, file->permissions)));
+      Fh* handle = OpenFile::opens_for_reading(*node, flags)
+                       ? client_->take_idle(use, node->number(), file->permissions)
+                       : nullptr;
+      if (handle == nullptr) {
+        const int bits = flags.bits & (OpenFile::kBits | O_TRUNC);
+        LIBSERVICES_CHECK_OK(client_->checked(
+            use, ceph_ll_open(use.info(), inode, bits, &handle, file->permissions)));
+      }
       file->adopt(use, handle);
       if (flags.truncates() && file->writes() != nullptr) file->writes()->count();
       if (use.is_dead()) return Errno{EIO};

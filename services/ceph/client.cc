@@ -16,6 +16,8 @@ using std::chrono::seconds;
 constexpr seconds kMostForTheLast{5};
 // What the cluster refuses soon after it has shut the client out may be the way there.
 constexpr seconds kMostForShuttingOut{1};
+// A file that was closed stays open at the cluster for one to two of these.
+constexpr seconds kIdleRound{1};
 
 struct Registry {
   std::mutex mutex;  // guards clients, and the users of each
@@ -57,6 +59,11 @@ absl::Status Client::start() {
   identify(**made);
   const std::lock_guard lock(mutex_);
   show(*std::move(made));
+  try {
+    idle_end_ = std::thread([this] { end_idle_in_time(); });
+  } catch (const std::system_error&) {
+    keeps_idle_.store(false);
+  }
   return absl::OkStatus();
 }
 
@@ -90,6 +97,9 @@ absl::Status Client::leave() {
     changed_.notify_all();
   }
   if (recovery_.joinable()) recovery_.join();
+  keeps_idle_.store(false);
+  if (idle_end_.joinable()) idle_end_.join();
+  end_idle(Idle::Which::kAll);
 
   Mount* const last = current_.exchange(nullptr);
   const Clock::time_point deadline = Clock::now() + kMostForTheLast;
@@ -131,6 +141,37 @@ void Client::synchronise() {
   const bool alive = is_alive(use, root).ok();
   ceph_ll_put(use.info(), root);
   if (alive && !use.is_dead()) unsynced_.synchronised(std::move(all));
+}
+
+bool Client::keep_idle(const Use& use, std::uint64_t number, const UserPerm* permissions,
+                       Fh* handle) {
+  if (!keeps_idle_.load() || !idle_.keep(number, {use.mount(), permissions}, handle)) return false;
+  if (idle_end_waits_.load()) {  // or it sees the handle
+    const std::lock_guard lock(mutex_);
+    changed_.notify_all();
+  }
+  return true;
+}
+
+void Client::end_idle(Idle::Which which) {
+  for (const auto& [opener, handle] : idle_.end(which)) {
+    const Use use = try_use();
+    if (use && use.mount() == opener.mount) (void)ceph_ll_close(use.info(), handle);
+  }
+}
+
+// Rests while nothing is idle.
+void Client::end_idle_in_time() {
+  std::unique_lock lock(mutex_);
+  while (!stopped_) {
+    idle_end_waits_.store(true);
+    changed_.wait(lock, [this] { return stopped_ || !idle_.empty(); });
+    idle_end_waits_.store(false);
+    changed_.wait_for(lock, kIdleRound, [this] { return stopped_; });
+    lock.unlock();
+    end_idle(Idle::Which::kOld);
+    lock.lock();
+  }
 }
 
 Result<Use> Client::wait_for_mount() {

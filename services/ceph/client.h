@@ -29,6 +29,7 @@
 #include "libservices/attributes.h"
 #include "libservices/result.h"
 #include "services/ceph/calls.h"
+#include "services/ceph/idle_handles.h"
 #include "services/ceph/mount.h"
 #include "services/ceph/unsynced.h"
 
@@ -109,6 +110,13 @@ class Client : public std::enable_shared_from_this<Client> {
   Unsynced& unsynced() { return unsynced_; }
   // All that was written through this client is in the cluster, or it stays in `unsynced`.
   void synchronise();
+  // Of a file outside of snapshots that is opened for reading alone: one that is open already, or
+  // null.
+  Fh* take_idle(const Use& use, std::uint64_t number, const UserPerm* permissions) {
+    return idle_.take(number, {use.mount(), permissions});
+  }
+  // The same when it is closed. False: it is the caller's to close.
+  bool keep_idle(const Use& use, std::uint64_t number, const UserPerm* permissions, Fh* handle);
   void add(Keeper* keeper);
   void remove(Keeper* keeper);
 
@@ -157,6 +165,17 @@ class Client : public std::enable_shared_from_this<Client> {
   void drain(const std::shared_ptr<Mount>& mount);
 
   const ClientConfig config_;
+  struct Opener {
+    const Mount* mount = nullptr;
+    const UserPerm* permissions = nullptr;
+
+    friend bool operator==(const Opener&, const Opener&) = default;
+  };
+  using Idle = IdleHandles<Fh, Opener>;
+
+  void end_idle(Idle::Which which);
+  void end_idle_in_time();
+
   std::string name_;
   std::uint64_t device_ = 0;
   int users_ = 0;  // guarded by the registry's lock
@@ -179,6 +198,11 @@ class Client : public std::enable_shared_from_this<Client> {
 
   std::mutex forgetful_mutex_;
   std::shared_ptr<Client> forgetful_;  // guarded by forgetful_mutex_
+
+  Idle idle_;
+  std::atomic<bool> keeps_idle_{true};
+  std::atomic<bool> idle_end_waits_{false};  // for something to be idle
+  std::thread idle_end_;                     // waits in changed_
 
   std::mutex moves_;
   std::array<std::mutex, 64> names_;

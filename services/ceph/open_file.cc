@@ -31,6 +31,12 @@ Result<Fh*> OpenFile::in(const Use& use) {
   return handle;
 }
 
+bool OpenFile::may_be_idle() {
+  if (!opens_for_reading(*node, flags)) return false;
+  const std::lock_guard lock(locking_);
+  return locks_.empty();
+}
+
 bool OpenFile::locked(const LockOwner& owner) {
   const std::lock_guard lock(locking_);
   if (std::find(locks_.begin(), locks_.end(), owner) != locks_.end()) return false;
@@ -51,7 +57,9 @@ Result<void> OpenFile::close() {
     if (ceph_dir_result* const opened = directory.take(use)) {
       (void)ceph_ll_releasedir(use.info(), opened);
     }
-    if (Fh* const handle = handle_.take(use)) {
+    Fh* const handle = handle_.take(use);
+    if (handle != nullptr &&
+        !(may_be_idle() && client.keep_idle(use, node->number(), permissions, handle))) {
       const int answer = ceph_ll_close(use.info(), handle);
       if (answer < 0) closed = client.failed(use, answer);
     }

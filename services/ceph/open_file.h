@@ -54,6 +54,11 @@ class OpenFile {
   // Of a file that may be written; else null.
   const WritesPtr& writes() const { return writes_; }
   Result<void> close();
+  // Whether others may have the handle, before or behind this one.
+  static bool opens_for_reading(const Object& object, OpenFlags flags) {
+    return object.is(S_IFREG) && !object.in_snapshot() &&
+           (flags.bits & (kBits | O_TRUNC)) == O_RDONLY;
+  }
   // Whose locks end with it. Both answer whether that is new.
   bool locked(const LockOwner& owner);
   bool unlocked(const LockOwner& owner);
@@ -72,6 +77,8 @@ class OpenFile {
   Statx refused_statx{};
 
  private:
+  bool may_be_idle();
+
   const std::uint64_t generation_;  // of the mount that it was first opened in
   OfMount<Fh> handle_;
   WritesPtr writes_;

@@ -377,6 +377,47 @@ TEST_CASE("locks keep the callers of another client out, unless nobody else shal
   for (Filesystem<Ceph>* each : {&one, &two, &alone}) CHECK(each->stop().ok());
 }
 
+TEST_CASE("a file that was read and closed is in nobody's way") {
+  const std::string directory = fresh_directory();
+  Started one(cluster_config(directory));
+  Started two(second_client_config(directory));
+  write_file(one.service, one.context, one.root, "file", "first");
+  const auto read = [](Started& fs) {
+    const auto node = must(fs.service.lookup(fs.context, fs.root, "file")).node;
+    auto file = must(fs.service.open(fs.context, node, {O_RDONLY})).file;
+    std::string got(20, '\0');
+    got.resize(must(fs.service.read(fs.context, file, 0, std::as_writable_bytes(std::span(got)))));
+    must(fs.service.close(fs.context, file));
+    return got;
+  };
+  for (int i = 0; i < 3; ++i) CHECK(read(one) == "first");
+  CHECK(read(two) == "first");
+  const auto theirs = must(two.service.lookup(two.context, two.root, "file")).node;
+  auto writer = must(two.service.open(two.context, theirs, {O_RDWR | O_TRUNC})).file;
+  CHECK(read(one).empty());
+  must(two.service.write(two.context, writer, 0, bytes_of("second")));
+  CHECK(read(one) == "second");
+  CHECK(read(two) == "second");
+  must(two.service.close(two.context, writer));
+  must(two.service.unlink(two.context, two.root, "file"));
+  CHECK(error_of(one.service.lookup(one.context, one.root, "file")) == ENOENT);
+  write_file(two.service, two.context, two.root, "file", "third");
+  CHECK(read(one) == "third");
+  // A lock does not stay.
+  auto locked = must(one.service.open(one.context,
+                                      must(one.service.lookup(one.context, one.root, "file")).node,
+                                      {O_RDONLY}))
+                    .file;
+  must(one.service.lock(one.context, locked, 1, {.type = LockRequest::Type::kShared}));
+  must(one.service.close(one.context, locked));
+  auto free =
+      must(two.service.open(two.context,
+                            must(two.service.lookup(two.context, two.root, "file")).node, {O_RDWR}))
+          .file;
+  must(two.service.lock(two.context, free, 1, {.type = LockRequest::Type::kExclusive}));
+  must(two.service.close(two.context, free));
+}
+
 TEST_CASE("a node and a file that outlive their instance are dropped in peace") {
   Ceph::Node node;
   Ceph::File file;
