@@ -154,6 +154,16 @@ sed 's/client.one/client.one2/' "$work/one.keyring" >"$work/wrong.keyring"
 check 'another'\''s name is no help' cannot 'client.one2: ' \
   "ceph:/one2(root=/one2, client=one2, key=$work/wrong.keyring)"
 
+# The cluster removes objects when it comes to it.
+purged() {
+  local _
+  for _ in {1..300}; do
+    [ "$(objects admin "$admin" "$one" list | wc -w)" -ne 2 ] || return 0
+    sleep 0.1
+  done
+  return 1
+}
+check 'what was removed has no objects any more' purged
 mine=$(objects admin "$admin" "$one" list)
 others=$(objects admin "$admin" "$two" list | awk '{ print $1 }')
 outside=$(objects admin "$admin" '' list | awk '{ print $1 }')
