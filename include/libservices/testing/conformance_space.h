@@ -15,6 +15,8 @@ namespace libservices {
 
 template <class S>
 concept OffersWrittenBacking = OffersBacking<S> && WritableService<S>;
+template <class S>
+concept OffersWritableLocks = OffersLocks<S> && WritableService<S>;
 
 }  // namespace libservices
 
@@ -74,8 +76,8 @@ TEST_CASE_TEMPLATE_DEFINE("copy_range copies bytes from place to place", Stack,
   auto to = fs.open(node, O_RDWR);
   std::uint64_t done = 0;
   while (done < 9) {
-    const auto copied = must(fs.service.copy_range(fs.context, from, 5 + done, to, 2 + done,
-                                                   9 - done));
+    const auto copied =
+        must(fs.service.copy_range(fs.context, from, 5 + done, to, 2 + done, 9 - done));
     REQUIRE(copied > 0);
     done += copied;
   }
@@ -145,8 +147,43 @@ TEST_CASE_TEMPLATE_DEFINE("who has the backing of a file writes it", Stack,
   CHECK(fs.content(node) == "yxxab");
 }
 
-TEST_CASE_TEMPLATE_DEFINE("statfs tells a volume that makes sense", Stack,
-                          conform_statfs) {
+// Whom a lock keeps out elsewhere needs another client of the storage, and is its own tests'
+// affair.
+TEST_CASE_TEMPLATE_DEFINE("locks are had, changed and given back", Stack, conform_locks) {
+  using Owner = LockRequest::Owner;
+  using Type = LockRequest::Type;
+  Instance<Stack> fs;
+  const auto node = fs.make(fs.root(), "new", "0123456789");
+  auto file = fs.open(node, O_RDWR);
+  auto other = fs.open(node, O_RDWR);
+  const auto ask = [&](auto& through, std::uint64_t owner, Owner kind, Type type,
+                       std::uint64_t start, std::uint64_t end) {
+    const LockRequest request{.owner = kind, .type = type, .start = start, .end = end};
+    const LockRequest found = must(fs.service.test_lock(fs.context, through, owner, request));
+    CHECK(found.type == Type::kUnlock);
+    must(fs.service.lock(fs.context, through, owner, request));
+  };
+  for (const Owner kind : {Owner::kRecord, Owner::kOpenFile, Owner::kFlock}) {
+    CAPTURE(static_cast<int>(kind));
+    ask(file, 1, kind, Type::kExclusive, 0, UINT64_MAX);
+    ask(file, 1, kind, Type::kShared, 0, UINT64_MAX);
+    ask(other, 2, kind, Type::kShared, 0, UINT64_MAX);
+    ask(file, 1, kind, Type::kUnlock, 0, UINT64_MAX);
+    ask(other, 2, kind, Type::kExclusive, 0, UINT64_MAX);
+    ask(other, 2, kind, Type::kUnlock, 0, UINT64_MAX);
+  }
+  ask(file, 1, Owner::kRecord, Type::kExclusive, 0, 99);
+  ask(file, 1, Owner::kRecord, Type::kUnlock, 10, 19);
+  ask(other, 2, Owner::kRecord, Type::kExclusive, 10, 19);
+  ask(file, 1, Owner::kRecord, Type::kExclusive, INT64_MAX, UINT64_MAX);
+  // Of what is locked nothing is left when the file is closed.
+  fs.close(file);
+  ask(other, 2, Owner::kRecord, Type::kExclusive, 0, UINT64_MAX);
+  fs.close(other);
+  CHECK(fs.content(node) == "0123456789");
+}
+
+TEST_CASE_TEMPLATE_DEFINE("statfs tells a volume that makes sense", Stack, conform_statfs) {
   Instance<Stack> fs;
   const VolumeInfo info = must(fs.service.statfs(fs.context, fs.root()));
   CHECK(info.block_size > 0);
@@ -164,6 +201,7 @@ TEST_CASE_TEMPLATE_DEFINE("statfs tells a volume that makes sense", Stack,
   LIBSERVICES_CASE(conform_copy_range, Stack, OffersCopyRange);           \
   LIBSERVICES_CASE(conform_backing, Stack, OffersBacking);                \
   LIBSERVICES_CASE(conform_written_backing, Stack, OffersWrittenBacking); \
+  LIBSERVICES_CASE(conform_locks, Stack, OffersWritableLocks);            \
   LIBSERVICES_CASE(conform_statfs, Stack, OffersStatfs);
 
 #endif  // LIBSERVICES_TESTING_CONFORMANCE_SPACE_H_
