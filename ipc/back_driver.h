@@ -139,6 +139,10 @@ class BackDriver {
   bool stop(std::chrono::milliseconds most);
 
   unsigned threads() const { return thread_count_.load(std::memory_order_relaxed); }
+  // A session begins: what one before it has written where only this side should is mended.
+  void mend() {
+    if (!stopping_.load()) queue().closed.store(0);
+  }
   // Whether a request is being run.
   bool busy();
   // A request is to be expected: who serves it shall be awake when it comes.

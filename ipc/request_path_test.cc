@@ -387,6 +387,20 @@ TEST_CASE_FIXTURE(Served,
   wait_until_idle();
 }
 
+TEST_CASE_FIXTURE(Served, "a client that says the service has ended is believed until the next one") {
+  RawSession liar;
+  REQUIRE(liar.attach(directory.socket()));
+  liar.queue->closed.store(1);
+  FrontDriver driver;
+  REQUIRE(attach(driver, directory.socket()) == 0);
+  RequestBuffer* const buffer = driver.take_buffer();
+  buffer->start(kSleep, 0);
+  buffer->set_words(std::uint64_t{50'000});  // it looks at the queue
+  CHECK(driver.call(*buffer));
+  driver.detach();
+  liar.detach();
+}
+
 // Writes garbage over a session's headers and its queue, and rings for requests meanwhile.
 int vandal(const std::string& socket, unsigned seed, unsigned rounds) {
   RawSession session;

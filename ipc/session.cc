@@ -474,6 +474,7 @@ int SessionListener::begin(Connection& connection, Message& reply) {
     int error = 0;
     Domain* domain = domain_of(connection.peer, error, superfluous);
     if (domain == nullptr) return error;
+    for (const auto& driver : domain->drivers) driver->mend();
     Region region;
     if (!take_spare(*domain, region)) {
       error = region.make("libservices-session", kSessionRegionBytes);
