@@ -67,6 +67,11 @@ int memcmp(const void* one, const void* other, std::size_t size) noexcept {
   return 0;
 }
 
+// What clang makes of a memcmp that is compared with 0.
+int bcmp(const void* one, const void* other, std::size_t size) noexcept {
+  return memcmp(one, other, size);
+}
+
 std::size_t strlen(const char* text) noexcept {
   const volatile char* const bytes = text;
   std::size_t size = 0;

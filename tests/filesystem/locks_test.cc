@@ -63,7 +63,6 @@ Shareable::Elsewhere& elsewhere() {
 }
 
 struct Stack {
-  static constexpr const char* kName = "shareable";
   static std::unique_ptr<AnyFilesystem> make() {
     elsewhere() = {};
     return std::make_unique<FilesystemOf<Shareable>>(Shareable::Config{&elsewhere()});
