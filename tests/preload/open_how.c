@@ -15,11 +15,17 @@
 
 #include "tests/preload/say.h"
 
+// Linux answers EAGAIN when anything is mounted or renamed anywhere while it goes up: again, then.
 static long open_how(int directory, const char* path, long flags, long mode, long resolve) {
   const struct open_how how = {.flags = (unsigned long)flags,
                                .mode = (unsigned long)mode,
                                .resolve = (unsigned long)resolve};
-  return syscall(SYS_openat2, directory, path, &how, sizeof how);
+  long opened;
+  int tries = 1000;
+  do {
+    opened = syscall(SYS_openat2, directory, path, &how, sizeof how);
+  } while (opened < 0 && errno == EAGAIN && (resolve & RESOLVE_CACHED) == 0 && --tries != 0);
+  return opened;
 }
 
 enum { kTemporary = O_TMPFILE & ~O_DIRECTORY };
