@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
 #include <utility>
@@ -32,6 +33,7 @@ class Shareable : public Forwarding<Memory> {
   struct Elsewhere {
     std::vector<Asked> asked;
     bool has_it = false;  // all of every file
+    std::function<void()> closing = [] {};
   };
   struct Config {
     Elsewhere* elsewhere = nullptr;
@@ -44,6 +46,10 @@ class Shareable : public Forwarding<Memory> {
     if (request.type != Type::kUnlock && elsewhere_.has_it) return Errno{EAGAIN};
     elsewhere_.asked.push_back({&file, owner, request});
     return {};
+  }
+  Result<void> close(const Context& context, File& file) {
+    elsewhere_.closing();
+    return Forwarding<Memory>::close(context, file);
   }
   Result<LockRequest> test_lock(const Context&, File&, std::uint64_t, const LockRequest& request) {
     LockRequest found = request;
@@ -174,6 +180,18 @@ TEST_CASE_FIXTURE(Locks, "an open file's locks end with it, in the storage by th
   CHECK(fs().counters().locks == 0);
   CHECK(lock(alice, *hers, flock) == 0);
   CHECK(lock(alice, *hers, kHead) == 0);
+}
+
+TEST_CASE_FIXTURE(Locks, "nobody asks through a file that is being closed") {
+  auto file = open(alice, "/f", O_RDWR);
+  CHECK(lock(alice, *file, kHead) == 0);
+  CHECK(asked().size() == 1);
+  // Its process has died, and somebody else was the last to have it.
+  elsewhere().closing = [this] { fs().forget_process(alice.process); };
+  close(std::move(file));
+  elsewhere().closing = [] {};
+  CHECK(asked().empty());
+  CHECK(fs().counters().locks == 0);
 }
 
 }  // namespace

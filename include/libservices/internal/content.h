@@ -54,6 +54,7 @@ class Content {
     }
     // With other users, or calls under way, it ends with the last of them.
     if (file.use_count() > 1 || !open.file) return {};
+    if (open.inode->has_locks.load(std::memory_order_relaxed)) open.inode->locks.end(&*file);
     return tree_.stack().close(context, *open.file);
   }
 
