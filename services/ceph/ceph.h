@@ -129,8 +129,8 @@ class Ceph {
   Result<std::size_t> listxattr(C context, const Node& node, std::span<char> into);
   Result<void> removexattr(C context, const Node& node, std::string_view name);
 
-  // Among all clients of the cluster, unless `exclusive`. Those on directories, and in snapshots,
-  // are not told.
+  // Among all clients of the cluster, unless `exclusive` or `unchanging`. Of those on directories,
+  // and in snapshots, it is not told.
   Result<void> lock(C context, File& file, std::uint64_t owner, const LockRequest& request);
   Result<LockRequest> test_lock(C context, File& file, std::uint64_t owner,
                                 const LockRequest& request);

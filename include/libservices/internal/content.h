@@ -137,19 +137,7 @@ class Content {
 
   Result<void> lock(const Context& context, OpenFile& file, const LockRequest& request);
   Result<LockRequest> test_lock(const Context& context, OpenFile& file,
-                                const LockRequest& request) {
-    auto& open = state(file);
-    if (!open.file) return Errno{EBADF};
-    const LockTable::Owner owner = LockTable::owner_of(request, context.process, &file);
-    LockRequest found = open.inode->locks.test(owner, request);
-    if constexpr (OffersLocks<Stack>) {
-      if (found.type == LockRequest::Type::kUnlock) {
-        return tree_.stack().test_lock(context, *open.file, LockTable::number_of(owner), request);
-      }
-    }
-    return found;
-  }
-
+                                const LockRequest& request);
   void forget_process(std::uint64_t process) {
     for (const Pointer& inode : locked()) drop_locks(*inode, {process, nullptr});
   }
@@ -267,17 +255,8 @@ class Content {
     return Errno{EROFS};
   }
 
-  // Calls `use` with how the storage is told of locks.
   template <class Call>
-  auto with_lock_storage(const Context& context, Call use) {
-    if constexpr (OffersLocks<Stack>) {
-      return use([&](OpenFile& through, std::uint64_t owner, const LockRequest& request) {
-        return tree_.stack().lock(context, *state(through).file, owner, request);
-      });
-    } else {
-      return use(LockTable::no_storage);
-    }
-  }
+  auto with_lock_storage(const Context& context, Call use);
   void drop_locks(typename T::Object& inode, const LockTable::Owner& owner) {
     with_lock_storage(Context{}, [&](LockTable::Storage storage) {
       inode.locks.drop(owner, storage);

@@ -237,6 +237,34 @@ Result<void> Content<Stack>::lock(const Context& context, OpenFile& file,
   });
 }
 
+template <ReadableService Stack>
+Result<LockRequest> Content<Stack>::test_lock(const Context& context, OpenFile& file,
+                                              const LockRequest& request) {
+  auto& open = state(file);
+  if (!open.file) return Errno{EBADF};
+  const LockTable::Owner owner = LockTable::owner_of(request, context.process, &file);
+  const LockRequest found = open.inode->locks.test(owner, request);
+  if constexpr (OffersLocks<Stack>) {
+    if (found.type == LockRequest::Type::kUnlock) {
+      return tree_.stack().test_lock(context, *open.file, LockTable::number_of(owner), request);
+    }
+  }
+  return found;
+}
+
+// Calls `use` with how the storage is told of locks.
+template <ReadableService Stack>
+template <class Call>
+auto Content<Stack>::with_lock_storage(const Context& context, Call use) {
+  if constexpr (OffersLocks<Stack>) {
+    return use([&](OpenFile& through, std::uint64_t owner, const LockRequest& request) {
+      return tree_.stack().lock(context, *state(through).file, owner, request);
+    });
+  } else {
+    return use(LockTable::no_storage);
+  }
+}
+
 }  // namespace libservices::internal
 
 #endif  // LIBSERVICES_INTERNAL_CONTENT_CALLS_H_
