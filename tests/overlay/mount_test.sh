@@ -42,6 +42,7 @@ litter_before=$(litter)
 
 fresh() {  # low1 over low2, an empty upper, and the links by which containers/storage names layers
   unmount_all
+  gone "$work/"  # a service that is still ending would be taken for the next one
   rm -rf low1 low2 upper work merged merged2 l
   mkdir -p low1/data low2/data/sub low2/dir l upper work merged merged2
   echo 1 >low1/data/b
