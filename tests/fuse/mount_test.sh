@@ -297,7 +297,7 @@ if [ "$(nproc)" -gt 1 ]; then
   check "a caller on its processor waits for a lock" taskset -c 0 flock "$mnt/lock" true
   wait $holder
   flock "$mnt/lock" sleep 2 & holder=$!
-  sleep 0.3
+  while taskset -c 0 flock -n "$mnt/lock" true; do sleep 0.02; done
   if [ "$transport" = io_uring ]; then
     check "one on another is told that it cannot" bash -c '
       taskset -c 1 flock "$mnt/lock" true 2>&1 | grep -q "No locks available"'

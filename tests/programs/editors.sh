@@ -18,7 +18,7 @@ cat copy saved documents/old/list; stat -c %a saved
 # A swap file left by one who was killed, and recovered from.
 away=$(mktemp -d /tmp/libservices-programs.XXXXXX); trap 'rm -rf "$away"' EXIT; mkfifo "$away/keys"; exec 9<>"$away/keys"
 printf '#!/bin/sh\necho $$ >"$HOME/pid"\nexec vim.tiny -u NONE -N -c "set updatecount=1 updatetime=10" large2\n' >"$HOME/edit"
-timeout 8 script -qec "sh $HOME/edit" /dev/null <&9 >/dev/null 2>&1 &
+timeout 60 script -qec "sh $HOME/edit" /dev/null <&9 >/dev/null 2>&1 &
 printf 'isome text' >&9; for i in {1..200}; do [ -e .large2.swp ] && break; sleep 0.05; done
 printf '\033' >&9; for i in {1..200}; do grep -qa 'some text' .large2.swp && break; sleep 0.05; done
 kill -9 "$(cat "$HOME/pid")"; sleep 0.2; kill $! 2>/dev/null; wait $! 2>/dev/null; exec 9>&-

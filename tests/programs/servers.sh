@@ -26,7 +26,8 @@ http { sendfile on; tcp_nopush on; aio threads; access_log $PWD/logs/access.log;
   server { listen unix:$away/socket; root $PWD/site; autoindex on; location /private { deny all; } } }
 END
 nginx -p "$PWD" -c "$PWD/nginx.conf" 2>"$away/err" & server=$!; wait_for; fetch
-mv logs/access.log logs/old.log; kill -USR1 $server; sleep 0.5; get / >/dev/null
+mv logs/access.log logs/old.log; kill -USR1 $server
+for i in {1..200}; do [ -e logs/access.log ] && break; sleep 0.05; done; sleep 0.5; get / >/dev/null
 sed -i 's/aio threads/aio off/; s/sendfile on/sendfile off/' nginx.conf; kill -HUP $server; sleep 0.5
 get /huge | md5sum; kill -QUIT $server; wait $server || true; cat "$away/err"
 grep -vE 'forbidden|No such file|Permission' logs/error.log || true; ls logs; wc -l logs/access.log
