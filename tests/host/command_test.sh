@@ -45,13 +45,13 @@ chmod +x bin/with bin/nobody
 PATH=$work/bin:$PATH
 # Run directories of no living command: other tests may be running theirs.
 left_over() {
-  local directory
+  local directory i
   for directory in /run/libservices-with.* /dev/shm/libservices-with.*; do
-    [ -d "$directory" ] || continue
-    kill -0 "$(cat "$directory/lock" 2>/dev/null)" 2>/dev/null && continue
-    sleep 0.2  # it may be coming or going
-    [ -d "$directory" ] || continue
-    kill -0 "$(cat "$directory/lock" 2>/dev/null)" 2>/dev/null || echo "$directory"
+    for i in $(seq 50); do
+      if [ ! -d "$directory" ] || kill -0 "$(cat "$directory/lock" 2>/dev/null)" 2>/dev/null; then continue 2; fi
+      sleep 0.1  # it may be coming or going
+    done
+    echo "$directory"
   done
 }
 has() { "$libservices" --help | grep -q "[ ,]$1[,(]\|[ ,]$1\$"; }
