@@ -359,7 +359,7 @@ Result<void> Ceph::fsync(C, File& file, SyncScope) {
   const WritesPtr writes = file->writes() != nullptr ? file->writes()
                            : file->is_file()         ? client_->unsynced().find(node->number())
                                                      : WritesPtr();
-  return changing(node, [&](const Use& use) -> Result<void> {
+  const auto synchronise = [&](const Use& use) -> Result<void> {
     // Also what others have written; but who opened it later is told once, if nobody was.
     if (writes != nullptr && (writes->tell() || file->is_lost(*writes))) return Errno{EIO};
     const std::uint64_t counted = writes != nullptr ? writes->counted() : 0;
@@ -374,6 +374,14 @@ Result<void> Ceph::fsync(C, File& file, SyncScope) {
     if (use.is_dead()) return Errno{EIO};
     if (writes != nullptr) writes->synchronised(counted);
     return {};
+  };
+  return changing(node, [&](const Use& use) {
+    const Result<void> synchronised = synchronise(use);
+    // What is lost with this mount is not known yet, but the caller has its error.
+    if (!synchronised.ok() && use.is_dead() && writes != nullptr) {
+      (void)writes->tell(use.mount()->generation());
+    }
+    return synchronised;
   });
 }
 

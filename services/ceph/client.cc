@@ -53,7 +53,11 @@ absl::StatusOr<std::shared_ptr<Client>> Client::join(const ClientConfig& config)
 absl::Status Client::start() {
   auto made = Mount::make(config_, 1);
   if (!made.ok()) return made.status();
-  if (absl::Status started = (*made)->start(Mount::Session::kTakeOver); !started.ok()) {
+  // The monitors have that time, and the MDS.
+  const auto deadline = Clock::now() + 2 * config_.mount_timeout + kMostForShuttingOut;
+  const auto goes_on = [deadline] { return Clock::now() < deadline; };
+  if (absl::Status started = Mount::start(*made, Mount::Session::kTakeOver, goes_on);
+      !started.ok()) {
     return started;
   }
   identify(**made);
@@ -207,11 +211,16 @@ void Client::recover() {
   std::unique_lock lock(mutex_);
   const std::shared_ptr<Mount> dead = mounts_.back();
   bool told = false;
+  // One attempt waits for the cluster as long as it takes: each has threads and memory of its own.
+  const auto goes_on = [this] {
+    const std::lock_guard asking(mutex_);
+    return !stopped_;
+  };
   for (milliseconds pause{20};; pause = std::min<milliseconds>(pause * 2, seconds(5))) {
     lock.unlock();
     auto made = Mount::make(config_, dead->generation() + 1);
     absl::Status status = made.status();
-    if (status.ok()) status = (*made)->start(Mount::Session::kRespect);
+    if (status.ok()) status = Mount::start(*made, Mount::Session::kRespect, goes_on);
     if (status.ok()) {
       take_again(**made);
       if ((*made)->is_dead())

@@ -9,12 +9,19 @@
 #include <cctype>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
+#include <optional>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace libservices::ceph_internal {
 namespace {
+
+constexpr std::chrono::milliseconds kBetweenQuestions{50};
 
 // A keyring has the names of clients; a key file has the key alone.
 Result<bool> is_keyring(const std::string& path) {
@@ -145,6 +152,37 @@ absl::StatusOr<std::shared_ptr<Mount>> Mount::make(const ClientConfig& config,
   return mount;
 }
 
+absl::Status Mount::start(const std::shared_ptr<Mount>& mount, Session session,
+                          const std::function<bool()>& goes_on) {
+  struct Attempt {
+    std::mutex mutex;  // guards what follows
+    std::condition_variable over;
+    std::optional<absl::Status> status;
+  };
+  const auto attempt = std::make_shared<Attempt>();
+  try {
+    std::thread([attempt, mount = mount, session]() mutable {
+      absl::Status status = mount->start(session);
+      const std::lock_guard lock(attempt->mutex);
+      attempt->status = std::move(status);
+      mount.reset();  // its end is the caller's, if that still waits
+      attempt->over.notify_all();
+    }).detach();
+  } catch (const std::system_error&) {
+    return mount->failure("mounting", -EAGAIN, "raise the limit of threads");
+  }
+  std::unique_lock lock(attempt->mutex);
+  while (!attempt->over.wait_for(lock, kBetweenQuestions,
+                                 [&] { return attempt->status.has_value(); })) {
+    if (!goes_on()) {
+      mount->given_up_.store(true);
+      return mount->failure(fmt::format("mounting {}", mount->config_.root), -ETIMEDOUT,
+                            "no MDS answers: is one active?");
+    }
+  }
+  return *attempt->status;
+}
+
 absl::Status Mount::start(Session session) {
   constexpr std::string_view kNoKey =
       "is there a key for this client in its keyring, or in the file that key=FILE names?";
@@ -163,6 +201,8 @@ absl::Status Mount::start(Session session) {
       }
       ceph_finish_reclaim(info_);
     }
+    // Else it would be in the way of the next one of that session.
+    if (given_up_.load()) return absl::CancelledError();
     ceph_set_uuid(info_, session_.c_str());
   }
   if (const int answer = ceph_mount(info_, config_.root.c_str()); answer < 0) {

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -60,7 +61,10 @@ class Mount {
   // What to do with the one that has the session: it is an earlier process, and dead; or it is
   // another client, which was told to take over. Then this one is refused.
   enum class Session { kTakeOver, kRespect };
-  absl::Status start(Session session);
+  // While the monitors or the MDS do not answer, libcephfs may wait for ever. It is left to that
+  // when `goes_on`, asked now and then, says no; if they answer at last, the mount ends by itself.
+  static absl::Status start(const std::shared_ptr<Mount>& mount, Session session,
+                            const std::function<bool()>& goes_on);
   // Ends it. REQUIRES: nobody is inside, nor will be.
   absl::Status end();
 
@@ -84,12 +88,14 @@ class Mount {
       : config_(config), session_(session_of(config)), generation_(generation) {}
   static std::string session_of(const ClientConfig& config);
   absl::Status configure();
+  absl::Status start(Session session);
 
   const ClientConfig config_;
   const std::string session_;  // empty: none
   const std::uint64_t generation_;
   ceph_mount_info* info_ = nullptr;
   bool mounted_ = false;
+  std::atomic<bool> given_up_{false};  // nobody waits for its start any more
   std::atomic<bool> dead_{false};
   std::array<Calls, 16> calls_;
 };

@@ -35,17 +35,24 @@ class Writes {
   void lose(std::uint64_t generation) {
     synced_.store(counted_.load());
     lost_.store(generation);
-    told_.store(false);
   }
   // True for the first one who asks after a loss.
-  bool tell() { return lost() != 0 && !told_.exchange(true); }
-  bool is_told() const { return lost() == 0 || told_.load(); }
+  bool tell() { return tell(lost()); }
+  // Of what is lost with that generation, or will turn out to be.
+  bool tell(std::uint64_t generation) {
+    std::uint64_t before = told_.load();
+    while (before < generation) {
+      if (told_.compare_exchange_weak(before, generation)) return true;
+    }
+    return false;
+  }
+  bool is_told() const { return lost() <= told_.load(); }
 
  private:
   std::atomic<std::uint64_t> counted_{0};
   std::atomic<std::uint64_t> synced_{0};
   std::atomic<std::uint64_t> lost_{0};
-  std::atomic<bool> told_{false};
+  std::atomic<std::uint64_t> told_{0};  // the last generation of whose losses somebody was told
 };
 using WritesPtr = std::shared_ptr<Writes>;
 

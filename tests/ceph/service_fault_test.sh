@@ -46,22 +46,26 @@ import os
 import sys
 
 path, acknowledged = sys.argv[1:]
-last = 0
+sure = 0
 with open(acknowledged, "ab", buffering=0) as here:
     while True:
         try:
             with open(path, "ab", buffering=0) as file:
                 with open(path, "rb") as before:
-                    there = before.read().split()
-                assert len(there) >= last, "lost: %d of %d are there" % (len(there), last)
-                for last in range(len(there) + 1, 1000000):
-                    line = b"%d\n" % last
+                    there = before.read()
+                # Of what was being appended when the service was killed, its size may be all.
+                os.truncate(path, there.rfind(b"\n") + 1)
+                assert not there[there.rfind(b"\n") + 1:].strip(b"\0"), there
+                lines = there.count(b"\n")
+                assert lines >= sure, "lost: %d of %d are there" % (lines, sure)
+                for number in range(lines + 1, 1000000):
+                    line = b"%d\n" % number
                     file.write(line)
                     os.fsync(file.fileno())
                     here.write(line)
+                    sure = number
         except OSError as error:
             print(error, flush=True)
-            last -= 1
 PROGRAM
 write_on() {
   : >"$work/acknowledged"
@@ -71,16 +75,21 @@ write_on() {
   await_lines 20
 }
 lines() { wc -l <"$work/acknowledged"; }
-await_lines() {  # await_lines COUNT: so many more are acknowledged
-  local wanted=$(($(lines) + $1))
-  until [ "$(lines)" -ge $wanted ]; do
-    kill -0 $writer 2>/dev/null || return 1
-    sleep 0.01
+await_lines() {  # await_lines COUNT: so many more are acknowledged, within a minute
+  local wanted=$(($(lines) + $1)) i
+  for i in $(seq 3000); do
+    [ "$(lines)" -ge $wanted ] && return 0
+    kill -0 $writer 2>/dev/null || break
+    sleep 0.02
   done
+  tail -n 5 "$work/writer"
+  return 1
 }
 all_there() {  # all_there NAME: each number once, in order, up to what was acknowledged or one more
-  inside "cat ceph/$1" >"$work/got" || return 1
-  seq "$(wc -l <"$work/got")" | cmp - "$work/got" || return 1
+  inside "cat ceph/$1" >"$work/read" || return 1
+  # Of a line that was not acknowledged, zero bytes may be all that is there.
+  tr -d '\0' <"$work/read" >"$work/got"
+  seq "$(wc -l <"$work/got")" | cmp - "$work/got" || { od -c "$work/read"; return 1; }
   [ "$(wc -l <"$work/got")" -ge "$(tail -n 1 "$work/acknowledged")" ] || return 1
   [ "$(wc -l <"$work/got")" -le $(($(tail -n 1 "$work/acknowledged") + 1)) ]
 }
