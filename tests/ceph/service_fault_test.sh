@@ -15,6 +15,7 @@ clean_up() {
   for process in $writer $service $mounting; do kill -9 "$process" 2>/dev/null; done
   umount -l "$work/alone" 2>/dev/null
   "$cluster" down "$work/cluster" 2>/dev/null
+  remove_pools
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -23,7 +24,7 @@ start_cluster --bluestore
 
 serve() {
   rm -f "$work/ready"
-  LIBSERVICES_PRELOAD= "$program" serve --pool one --restart-wait 60 \
+  LIBSERVICES_PRELOAD= "$program" serve --pool "$pool" --restart-wait 60 \
     --mount "$work/ceph=ceph:/(mount_timeout=30s)" --mount "$work/memory=memory" --ready 3 \
     3>"$work/ready" 2>>"$work/served" &
   service=$!
@@ -36,9 +37,9 @@ killed() {
   kill -9 $service
   wait $service
 } 2>/dev/null
-inside() { timeout 60 "$program" run --pool one -- sh -e -c "cd $work; $1"; }
+inside() { timeout 60 "$program" run --pool "$pool" -- sh -e -c "cd $work; $1"; }
 # Within a time in which the cluster does not yet take a dead client for dead.
-soon() { timeout 30 "$program" run --pool one -- sh -e -c "cd $work; $1"; }
+soon() { timeout 30 "$program" run --pool "$pool" -- sh -e -c "cd $work; $1"; }
 # The numbers from 1 on, a line each. What is acknowledged is also written here, behind it. After an
 # error it looks how far it has come, and goes on from there.
 cat >"$work/writer.py" <<'PROGRAM'
@@ -69,7 +70,7 @@ with open(acknowledged, "ab", buffering=0) as here:
 PROGRAM
 write_on() {
   : >"$work/acknowledged"
-  "$program" run --pool one -- python3 "$work/writer.py" "$work/ceph/$1" "$work/acknowledged" \
+  "$program" run --pool "$pool" -- python3 "$work/writer.py" "$work/ceph/$1" "$work/acknowledged" \
     >"$work/writer" 2>&1 &
   writer=$!
   await_lines 20
@@ -117,7 +118,7 @@ goes_on_after() {
   echo go >&4
   wait $process
 }
-in_one=("$program" run --pool one --)
+in_one=("$program" run --pool "$pool" --)
 evict() { "$cluster" evict "$work/cluster"; }
 serve_anew() {
   killed
@@ -189,7 +190,7 @@ while os.stat(path).st_size != 4 or os.pread(reader, 100, 0) != b"kept":
 PROGRAM
 mount_alone() {
   rm -f "$work/ready"
-  LIBSERVICES_PRELOAD= "$program" serve --pool alone --fuse --ready 3 \
+  LIBSERVICES_PRELOAD= "$program" serve --pool "$pool-alone" --fuse --ready 3 \
     --mount "$work/alone=ceph:/directory(exclusive=true,flush=60s,mount_timeout=30s)" \
     3>"$work/ready" 2>>"$work/served" &
   mounting=$!

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the scripts of tests/ceph begin with. Sourced behind tests/support/checks.sh.
 
-# take_programs NAME TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN: $cluster, $program, $work, and
-# what the command looks for in the environment.
+# take_programs NAME TOOLS_CLUSTER LIBSERVICES PRELOAD_LIBRARY PLUGIN: $cluster, $program, $work, $pool
+# (and those whose names begin with it), and what the command looks for in the environment.
 take_programs() {
   cluster=$(realpath "$2")
   program=$(realpath "$3")
@@ -11,7 +11,10 @@ take_programs() {
   export LIBSERVICES_PRELOAD LIBSERVICES_CEPH
   work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/ceph-$1.XXXXXX")
   export XDG_RUNTIME_DIR=$work
+  pool=ceph-$1-$$  # in /run: the path of a socket is short
 }
+
+remove_pools() { rm -rf "/run/libservices/$pool"*; }  # of services that were killed
 
 # start_cluster [OPTION]...: of tools/cluster up. In $work/cluster, for as long as the script runs, and
 # named in the environment. Without packages the test is skipped, or ends where they are required.

@@ -11,6 +11,7 @@ service=
 clean_up() {
   [ -z "$service" ] || kill -9 "$service" 2>/dev/null
   "$cluster" down "$work/cluster" 2>/dev/null
+  remove_pools
   rm -rf "$work"
 }
 trap clean_up EXIT
@@ -266,18 +267,18 @@ check 'no cluster' refused 'is the cluster up?' list --conf "$work/away.conf"
 LIBSERVICES_CEPH=$work/none check 'no plug-in' refused 'none' list
 
 # Removed, while a service has its key.
-LIBSERVICES_PRELOAD= "$program" serve --pool one --mount "$work/one=$(spec_of one)" --ready 3 \
+LIBSERVICES_PRELOAD= "$program" serve --pool "$pool" --mount "$work/one=$(spec_of one)" --ready 3 \
   3>"$work/ready" 2>"$work/served" &
 service=$!
 until [ -s "$work/ready" ]; do
   kill -0 $service 2>/dev/null || break
   sleep 0.01
 done
-reads() { timeout 60 "$program" run --pool one -- cat "$work/one/file"; }
+reads() { timeout 60 "$program" run --pool "$pool" -- cat "$work/one/file"; }
 check 'a service runs' reads
 secret=$(key_of "$work/one.keyring")
 check 'there is a key to look for' [ ${#secret} -ge 40 ]
-timeout 60 "$program" status --pool one --json >"$work/all_said.status"
+timeout 60 "$program" status --pool "$pool" --json >"$work/all_said.status"
 ps -ww -e -o args= >"$work/all_said.ps"
 check 'it is removed' tenant remove one
 check 'where its files are is said' grep -qF 'its files are in /one' "$work/all_said"
