@@ -73,8 +73,9 @@ struct HostConfig {
   // go on with their open files then; when none comes, their calls fail with EIO.
   std::chrono::milliseconds restart_wait{5000};
   // How long stop() waits for calls that run, and then for the filesystems of those that do not
-  // end. Nothing but the end of the process can end such a call: so the process says what it leaves
-  // behind on standard error, and ends, with status kEndedByStuckCalls. 0: stop() waits for ever.
+  // end; and in all for filesystems whose storage does not take what they have to write. Nothing
+  // but the end of the process can end such a call: so the process says what it leaves behind on
+  // standard error, and ends, with status kEndedByStuckCalls. 0: stop() waits for ever.
   std::chrono::milliseconds stop_grace{0};
   static constexpr int kEndedByStuckCalls = 74;
   // Somebody starts the process anew when it ends: so it ends, in the same way, when one instance

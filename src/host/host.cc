@@ -12,11 +12,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <fstream>
-#include <functional>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -25,6 +22,7 @@
 #include "ipc/copy_table_file.h"
 #include "src/host/ceph_sessions.h"
 #include "src/host/dispatcher.h"
+#include "src/host/endings.h"
 #include "src/host/errands.h"
 #include "src/host/error_status.h"
 #include "src/host/fuse_mount.h"
@@ -43,6 +41,9 @@ namespace libservices {
 namespace {
 
 using host::Descriptor;
+
+// However little of the time to stop is left.
+constexpr std::chrono::milliseconds kFewestForFilesystems{1000};
 
 void complain(const std::string& message) {
   const std::string line = fmt::format("libservices: {}\n", message);
@@ -95,6 +96,7 @@ class Host::Running {
   void tell_losses();
   void end_if_beyond_help();
   void finish_without_calls(bool for_good);
+  void await(host::Endings& endings, std::chrono::milliseconds most);
   void remove_files();
 
   const HostConfig& config_;
@@ -324,33 +326,30 @@ void Host::Running::end_if_beyond_help() {
 
 // Ends the process. The filesystems get time to write what they have.
 void Host::Running::finish_without_calls(bool for_good) {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<std::string> left;
-  const auto begin = [&](std::string what, std::function<void()> work) {
-    left.push_back(what);
-    std::thread([&, what = std::move(what), work = std::move(work)] {
-      work();
-      const std::lock_guard lock(mutex);
-      std::erase(left, what);
-      changed.notify_all();
-    }).detach();
-  };
-  std::unique_lock lock(mutex);
+  host::Endings endings;
   for (std::size_t i = 0; i < started_filesystems_; ++i) {
-    begin(filesystems_[i].path, [this, i] { (void)filesystems_[i].filesystem->stop(); });
+    endings.begin(filesystems_[i].path, [this, i] { (void)filesystems_[i].filesystem->stop(); });
   }
   if (for_good) {
-    begin(config_.run_directory, [this] { remove_files(); });
+    endings.begin(config_.run_directory, [this] { remove_files(); });
   }
-  changed.wait_for(lock, std::max(config_.stop_grace, std::chrono::milliseconds(1000)),
-                   [&] { return left.empty(); });
+  (void)endings.await(std::max(config_.stop_grace, kFewestForFilesystems));
   if (for_good) {
-    std::string names;
-    for (const std::string& each : left) names += (names.empty() ? "" : ", ") + each;
+    const std::string left = endings.left();
     complain(fmt::format("calls do not end{}{} (the service ends without them)",
-                         names.empty() ? "" : ", and these could not be stopped: ", names));
+                         left.empty() ? "" : ", and these could not be stopped: ", left));
   }
+  ::_exit(HostConfig::kEndedByStuckCalls);
+}
+
+// Ends the process if these do not end in time.
+void Host::Running::await(host::Endings& endings, std::chrono::milliseconds most) {
+  if (endings.await(most)) return;
+  complain(fmt::format(
+      "{}: the storage does not answer, and what was not synchronised may be lost (the service "
+      "ends without it)",
+      endings.left()));
+  remove_files();
   ::_exit(HostConfig::kEndedByStuckCalls);
 }
 
@@ -386,15 +385,25 @@ absl::Status Host::Running::stop() {
     watcher_.join();
   }
   if (!errands_.stop(grace())) finish_without_calls(true);
-  for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
-  placeholders_.release_all();
+  const auto grace_of_filesystems = [&] { return std::max(grace(), kFewestForFilesystems); };
+  host::Endings endings;
+  endings.begin("open files", [this] {
+    for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
+    placeholders_.release_all();
+  });
+  await(endings, grace_of_filesystems());
   fuse_mounts_.clear();
   watches_.stop();
-  while (started_filesystems_ > 0) {
-    --started_filesystems_;
-    filesystems_[started_filesystems_].partial_files.reset();
-    absl::Status ended = filesystems_[started_filesystems_].filesystem->stop();
-    if (!ended.ok() && result.ok()) result = about(config_.mounts[started_filesystems_], ended);
+  std::vector<absl::Status> stopped(std::exchange(started_filesystems_, 0));
+  for (std::size_t i = 0; i < stopped.size(); ++i) {
+    endings.begin(filesystems_[i].path, [this, i, &stopped] {
+      filesystems_[i].partial_files.reset();
+      stopped[i] = filesystems_[i].filesystem->stop();
+    });
+  }
+  await(endings, grace_of_filesystems());
+  for (std::size_t i = 0; i < stopped.size(); ++i) {
+    if (!stopped[i].ok() && result.ok()) result = about(config_.mounts[i], stopped[i]);
   }
   filesystems_.clear();
   remove_files();

@@ -22,10 +22,10 @@ trap clean_up EXIT
 
 start_cluster --bluestore
 
-serve() {
+serve() {  # serve [OPTION]...
   rm -f "$work/ready"
   LIBSERVICES_PRELOAD= "$program" serve --pool "$pool" --restart-wait 60 \
-    --mount "$work/ceph=ceph:/(mount_timeout=30s)" --mount "$work/memory=memory" --ready 3 \
+    --mount "$work/ceph=ceph:/(mount_timeout=30s)" --mount "$work/memory=memory" --ready 3 "$@" \
     3>"$work/ready" 2>>"$work/served" &
   service=$!
   until [ -s "$work/ready" ]; do
@@ -252,5 +252,28 @@ check 'also what was older' inside 'test "$(wc -l <ceph/one)" -ge 40; test "$(ca
 kill $service
 wait $service
 same 'it ends well' 0 $?
+
+# It waits for a storage as long as it was told.
+cat >"$work/filler.py" <<'PROGRAM'
+import os
+import sys
+
+last = os.open(sys.argv[1] + "/last", os.O_RDWR | os.O_CREAT)
+os.write(last, b"synchronised")
+os.fsync(last)
+print("ready", flush=True)
+sys.stdin.readline()
+os.write(last, b", and not")
+PROGRAM
+pause_osd() { "$cluster" pause "$work/cluster" osd; }
+check 'a service with little time' serve --stop-grace 1
+check 'what stays in its memory' goes_on_after pause_osd filler ceph "${in_one[@]}"
+begun=$SECONDS
+kill $service
+wait $service
+same 'it ends all the same' 74 $?
+check 'in time' [ $((SECONDS - begun)) -lt 20 ]
+check 'and says what it leaves behind' grep -qF "$work/ceph: the storage does not answer" "$work/served"
+"$cluster" resume "$work/cluster" osd
 service=
 report
