@@ -72,10 +72,10 @@ struct HostConfig {
   // How long programs wait for another service in this run directory when this one is killed. They
   // go on with their open files then; when none comes, their calls fail with EIO.
   std::chrono::milliseconds restart_wait{5000};
-  // How long stop() waits for calls that run, and then for the filesystems of those that do not
-  // end; and in all for filesystems whose storage does not take what they have to write. Nothing
-  // but the end of the process can end such a call: so the process says what it leaves behind on
-  // standard error, and ends, with status kEndedByStuckCalls. 0: stop() waits for ever.
+  // How long stop() waits for calls that run, and then as long again for filesystems to close files
+  // and to write what they have. Nothing but the end of the process can end a call whose storage
+  // does not answer: so the process says what it leaves behind on standard error, and ends, with
+  // status kEndedByStuckCalls. 0: stop() waits for ever.
   std::chrono::milliseconds stop_grace{0};
   static constexpr int kEndedByStuckCalls = 74;
   // Somebody starts the process anew when it ends: so it ends, in the same way, when one instance

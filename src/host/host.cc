@@ -42,7 +42,7 @@ namespace {
 
 using host::Descriptor;
 
-// However little of the time to stop is left.
+// However little time there is to stop.
 constexpr std::chrono::milliseconds kFewestForFilesystems{1000};
 
 void complain(const std::string& message) {
@@ -385,13 +385,15 @@ absl::Status Host::Running::stop() {
     watcher_.join();
   }
   if (!errands_.stop(grace())) finish_without_calls(true);
-  const auto grace_of_filesystems = [&] { return std::max(grace(), kFewestForFilesystems); };
+  // As long again: what they have to write may be much.
+  const auto for_filesystems = waits_for_ever ? ipc::Patience::kForEver
+                                              : std::max(config_.stop_grace, kFewestForFilesystems);
   host::Endings endings;
   endings.begin("open files", [this] {
     for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
     placeholders_.release_all();
   });
-  await(endings, grace_of_filesystems());
+  await(endings, for_filesystems);
   fuse_mounts_.clear();
   watches_.stop();
   std::vector<absl::Status> stopped(std::exchange(started_filesystems_, 0));
@@ -401,7 +403,7 @@ absl::Status Host::Running::stop() {
       stopped[i] = filesystems_[i].filesystem->stop();
     });
   }
-  await(endings, grace_of_filesystems());
+  await(endings, for_filesystems);
   for (std::size_t i = 0; i < stopped.size(); ++i) {
     if (!stopped[i].ok() && result.ok()) result = about(config_.mounts[i], stopped[i]);
   }
