@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Things that come to their end at the same time, each on a thread of its own, since some storage
-// may keep one of them from it for ever.
+// Errands with names: things that come to their end at the same time, where some storage may keep
+// one of them from it for ever, and somebody wants to know which.
 //
 //   Endings endings;
 //   endings.begin("/mnt/x", [&] { status = filesystem.stop(); });
@@ -12,20 +12,16 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "ipc/back_driver.h"
+#include "src/host/errands.h"
 
 namespace libservices::host {
 
-// THREADS: one.
 class Endings {
  public:
   // What the work uses, and this, must stay until it has ended: after await() has said no, until
@@ -35,40 +31,14 @@ class Endings {
       const std::lock_guard lock(mutex_);
       left_.push_back(what);
     }
-    auto run = [this, what = std::move(what), work = std::move(work)] {
+    errands_.run([this, what = std::move(what), work = std::move(work)] {
       work();
       const std::lock_guard lock(mutex_);
       std::erase(left_, what);
-      changed_.notify_all();
-    };
-    try {
-      threads_.emplace_back(run);
-    } catch (const std::system_error&) {  // there is none to be had
-      run();
-    }
+    });
   }
-
-  // Whether all have ended, in that time.
-  bool await(std::chrono::milliseconds most) {
-    std::unique_lock lock(mutex_);
-    const auto none_left = [this] { return left_.empty(); };
-    bool ended = true;
-    if (most == ipc::Patience::kForEver) {
-      changed_.wait(lock, none_left);
-    } else {
-      ended = changed_.wait_for(lock, most, none_left);
-    }
-    lock.unlock();
-    for (std::thread& thread : threads_) {
-      if (ended) {
-        thread.join();
-      } else {
-        thread.detach();
-      }
-    }
-    threads_.clear();
-    return ended;
-  }
+  // Whether all have ended, in that time. No other begins after it.
+  bool await(std::chrono::milliseconds most) { return errands_.stop(most); }
   // What has not ended.
   std::string left() const {
     const std::lock_guard lock(mutex_);
@@ -76,10 +46,9 @@ class Endings {
   }
 
  private:
-  std::vector<std::thread> threads_;
-  mutable std::mutex mutex_;  // guards what follows
-  std::condition_variable changed_;
+  mutable std::mutex mutex_;  // guards left_
   std::vector<std::string> left_;
+  Errands errands_;
 };
 
 }  // namespace libservices::host

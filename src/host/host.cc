@@ -388,22 +388,23 @@ absl::Status Host::Running::stop() {
   // As long again: what they have to write may be much.
   const auto for_filesystems = waits_for_ever ? ipc::Patience::kForEver
                                               : std::max(config_.stop_grace, kFewestForFilesystems);
-  host::Endings endings;
-  endings.begin("open files", [this] {
+  host::Endings of_files;
+  of_files.begin("open files", [this] {
     for (const host::Sessions::Entry& entry : sessions_.list()) sessions_.close(entry.session);
     placeholders_.release_all();
   });
-  await(endings, for_filesystems);
+  await(of_files, for_filesystems);
   fuse_mounts_.clear();
   watches_.stop();
   std::vector<absl::Status> stopped(std::exchange(started_filesystems_, 0));
+  host::Endings of_filesystems;
   for (std::size_t i = 0; i < stopped.size(); ++i) {
-    endings.begin(filesystems_[i].path, [this, i, &stopped] {
+    of_filesystems.begin(filesystems_[i].path, [this, i, &stopped] {
       filesystems_[i].partial_files.reset();
       stopped[i] = filesystems_[i].filesystem->stop();
     });
   }
-  await(endings, for_filesystems);
+  await(of_filesystems, for_filesystems);
   for (std::size_t i = 0; i < stopped.size(); ++i) {
     if (!stopped[i].ok() && result.ok()) result = about(config_.mounts[i], stopped[i]);
   }

@@ -87,10 +87,17 @@ await_lines() {  # await_lines COUNT: so many more are acknowledged, within a mi
   return 1
 }
 all_there() {  # all_there NAME: each number once, in order, up to what was acknowledged or one more
-  inside "cat ceph/$1" >"$work/read" || return 1
-  # Of a line that was not acknowledged, zero bytes may be all that is there.
-  tr -d '\0' <"$work/read" >"$work/got"
-  seq "$(wc -l <"$work/got")" | cmp - "$work/got" || { od -c "$work/read"; return 1; }
+  local lines size behind
+  inside "cat ceph/$1" >"$work/got" || return 1
+  lines=$(wc -l <"$work/got")
+  size=$(seq "$lines" | wc -c)
+  seq "$lines" | cmp -n "$size" - "$work/got" || { od -c "$work/got"; return 1; }
+  # Of the one line that was not acknowledged, zero bytes may be all that is there.
+  behind=$(($(wc -c <"$work/got") - size))
+  if [ $behind -gt $((${#lines} + 2)) ] || ! cmp -n $behind -i "$size:0" "$work/got" /dev/zero; then
+    od -c "$work/got"
+    return 1
+  fi
   [ "$(wc -l <"$work/got")" -ge "$(tail -n 1 "$work/acknowledged")" ] || return 1
   [ "$(wc -l <"$work/got")" -le $(($(tail -n 1 "$work/acknowledged") + 1)) ]
 }

@@ -40,7 +40,8 @@ start() {  # start ARGUMENT...: the program, which must return; 0: it says that 
 }
 end() { fusermount3 -u "$1"; }
 # Private run directories that a service left.
-litter() { (shopt -s nullglob && echo /run/libservices-overlay.* /dev/shm/libservices-overlay.*); }
+litter() { (shopt -s nullglob && echo /run/libservices-overlay.* /dev/shm/libservices-overlay.* /tmp/libservices-overlay.*); }
+litter_before=$(litter)
 
 fresh() {  # low1 over low2, an empty upper, and the links by which containers/storage names layers
   unmount_all
@@ -294,5 +295,5 @@ sed 's/^/rootless: /' rootless.err
 unmount_all
 gone "$work/" || true
 same 'services that are left' '' "$(services)"
-same 'what services left behind' '' "$(litter)"
+same 'what services left behind' "$litter_before" "$(litter)"
 report
